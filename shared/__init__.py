@@ -1,0 +1,1 @@
+"""What every service shares: contracts, subjects, errors and the plumbing of the bus."""

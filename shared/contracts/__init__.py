@@ -1,0 +1,1 @@
+"""The messages: frozen structs, one module per conversation. Pure data, no IO."""

@@ -1,0 +1,177 @@
+"""Facts: what happened, in the past tense, appended to a session's log and never edited.
+
+The kind of a fact is a token of its subject, so bodies carry no tag. `task` is the task id and
+`step` its n-th step, counted from 0 over model and tool calls alike.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from shared.contracts.agents import AgentSpec, Limits, Sampling
+from shared.contracts.base import Message
+from shared.contracts.tasks import TaskSubmitted
+from shared.errors import Failure
+
+Finish = Literal["stop", "length", "tool_calls", "aborted"]
+Status = Literal["completed", "failed", "cancelled"]
+
+
+class ToolCall(Message, frozen=True):
+    """A call the model asked for. `arguments` is the JSON text exactly as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class Usage(Message, frozen=True):
+    """Tokens. `cached` is the part of `input` that was served from a prefix cache."""
+
+    input: int = 0
+    cached: int = 0
+    output: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            input=self.input + other.input,
+            cached=self.cached + other.cached,
+            output=self.output + other.output,
+        )
+
+
+class Timings(Message, frozen=True):
+    """Milliseconds of one model call: waiting for a slot, to the first token, and in all."""
+
+    queued_ms: float = 0.0
+    first_token_ms: float = 0.0
+    total_ms: float = 0.0
+
+
+class Accepted(Message, frozen=True):
+    """The task starts: the agent revision, resolved limits and the absolute deadline (epoch s)."""
+
+    task: str
+    agent: AgentSpec
+    revision: int
+    limits: Limits
+    sampling: Sampling
+    deadline: float
+    source: int
+    """Sequence of the `task` fact that this accepts."""
+
+
+class Inferred(Message, frozen=True):
+    """A model answered: what it said, never the prompt it was given."""
+
+    task: str
+    step: int
+    content: str = ""
+    cuts: tuple[int, ...] = ()
+    """Offsets (in characters) at which `content` was cut into token deltas."""
+    tool_calls: tuple[ToolCall, ...] = ()
+    finish: Finish = "stop"
+    usage: Usage = msgspec.field(default_factory=Usage)
+    price: int = 0
+    """Millionths of a cent."""
+    model: str = ""
+    worker: str = ""
+    attempt: int = 1
+    timings: Timings = msgspec.field(default_factory=Timings)
+    cached: bool = False
+
+
+class InferFailed(Message, frozen=True):
+    """A model call ended without an answer."""
+
+    task: str
+    step: int
+    error: Failure
+    attempt: int = 1
+
+
+class ToolDone(Message, frozen=True):
+    """A tool returned. `result` is the text that the model reads."""
+
+    task: str
+    step: int
+    call: str
+    name: str
+    result: str
+    duration_ms: float = 0.0
+    attempt: int = 1
+
+
+class ToolFailed(Message, frozen=True):
+    """A tool could not do it; the model reads the error as the call's result."""
+
+    task: str
+    step: int
+    call: str
+    name: str
+    error: Failure
+    duration_ms: float = 0.0
+    attempt: int = 1
+
+
+class Cancelled(Message, frozen=True):
+    """Somebody asked for the task to stop."""
+
+    task: str
+    by: str = ""
+    reason: str = ""
+
+
+class TimerFired(Message, frozen=True):
+    """A durable timer went off."""
+
+    task: str
+    timer: Literal["deadline"]
+
+
+class Totals(Message, frozen=True):
+    """Sums over the steps of a task."""
+
+    steps: int = 0
+    infer_steps: int = 0
+    tool_steps: int = 0
+    usage: Usage = msgspec.field(default_factory=Usage)
+    price: int = 0
+
+
+class Done(Message, frozen=True):
+    """The task has ended. Appended with CAS 0: the server refuses a second one."""
+
+    task: str
+    status: Status
+    output: str = ""
+    error: Failure | None = None
+    totals: Totals = msgspec.field(default_factory=Totals)
+
+
+class Completed(Message, frozen=True):
+    """A stateless completion of the direct path: one usage fact, no steps."""
+
+    id: str
+    model: str
+    worker: str
+    usage: Usage
+    price: int = 0
+    timings: Timings = msgspec.field(default_factory=Timings)
+    finish: Finish = "stop"
+
+
+Fact = (
+    TaskSubmitted
+    | Accepted
+    | Inferred
+    | InferFailed
+    | ToolDone
+    | ToolFailed
+    | Cancelled
+    | TimerFired
+    | Done
+    | Completed
+)

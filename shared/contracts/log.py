@@ -1,0 +1,91 @@
+"""A fact as it stands in the log: body, place, time and address."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from shared.contracts import facts as f
+from shared.contracts.base import TOKEN, Message, SessionRef, as_token, decode
+from shared.contracts.tasks import TaskSubmitted
+from shared.contracts.tokens import TokenDelta
+from shared.errors import Failure, Permanent
+from shared.subjects import BY_TOKEN, parse_run
+
+MSG_ID, TASK_HEADER, ATTEMPT_HEADER = "Nats-Msg-Id", "Millrace-Task", "Millrace-Attempt"
+_TRACE = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+class Malformed(Message, frozen=True):
+    """Stands in the place of a body that could not be read."""
+
+    error: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFact:
+    """`seq` is the sequence in RUNS, `time` the server's time of storage (epoch seconds)."""
+
+    seq: int
+    time: float
+    ref: SessionRef
+    kind: str
+    rest: str
+    task: str
+    fact: f.Fact | Malformed
+    headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def trace_id(self) -> str:
+        """The W3C trace id of the `traceparent` header, or an empty string."""
+        found = _TRACE.fullmatch(self.headers.get("traceparent", ""))
+        return found.group(1) if found else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What a viewer sees: a fact, or a token delta.
+
+    `id` is the cursor: a pure function of the log (architecture, "One cursor"), valid at every
+    replica. `kind` is the fact's token or `delta`.
+    """
+
+    id: str
+    kind: str
+    time: float
+    task: str
+    data: f.Fact | Malformed | TokenDelta
+
+
+def task_id_of(seq: int, headers: dict[str, str]) -> str:
+    """The id of a submitted task: its message id where it has one, else `t<sequence>`."""
+    given = headers.get(MSG_ID, "")
+    if not given:
+        return f"t{seq}"
+    return given if TOKEN.fullmatch(given) else as_token(given)
+
+
+def read_fact(
+    subject: str, body: bytes, seq: int, time: float, headers: dict[str, str]
+) -> StoredFact | None:
+    """The fact in a message of RUNS; None for a kind that this release does not know.
+
+    A body that cannot be read becomes `Malformed`: it must not stop the reader.
+
+    Raises:
+        Permanent: `invalid_subject`.
+    """
+    address = parse_run(subject)
+    kind = BY_TOKEN.get(address.kind)
+    if kind is None:
+        return None
+    fact: f.Fact | Malformed
+    try:
+        fact = decode(body, kind.type)  # type: ignore[assignment]  # the table holds facts only
+    except Permanent as error:
+        fact = Malformed(error=error.as_failure())
+    if kind.type is TaskSubmitted:
+        task = task_id_of(seq, headers)
+    else:
+        task = getattr(fact, "task", "") or headers.get(TASK_HEADER, "")
+    return StoredFact(seq, time, address.ref, kind.token, address.rest, task, fact, headers)

@@ -1,0 +1,61 @@
+"""Questions to the retrieval service (core request/reply) and their answers."""
+
+from __future__ import annotations
+
+from shared.contracts.base import Message
+from shared.errors import Failure
+
+
+class SearchRequest(Message, frozen=True):
+    """`retrieval.search`. With `min_seq` the answer waits until that DOCS sequence is indexed."""
+
+    tenant: str
+    collection: str
+    query: str
+    limit: int = 3
+    min_score: float = 0.0
+    """Cosine similarity below which a passage is left out."""
+    min_seq: int = 0
+
+
+class Passage(Message, frozen=True):
+    """A piece of a document: its text, offsets (characters) and cosine similarity."""
+
+    document: str
+    text: str
+    score: float
+    start: int
+    end: int
+    sequence: int
+
+
+class SearchReply(Message, frozen=True):
+    """Passages, best first; `watermark` is the DOCS sequence the index has reached."""
+
+    results: tuple[Passage, ...] = ()
+    watermark: int = 0
+    error: Failure | None = None
+
+
+class EmbedRequest(Message, frozen=True):
+    """`retrieval.embed`: texts to unit vectors of the model's dimension."""
+
+    texts: tuple[str, ...]
+
+
+class EmbedReply(Message, frozen=True):
+    """One vector per text, in order."""
+
+    vectors: tuple[tuple[float, ...], ...] = ()
+    model: str = ""
+    tokens: int = 0
+    error: Failure | None = None
+
+
+class IndexState(Message, frozen=True):
+    """`retrieval.state`: how far the index has come (answers `docs` progress bars)."""
+
+    watermark: int = 0
+    chunks: int = 0
+    model: str = ""
+    engine: str = ""

@@ -1,0 +1,41 @@
+"""The request side: what a client publishes to `tasks.<tenant>.<agent>.<session>`."""
+
+from __future__ import annotations
+
+import msgspec
+
+from shared.contracts.agents import LimitsPatch, Sampling
+from shared.contracts.base import Message
+
+
+class TextPart(Message, frozen=True):
+    """A part of a message, as in the OpenAI API; text is the only kind so far."""
+
+    text: str
+    type: str = "text"
+
+
+class InputMessage(Message, frozen=True):
+    """One message of a longer input (a whole chat history, for example)."""
+
+    role: str
+    content: str | tuple[TextPart, ...]
+
+
+class TaskSubmitted(Message, frozen=True):
+    """A task. The smallest body is `{"input": "What is 17 * 23?"}`.
+
+    The task id is the `Nats-Msg-Id` header, or `t<sequence>` where there is none.
+    """
+
+    input: str | tuple[InputMessage, ...]
+    limits: LimitsPatch = msgspec.field(default_factory=LimitsPatch)
+    sampling: Sampling | None = None
+    metadata: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+def text_of(content: str | tuple[TextPart, ...]) -> str:
+    """The text of a message's content, its parts joined by newlines."""
+    if isinstance(content, str):
+        return content
+    return "\n".join(part.text for part in content)

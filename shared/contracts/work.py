@@ -1,0 +1,82 @@
+"""Work: instructions derived from the state of a session. Never the source of truth."""
+
+from __future__ import annotations
+
+import msgspec
+
+from shared.contracts.agents import Sampling, ToolSpec
+from shared.contracts.base import Message, SessionRef
+
+
+class RouteStep(Message, frozen=True):
+    """`work.route`: find a model and a worker for this model call."""
+
+    ref: SessionRef
+    task: str
+    step: int
+    route: str
+    seq: int
+    """The log position up to which the transcript must be read."""
+    sampling: Sampling
+    tools: tuple[str, ...] = ()
+    attempt: int = 1
+    deadline: float = 0.0
+
+
+class Target(Message, frozen=True):
+    """What the router chose, with the prices that the fact will carry."""
+
+    model: str
+    worker: str = "any"
+    input_price: int = 0
+    """Millionths of a cent per million input tokens; `output_price` likewise."""
+    output_price: int = 0
+
+
+class InferStep(Message, frozen=True):
+    """`work.infer.<model>.<any|w.ID>`: run this model call."""
+
+    route: RouteStep
+    target: Target
+    published: float = 0.0
+    """Epoch seconds at which the router handed it over; gives `queued_ms`."""
+
+
+class RunTool(Message, frozen=True):
+    """`work.tool.<name>`: run this tool call."""
+
+    ref: SessionRef
+    task: str
+    step: int
+    call: str
+    name: str
+    arguments: str
+    collection: str = "default"
+    deadline: float = 0.0
+
+
+class ChatMessage(Message, frozen=True):
+    """One message of a stateless completion, OpenAI-shaped."""
+
+    role: str
+    content: str | None = None
+    tool_calls: tuple[dict[str, object], ...] = ()
+    tool_call_id: str | None = None
+    name: str | None = None
+
+
+class DirectRequest(Message, frozen=True):
+    """A stateless completion: ingress -> router (`direct.route`) -> worker, core request/reply.
+
+    The answer is a sequence of `DirectEvent`s on the reply inbox, the last one with `done` or
+    `error` set.
+    """
+
+    id: str
+    tenant: str
+    model: str
+    messages: tuple[ChatMessage, ...]
+    sampling: Sampling = msgspec.field(default_factory=Sampling)
+    tools: tuple[ToolSpec, ...] = ()
+    target: Target | None = None
+    """Filled in by the router."""

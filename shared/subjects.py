@@ -1,0 +1,280 @@
+"""The one table of subjects, streams and consumers; nothing else spells a subject.
+
+Topology, publishing, consuming, documentation and tests derive from the rows here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from shared.contracts import facts as f
+from shared.contracts.base import Message, SessionRef, as_token, check_token
+from shared.contracts.tasks import TaskSubmitted
+from shared.errors import Permanent
+
+PARTITIONS = 16
+RUNS, WORK, TOKENS, TIMERS, DOCS, DEAD = "RUNS", "WORK", "TOKENS", "TIMERS", "DOCS", "DEAD"
+SHARED_TENANT = "_shared"
+"""Reserved: agents that every tenant may use. Names with a leading underscore are ours."""
+MINUTE, DAY = 60.0, 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class FactKind:
+    """A row of the fact table. `unique` facts have a subject of their own per task (CAS 0)."""
+
+    token: str
+    type: type[Message]
+    unique: bool = False
+
+
+FACT_KINDS = (
+    FactKind("task", TaskSubmitted),
+    FactKind("accepted", f.Accepted, unique=True),
+    FactKind("inferred", f.Inferred),
+    FactKind("infer_failed", f.InferFailed),
+    FactKind("tool_done", f.ToolDone),
+    FactKind("tool_failed", f.ToolFailed),
+    FactKind("cancelled", f.Cancelled),
+    FactKind("timer", f.TimerFired),
+    FactKind("done", f.Done, unique=True),
+    FactKind("completed", f.Completed),
+)
+BY_TOKEN = {kind.token: kind for kind in FACT_KINDS}
+BY_TYPE: dict[type, FactKind] = {kind.type: kind for kind in FACT_KINDS}
+
+
+def partition(tenant: str, session: str) -> int:
+    """The partition of a session, as the server computes it: FNV-1a (32 bit) modulo 16.
+
+    Source: `partition()` subject mapping function of nats-server, over the concatenated tokens.
+    """
+    digest = 0x811C9DC5
+    for byte in (tenant + session).encode():
+        digest = ((digest ^ byte) * 0x01000193) & 0xFFFFFFFF
+    return digest % PARTITIONS
+
+
+def session_prefix(ref: SessionRef) -> str:
+    """`run.<partition>.<tenant>.<session>`."""
+    return f"run.{partition(ref.tenant, ref.session)}.{ref.tenant}.{ref.session}"
+
+
+def session_filter(ref: SessionRef) -> str:
+    """All facts of a session."""
+    return f"{session_prefix(ref)}.>"
+
+
+def task_subject(ref: SessionRef, agent: str) -> str:
+    """Where clients publish a task.
+
+    Raises:
+        Permanent: `invalid_name` for a tenant, agent or session that is not a token.
+    """
+    check_token(ref.tenant, "tenant")
+    check_token(agent, "agent")
+    check_token(ref.session, "session")
+    if ref.session.startswith("_"):
+        raise Permanent("invalid_name", "names with a leading _ are reserved", field="session")
+    return f"tasks.{ref.tenant}.{agent}.{ref.session}"
+
+
+def fact_subject(ref: SessionRef, fact: Message) -> str:
+    """Where a fact is appended; the task id is a token of it only where uniqueness needs it."""
+    kind = BY_TYPE[type(fact)]
+    base = f"{session_prefix(ref)}.{kind.token}"
+    return f"{base}.{getattr(fact, 'task')}" if kind.unique else base  # noqa: B009
+
+
+@dataclass(frozen=True, slots=True)
+class RunAddress:
+    """A parsed subject of RUNS."""
+
+    ref: SessionRef
+    kind: str
+    rest: str
+
+
+def parse_run(subject: str) -> RunAddress:
+    """`run.<p>.<tenant>.<session>.<fact>[.<rest>]`.
+
+    Raises:
+        Permanent: `invalid_subject`.
+    """
+    parts = subject.split(".", 5)
+    if len(parts) < 5 or parts[0] != "run":
+        raise Permanent("invalid_subject", f"{subject[:120]!r} is no subject of RUNS")
+    return RunAddress(SessionRef(parts[2], parts[3]), parts[4], parts[5] if len(parts) == 6 else "")
+
+
+# -- work, tokens, documents, control -----------------------------------------------------------
+
+ROUTE = "work.route"
+DIRECT_ROUTE = "direct.route"
+SEARCH, EMBED, INDEX_STATE = "retrieval.search", "retrieval.embed", "retrieval.state"
+
+
+def infer_subject(model: str, worker: str) -> str:
+    """A model call for one worker (`w.<id>`) or for whoever has room (`any`)."""
+    lane = "any" if worker == "any" else f"w.{as_token(worker)}"
+    return f"work.infer.{as_token(model)}.{lane}"
+
+
+def direct_subject(worker: str) -> str:
+    """A stateless completion for one worker."""
+    return f"direct.infer.{as_token(worker)}"
+
+
+def tool_subject(name: str) -> str:
+    """A tool call."""
+    return f"work.tool.{as_token(name)}"
+
+
+def abort_subject(ref: SessionRef, task: str) -> str:
+    """Core NATS: stop whatever runs for this task, now."""
+    return f"cancel.{ref.tenant}.{ref.session}.{task}"
+
+
+def tokens_subject(ref: SessionRef, task: str) -> str:
+    """Token deltas of a task; the stream republishes them on `live.>`."""
+    return f"tokens.{ref.tenant}.{ref.session}.{task}"
+
+
+def document_subject(tenant: str, collection: str, document: str) -> str:
+    """One subject per document; an id that is no token is hashed."""
+    check_token(tenant, "tenant")
+    check_token(collection, "collection")
+    return f"docs.{tenant}.{collection}.{as_token(document)}"
+
+
+def control_subject(ref: SessionRef, verb: str) -> str:
+    """Requests that change a running session."""
+    return f"control.{ref.tenant}.{ref.session}.{verb}"
+
+
+def timer_subject(ref: SessionRef, task: str, timer: str) -> str:
+    """A durable timer: one subject is one schedule."""
+    return f"timer.{session_prefix(ref)[4:]}.{task}.{timer}"
+
+
+def fired_subject(ref: SessionRef, task: str, timer: str) -> str:
+    """Where the timer's message arrives."""
+    return f"fired.{session_prefix(ref)[4:]}.{task}.{timer}"
+
+
+# -- streams and consumers ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A row of the stream table. Ages and windows in seconds, 0 for none; sizes in bytes."""
+
+    name: str
+    subjects: tuple[str, ...]
+    storage: str = "file"
+    retention: str = "limits"
+    max_age: float = 0.0
+    max_bytes: int = -1
+    max_per_subject: int = -1
+    duplicate_window: float = 2 * MINUTE
+    extra: dict[str, object] = field(default_factory=dict)
+
+
+ADVISORIES = (
+    "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.>",
+    "$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.>",
+)
+
+STREAMS = (
+    Stream(
+        RUNS,
+        ("tasks.*.*.*", "run.>"),
+        max_age=30 * DAY,
+        extra={
+            "allow_direct": True,
+            "allow_atomic": True,
+            "subject_transform": {
+                "src": "tasks.*.*.*",
+                "dest": f"run.{{{{partition({PARTITIONS},1,3)}}}}"
+                ".{{wildcard(1)}}.{{wildcard(3)}}.task.{{wildcard(2)}}",
+            },
+            "republish": {"src": "run.>", "dest": "facts.>"},
+        },
+    ),
+    Stream(WORK, ("work.>",), storage="memory", retention="workqueue", max_bytes=512 << 20),
+    Stream(
+        TOKENS,
+        ("tokens.>",),
+        storage="memory",
+        max_age=15 * MINUTE,
+        max_bytes=256 << 20,
+        extra={
+            "no_ack": True,
+            "allow_direct": True,
+            "republish": {"src": "tokens.>", "dest": "live.>"},
+        },
+    ),
+    Stream(
+        TIMERS,
+        ("timer.>", "fired.>"),
+        max_age=40 * DAY,
+        extra={"allow_msg_schedules": True, "allow_msg_ttl": True, "allow_direct": True},
+    ),
+    Stream(DOCS, ("docs.>",), max_per_subject=1, extra={"allow_direct": True}),
+    Stream(DEAD, ("dead.>", *ADVISORIES), max_age=30 * DAY, extra={"allow_direct": True}),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """A row of the consumer table: who reads what, and how often a message is tried.
+
+    `memory` consumers forget their place when the server restarts; their readers know where to
+    begin from elsewhere (the log, a checkpoint), or the stream is in memory itself.
+    """
+
+    name: str
+    stream: str
+    filters: tuple[str, ...]
+    ack_wait: float = 30.0
+    max_deliver: int = 5
+    max_ack_pending: int = 1000
+    memory: bool = False
+
+
+ROUTER = Consumer("router", WORK, (ROUTE,), ack_wait=10.0, memory=True)
+TOOLS = Consumer("tools", WORK, ("work.tool.>",), ack_wait=15.0, memory=True)
+FIRED = Consumer("timers", TIMERS, ("fired.>",), ack_wait=10.0, max_deliver=20)
+INDEXER = Consumer("retrieval", DOCS, ("docs.>",), ack_wait=60.0, max_ack_pending=32)
+LEDGER = Consumer("ledger", RUNS, ("run.>",), ack_wait=30.0, max_deliver=20)
+CONSUMERS = (ROUTER, TOOLS, FIRED, INDEXER, LEDGER)
+
+
+def infer_consumer(model: str, worker: str) -> Consumer:
+    """Model calls for a worker of its own (`worker` an id) or shared by a model's workers (any)."""
+    name = f"infer-{as_token(model)}" if worker == "any" else f"infer-w-{as_token(worker)}"
+    return Consumer(
+        name, WORK, (infer_subject(model, worker),), ack_wait=12.0, max_deliver=4, memory=True
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A key-value bucket. `ttl` in seconds, 0 for none."""
+
+    name: str
+    history: int = 1
+    ttl: float = 0.0
+    memory: bool = False
+
+
+AGENTS = Bucket("agents", history=20)
+MODELS = Bucket("models", history=20)
+TENANTS = Bucket("tenants", history=20)
+MEMORY = Bucket("memory")
+CHECKPOINTS = Bucket("checkpoints")
+WORKERS = Bucket("workers", ttl=6.0, memory=True)
+AFFINITY = Bucket("affinity", ttl=15 * MINUTE, memory=True)
+BUCKETS = (AGENTS, MODELS, TENANTS, MEMORY, CHECKPOINTS, WORKERS, AFFINITY)
+BLOBS = Bucket("blobs", ttl=7 * DAY)
+"""The object store for payloads above the bus limit."""
