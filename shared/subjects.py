@@ -14,6 +14,8 @@ from shared.errors import Permanent
 
 PARTITIONS = 16
 RUNS, WORK, TOKENS, TIMERS, DOCS, DEAD = "RUNS", "WORK", "TOKENS", "TIMERS", "DOCS", "DEAD"
+DIRECT_SESSION = "_direct"
+"""Reserved: the usage facts of stateless completions."""
 SHARED_TENANT = "_shared"
 """Reserved: agents that every tenant may use. Names with a leading underscore are ours."""
 MINUTE, DAY = 60.0, 86_400.0
@@ -112,6 +114,7 @@ def parse_run(subject: str) -> RunAddress:
 ROUTE = "work.route"
 DIRECT_ROUTE = "direct.route"
 SEARCH, EMBED, INDEX_STATE = "retrieval.search", "retrieval.embed", "retrieval.state"
+LEDGER_TASKS, LEDGER_USAGE = "ledger.tasks", "ledger.usage"
 
 
 def infer_subject(model: str, worker: str) -> str:
@@ -145,6 +148,18 @@ def document_subject(tenant: str, collection: str, document: str) -> str:
     check_token(tenant, "tenant")
     check_token(collection, "collection")
     return f"docs.{tenant}.{collection}.{as_token(document)}"
+
+
+def parse_document(subject: str) -> tuple[str, str]:
+    """Tenant and collection of `docs.<tenant>.<collection>.<document>`.
+
+    Raises:
+        Permanent: `invalid_subject`.
+    """
+    parts = subject.split(".")
+    if len(parts) != 4 or parts[0] != "docs":
+        raise Permanent("invalid_subject", f"{subject[:120]!r} is no subject of DOCS")
+    return parts[1], parts[2]
 
 
 def control_subject(ref: SessionRef, verb: str) -> str:
@@ -242,7 +257,11 @@ class Consumer:
     memory: bool = False
 
 
-ROUTER = Consumer("router", WORK, (ROUTE,), ack_wait=10.0, memory=True)
+SESSIONS = Consumer(
+    "sessions", RUNS, ("run.>",), ack_wait=60.0, max_deliver=-1, max_ack_pending=5000, memory=True
+)
+"""Its place is in a checkpoint; created by its reader, from that sequence on."""
+ROUTER = Consumer("router", WORK, (ROUTE,), ack_wait=10.0, max_deliver=40, memory=True)
 TOOLS = Consumer("tools", WORK, ("work.tool.>",), ack_wait=15.0, memory=True)
 FIRED = Consumer("timers", TIMERS, ("fired.>",), ack_wait=10.0, max_deliver=20)
 INDEXER = Consumer("retrieval", DOCS, ("docs.>",), ack_wait=60.0, max_ack_pending=32)
@@ -272,9 +291,11 @@ AGENTS = Bucket("agents", history=20)
 MODELS = Bucket("models", history=20)
 TENANTS = Bucket("tenants", history=20)
 MEMORY = Bucket("memory")
+TOOL_SPECS = Bucket("tools")
+"""Every tool that the tools service offers, by name: what workers show to the model."""
 CHECKPOINTS = Bucket("checkpoints")
 WORKERS = Bucket("workers", ttl=6.0, memory=True)
 AFFINITY = Bucket("affinity", ttl=15 * MINUTE, memory=True)
-BUCKETS = (AGENTS, MODELS, TENANTS, MEMORY, CHECKPOINTS, WORKERS, AFFINITY)
+BUCKETS = (AGENTS, MODELS, TENANTS, MEMORY, TOOL_SPECS, CHECKPOINTS, WORKERS, AFFINITY)
 BLOBS = Bucket("blobs", ttl=7 * DAY)
 """The object store for payloads above the bus limit."""

@@ -59,3 +59,4 @@ class IndexState(Message, frozen=True):
     chunks: int = 0
     model: str = ""
     engine: str = ""
+    error: Failure | None = None

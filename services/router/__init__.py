@@ -1,0 +1,1 @@
+"""The router: which model and which worker runs a model call."""

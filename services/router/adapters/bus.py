@@ -1,0 +1,175 @@
+"""Connects the router to the bus: steps, stateless completions, workers coming and going."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+
+import nats.errors
+import nats.js.errors
+from nats.aio.msg import Msg
+
+from services.router.handlers import Router
+from shared.bus import topology
+from shared.bus.connect import ApiError, Bus
+from shared.bus.consume import Consuming, Delivery, Job
+from shared.bus.kv import Entry, KeyValue
+from shared.bus.log import RunLog
+from shared.contracts.base import Message, decode, encode, step_id
+from shared.contracts.log import MSG_ID, TASK_HEADER
+from shared.contracts.tokens import DirectEvent
+from shared.contracts.work import DirectRequest, InferStep, RouteStep
+from shared.contracts.workers import WorkerState
+from shared.errors import MillraceError, Permanent, Transient
+from shared.subjects import (
+    DIRECT_ROUTE,
+    ROUTE,
+    ROUTER,
+    WORK,
+    WORKERS,
+    Consumer,
+    direct_subject,
+    infer_consumer,
+    infer_subject,
+)
+from shared.telemetry import traceparent
+
+
+def step_headers(route: RouteStep, kind: str) -> dict[str, str]:
+    """Headers of work that belongs to a step; the id makes a repetition harmless."""
+    step = step_id(route.task, route.step)
+    return {
+        MSG_ID: f"{route.ref}/{step}/{kind}/{route.attempt}",
+        TASK_HEADER: route.task,
+        "traceparent": traceparent(route.ref, route.task, str(route.step)),
+    }
+
+
+def routing(bus: Bus, log: RunLog, router: Router) -> Consuming[RouteStep]:
+    """The consumer of `work.route`."""
+
+    def read(delivery: Delivery) -> RouteStep:
+        return decode(delivery.body, RouteStep)
+
+    async def emit(step: RouteStep, results: Sequence[Message]) -> None:
+        for result in results:
+            if isinstance(result, InferStep):
+                subject = infer_subject(result.target.model, result.target.worker)
+                await bus.publish(subject, encode(result), step_headers(step, "infer"))
+            else:
+                await log.append(step.ref, result)
+
+    return Consuming(bus, Job(ROUTER, read, router.route, emit, router.refused), concurrency=256)
+
+
+class Completions:
+    """Places stateless completions: core request/reply, replicas share them."""
+
+    def __init__(self, bus: Bus, router: Router) -> None:
+        self._bus, self._router = bus, router
+
+    async def start(self) -> None:
+        """Subscribe."""
+        self._subscription = await self._bus.nc.subscribe(
+            DIRECT_ROUTE, queue="router", cb=self._on_request
+        )
+
+    async def stop(self) -> None:
+        """Unsubscribe; requests already forwarded go on."""
+        with contextlib.suppress(nats.errors.Error):
+            await self._subscription.unsubscribe()
+
+    async def _on_request(self, message: Msg) -> None:
+        try:
+            request = self._router.direct(decode(message.data, DirectRequest))
+        except MillraceError as error:
+            await self._bus.send(message.reply, encode(DirectEvent(error=error.as_failure())))
+            return
+        worker = request.target.worker if request.target else ""
+        await self._bus.send(direct_subject(worker), encode(request), reply=message.reply)
+
+
+class WorkerWatch:
+    """Follows KV `workers`: reports, goodbyes, silence."""
+
+    def __init__(self, bus: Bus, router: Router) -> None:
+        self._bus, self._router = bus, router
+        self._kv = KeyValue(bus, WORKERS)
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Read who is there, then follow."""
+        await self._kv.watch(self._changed)
+        for entry in await self._kv.entries():
+            await self._changed(entry)
+        self._task = asyncio.create_task(self._sweep_often())
+
+    async def stop(self) -> None:
+        """Stop sweeping."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _changed(self, entry: Entry) -> None:
+        try:
+            if entry.value:
+                self._router.report(decode(entry.value, WorkerState))
+            else:
+                await self._router.goodbye(entry.key)
+        except (Permanent, Transient) as error:
+            self._bus.log.warning("worker.unreadable", worker=entry.key, error=str(error))
+
+    async def _sweep_often(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            try:
+                for state in await self._router.sweep():
+                    self._bus.log.warning("worker.lost", worker=state.worker, model=state.model)
+            except (Transient, Permanent) as error:
+                self._bus.log.warning("worker.rescue_failed", error=str(error))
+
+
+class BusRescue:
+    """`Rescue`: takes over a lost worker's lane and routes what it finds there anew."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    async def rescue(self, worker: WorkerState) -> int:
+        """See `Rescue.rescue`. A lane has one consumer at a time, so the worker's goes first."""
+        lane = infer_consumer(worker.model, worker.worker)
+        await topology.delete_consumer(self._bus, lane)
+        mine = Consumer(f"rescue-{lane.name}", WORK, lane.filters, ack_wait=10.0, memory=True)
+        try:
+            await topology.ensure_consumer(self._bus, mine)
+            return await self._move(mine)
+        except (ApiError, nats.errors.Error, nats.js.errors.Error) as error:
+            raise Transient("bus_unavailable", type(error).__name__) from error
+        finally:
+            with contextlib.suppress(Transient, ApiError):
+                await topology.delete_consumer(self._bus, mine)
+
+    async def _move(self, consumer: Consumer) -> int:
+        subscription = await self._bus.nc.jetstream().pull_subscribe_bind(
+            consumer.name, stream=WORK
+        )
+        moved = 0
+        try:
+            while True:
+                for message in await subscription.fetch(64, timeout=0.5):
+                    await self._again(message)
+                    moved += 1
+        except nats.errors.TimeoutError:
+            return moved
+        finally:
+            await subscription.unsubscribe()
+
+    async def _again(self, message: Msg) -> None:
+        try:
+            route = decode(message.data, InferStep).route
+        except Permanent:
+            await message.term()
+            return
+        headers = step_headers(route, f"rerouted-{message.metadata.sequence.stream}")
+        await self._bus.publish(ROUTE, encode(route), headers)
+        await message.ack()

@@ -1,0 +1,115 @@
+"""Placement: pure policy over a snapshot of the workers.
+
+A worker counts as alive while its last report is younger than `ALIVE`; what was placed on it
+since that report is added to its load, so that a burst spreads over the workers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from shared.contracts.work import Target
+from shared.contracts.workers import WorkerState
+from shared.errors import Transient
+from shared.models import ModelsFile, micro_cents
+
+ALIVE = 6.0
+
+
+@dataclass(slots=True)
+class Seen:
+    """A worker's last report, when it came (monotonic seconds), and what it was given since."""
+
+    state: WorkerState
+    at: float
+    placed: int = 0
+
+    @property
+    def load(self) -> int:
+        """Jobs it has, as far as is known."""
+        return self.state.running + self.state.waiting + self.placed
+
+    @property
+    def free(self) -> int:
+        """Slots that are free, as far as is known."""
+        return self.state.slots - self.load
+
+
+@dataclass(slots=True)
+class Workers:
+    """The workers this router has heard of."""
+
+    seen: dict[str, Seen] = field(default_factory=dict)
+
+    def report(self, state: WorkerState, now: float) -> None:
+        """A worker said how it is."""
+        self.seen[state.worker] = Seen(state, now)
+
+    def gone(self, worker: str) -> WorkerState | None:
+        """A worker said goodbye; answers what it was."""
+        found = self.seen.pop(worker, None)
+        return found.state if found else None
+
+    def expired(self, now: float) -> list[WorkerState]:
+        """Take out and answer the workers that fell silent."""
+        late = [seen.state for seen in self.seen.values() if now - seen.at > ALIVE]
+        for state in late:
+            del self.seen[state.worker]
+        return late
+
+    def of(self, model: str, now: float) -> list[Seen]:
+        """The live workers of a model, the emptiest first; names decide between equals."""
+        alive = [
+            seen
+            for seen in self.seen.values()
+            if seen.state.model == model and now - seen.at <= ALIVE
+        ]
+        return sorted(alive, key=lambda seen: (seen.load, seen.state.worker))
+
+
+def place(route: str, models: ModelsFile, workers: Workers, now: float) -> Target:
+    """The first model of the route with a free slot; else the first with a worker at all.
+
+    The latter goes to the model's shared queue, where whoever gets room first takes it.
+
+    Raises:
+        Permanent: `unknown_route`.
+        Transient: `no_worker` while no model of the route has a live worker.
+    """
+    names = models.candidates(route)
+    alive = [(name, workers.of(name, now)) for name in names]
+    for name, found in alive:
+        if found and found[0].free > 0:
+            found[0].placed += 1
+            return _target(name, found[0].state.worker, models)
+    for name, found in alive:
+        if found:
+            return _target(name, "any", models)
+    raise Transient(
+        "no_worker", f"no worker serves {', '.join(names)} at the moment", retry_after=1.0
+    )
+
+
+def place_direct(route: str, models: ModelsFile, workers: Workers, now: float) -> Target:
+    """As `place`, but always on one worker: a stateless completion waits in no queue of ours.
+
+    Raises:
+        Permanent: `unknown_route`.
+        Transient: `no_worker`.
+    """
+    target = place(route, models, workers, now)
+    if target.worker != "any":
+        return target
+    emptiest = workers.of(target.model, now)[0]
+    emptiest.placed += 1
+    return _target(target.model, emptiest.state.worker, models)
+
+
+def _target(model: str, worker: str, models: ModelsFile) -> Target:
+    prices = models.models[model].prices
+    return Target(
+        model=model,
+        worker=worker,
+        input_price=micro_cents(prices.input),
+        output_price=micro_cents(prices.output),
+    )

@@ -1,0 +1,72 @@
+"""One short function per message: place a step, place a completion, hear of a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from msgspec.structs import replace
+
+from services.router.core import Workers, place, place_direct
+from services.router.ports import Rescue
+from shared.contracts.base import Message
+from shared.contracts.facts import InferFailed
+from shared.contracts.work import DirectRequest, InferStep, RouteStep
+from shared.contracts.workers import WorkerState
+from shared.errors import Failure
+from shared.models import ModelsFile
+
+
+class Router:
+    """The handlers; `clock` gives epoch seconds, `ticks` monotonic ones."""
+
+    def __init__(
+        self,
+        models: ModelsFile,
+        rescue: Rescue,
+        clock: Callable[[], float],
+        ticks: Callable[[], float],
+    ) -> None:
+        self._models, self._rescue = models, rescue
+        self._clock, self._ticks = clock, ticks
+        self.workers = Workers()
+
+    async def route(self, step: RouteStep) -> Sequence[Message]:
+        """Place a model call.
+
+        Raises:
+            Permanent: `unknown_route`.
+            Transient: `no_worker`.
+        """
+        target = place(step.route, self._models, self.workers, self._ticks())
+        return [InferStep(route=step, target=target, published=self._clock())]
+
+    def refused(self, step: RouteStep, failure: Failure) -> Sequence[Message]:
+        """What the log shall say when no target was found for good."""
+        return [InferFailed(task=step.task, step=step.step, error=failure, attempt=step.attempt)]
+
+    def direct(self, request: DirectRequest) -> DirectRequest:
+        """Place a stateless completion.
+
+        Raises:
+            Permanent: `unknown_route`.
+            Transient: `no_worker`.
+        """
+        target = place_direct(request.model, self._models, self.workers, self._ticks())
+        return replace(request, target=target)
+
+    def report(self, state: WorkerState) -> None:
+        """A worker is alive."""
+        self.workers.report(state, self._ticks())
+
+    async def goodbye(self, worker: str) -> None:
+        """A worker has stopped in an orderly way."""
+        state = self.workers.gone(worker)
+        if state is not None:
+            await self._rescue.rescue(state)
+
+    async def sweep(self) -> list[WorkerState]:
+        """Rescue the jobs of workers that fell silent; answers those workers."""
+        late = self.workers.expired(self._ticks())
+        for state in late:
+            await self._rescue.rescue(state)
+        return late

@@ -1,0 +1,1 @@
+"""Session-state: the agent loop. Facts in, work out."""

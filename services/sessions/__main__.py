@@ -1,0 +1,36 @@
+"""Composition root of sessions: `python -m services.sessions`."""
+
+from __future__ import annotations
+
+import asyncio
+
+from services.sessions.adapters.agents import KvAgents
+from services.sessions.adapters.control import Control, timers
+from services.sessions.adapters.effects import BusEffects
+from services.sessions.adapters.owner import Owner
+from services.sessions.handlers import Sessions
+from services.sessions.settings import Settings
+from shared import clock
+from shared.bus.connect import Bus
+from shared.bus.log import RunLog
+from shared.bus.service import run_service, running
+
+
+def main() -> None:
+    """Run the service until it is told to stop."""
+    settings = Settings()
+
+    async def compose(bus: Bus, stop: asyncio.Event) -> None:
+        log = RunLog(bus)
+        agents = KvAgents(bus)
+        await agents.start(settings.agents)
+        sessions = Sessions(log, BusEffects(bus, log), agents, clock.now, bus.log)
+        await Control(bus, sessions).start()
+        async with running(Owner(bus, sessions), timers(bus, sessions)):
+            await stop.wait()
+
+    run_service("sessions", settings, compose)
+
+
+if __name__ == "__main__":
+    main()

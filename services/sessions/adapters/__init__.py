@@ -1,0 +1,1 @@
+"""The bus side of the session loop."""

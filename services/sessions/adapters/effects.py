@@ -1,0 +1,88 @@
+"""Performs decisions on the bus: facts to RUNS, work to WORK, timers to TIMERS, stop signals."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import assert_never
+
+from services.sessions.core.decide import Action, Append, Publish, SetTimer, Stop
+from shared.bus.connect import ApiError, Bus
+from shared.bus.log import RunLog
+from shared.contracts.base import SessionRef, encode, step_id
+from shared.contracts.control import CancelTask
+from shared.contracts.log import MSG_ID, TASK_HEADER
+from shared.contracts.work import RouteStep
+from shared.errors import Transient
+from shared.subjects import (
+    ROUTE,
+    TIMERS,
+    abort_subject,
+    fired_subject,
+    timer_subject,
+    tool_subject,
+)
+from shared.telemetry import traceparent
+
+DEADLINE = "deadline"
+
+
+class BusEffects:
+    """`Effects` on NATS."""
+
+    def __init__(self, bus: Bus, log: RunLog) -> None:
+        self._bus, self._log = bus, log
+        self._background: set[asyncio.Task[None]] = set()
+
+    async def perform(self, ref: SessionRef, action: Action) -> int:
+        """See `Effects.perform`."""
+        match action:
+            case Append():
+                ack = await self._log.append(ref, action.fact, trace_id=action.trace_id)
+                return ack.seq
+            case Publish():
+                await self._publish(ref, action)
+            case SetTimer():
+                await self._set_timer(ref, action)
+            case Stop():
+                await self._bus.send(abort_subject(ref, action.task), b"")
+                self._later(ref, action.task)
+            case _:
+                assert_never(action)
+        return 0
+
+    async def _publish(self, ref: SessionRef, action: Publish) -> None:
+        work = action.work
+        subject = ROUTE if isinstance(work, RouteStep) else tool_subject(work.name)
+        step = step_id(work.task, work.step)
+        headers = {
+            MSG_ID: f"{ref}/{step}/work",
+            TASK_HEADER: work.task,
+            "traceparent": traceparent(ref, work.task, str(work.step), action.trace_id),
+        }
+        await self._bus.publish(subject, encode(work), headers)
+
+    async def _set_timer(self, ref: SessionRef, action: SetTimer) -> None:
+        """A message schedule of the server (2.12 and later): no process sleeps for it."""
+        at = datetime.fromtimestamp(action.at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        headers = {
+            "Nats-Schedule": f"@at {at}",
+            "Nats-Schedule-Target": fired_subject(ref, action.task, DEADLINE),
+            TASK_HEADER: action.task,
+        }
+        order = CancelTask(task=action.task, by="deadline")
+        await self._bus.publish(timer_subject(ref, action.task, DEADLINE), encode(order), headers)
+
+    def _later(self, ref: SessionRef, task: str) -> None:
+        """Drop the timer without making anybody wait; one that is left over fires in vain."""
+        job = asyncio.create_task(self._drop_timer(ref, task))
+        self._background.add(job)
+        job.add_done_callback(self._background.discard)
+
+    async def _drop_timer(self, ref: SessionRef, task: str) -> None:
+        try:
+            await self._bus.api(
+                f"STREAM.PURGE.{TIMERS}", {"filter": timer_subject(ref, task, DEADLINE)}
+            )
+        except (ApiError, Transient) as error:
+            self._bus.log.info("timer.left", task=task, error=str(error))

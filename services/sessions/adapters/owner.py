@@ -1,0 +1,130 @@
+"""Owns the reading of RUNS for the loop: where to begin, what is settled, where to go on.
+
+The consumer lives in the server's memory. Its place is kept in a checkpoint (KV `checkpoints`):
+the sequence below which everything is settled, and the sessions that had something to do then.
+Whoever starts next decides anew for those sessions and reads on from that sequence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import nats.errors
+from nats.aio.msg import Msg
+
+from services.sessions.handlers import Sessions
+from shared.bus import topology
+from shared.bus.connect import ApiError, Bus
+from shared.bus.kv import KeyValue
+from shared.bus.pull import Pull
+from shared.contracts.base import Message, SessionRef, decode, encode
+from shared.contracts.log import read_fact
+from shared.errors import Permanent, Transient
+from shared.subjects import CHECKPOINTS, SESSIONS
+
+KEY = "sessions"
+_EVERY = 2.0
+
+
+class Checkpoint(Message, frozen=True):
+    """Everything up to `seq` is settled; `unfinished` sessions have more to do."""
+
+    seq: int = 0
+    unfinished: tuple[SessionRef, ...] = ()
+
+
+class Owner:
+    """The reading end of the session loop."""
+
+    def __init__(self, bus: Bus, sessions: Sessions) -> None:
+        self._bus, self._sessions = bus, sessions
+        self._kv = KeyValue(bus, CHECKPOINTS)
+        self._open: set[int] = set()
+        self._highest = 0
+        self._saved = Checkpoint()
+        self._pull = Pull(bus, SESSIONS, self._receive, self._prepare, room=512)
+        self._saver: asyncio.Task[None] | None = None
+
+    @property
+    def floor(self) -> int:
+        """The sequence up to which everything is settled."""
+        return min(self._open) - 1 if self._open else self._highest
+
+    async def start(self) -> None:
+        """Take over from whoever ran before."""
+        entry = await self._kv.get(KEY)
+        self._saved = decode(entry.value, Checkpoint) if entry else Checkpoint()
+        self._highest = self._saved.seq
+        await topology.delete_consumer(self._bus, SESSIONS)
+        await self._pull.start()
+        self._bus.on_reconnect(self._recover)
+        await self._sessions.redrive(list(self._saved.unfinished))
+        self._saver = asyncio.create_task(self._save_often())
+
+    async def stop(self) -> None:
+        """Stop reading, finish what is in hand, keep the place."""
+        await self._pull.stop()
+        if self._saver is not None:
+            self._saver.cancel()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._sessions.drain(), 10)
+        await self._save()
+
+    async def _prepare(self) -> None:
+        """(Re-)create the consumer behind what is settled; an existing one keeps its place."""
+        start = self.floor + 1
+        try:
+            await topology.ensure_consumer(self._bus, SESSIONS, start)
+        except ApiError:
+            await topology.delete_consumer(self._bus, SESSIONS)
+            await topology.ensure_consumer(self._bus, SESSIONS, start)
+
+    async def _recover(self) -> None:
+        """The broker was away: what it held in memory (work, this consumer) may be lost."""
+        await topology.ensure(self._bus)
+        unfinished = {*self._sessions.unfinished(), *self._saved.unfinished}
+        await self._sessions.redrive(sorted(unfinished))
+
+    async def _receive(self, message: Msg) -> None:
+        meta = message.metadata
+        seq = meta.sequence.stream
+        self._highest = max(self._highest, seq)
+        self._open.add(seq)
+
+        async def settle(done: bool) -> None:
+            with contextlib.suppress(nats.errors.Error):  # redelivered after the reconnect
+                if done:
+                    self._open.discard(seq)
+                    await message.ack()
+                else:
+                    await message.nak(delay=1.0)
+
+        try:
+            stored = read_fact(
+                message.subject,
+                message.data,
+                seq,
+                meta.timestamp.timestamp(),
+                message.headers or {},
+            )
+        except Permanent as error:
+            self._bus.log.warning("fact.unreadable", subject=message.subject, error=str(error))
+            await settle(True)
+            return
+        if stored is None or stored.kind == "completed":
+            await settle(True)
+            return
+        await self._sessions.on_fact(stored, settle)
+
+    async def _save_often(self) -> None:
+        while True:
+            await asyncio.sleep(_EVERY)
+            with contextlib.suppress(Transient):
+                await self._save()
+
+    async def _save(self) -> None:
+        state = Checkpoint(seq=self.floor, unfinished=tuple(self._sessions.unfinished()))
+        if state != self._saved:
+            await self._kv.put(KEY, encode(state))
+            self._saved = state

@@ -1,0 +1,1 @@
+"""The decider: facts -> state -> actions. Pure: no IO, clock or randomness."""

@@ -1,0 +1,209 @@
+"""The loop around the decider: folds facts session by session and performs the decisions.
+
+Sessions run side by side, the facts of one session one after the other. A message is settled
+only when everything that follows from it has been performed, so a crash repeats it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from services.sessions.core.decide import Action, Append, World, decide
+from services.sessions.core.evolve import evolve
+from services.sessions.core.state import SessionState
+from services.sessions.ports import AgentCatalog, Effects, FactLog
+from shared.contracts.base import SessionRef
+from shared.contracts.control import CancelTask, ControlReply
+from shared.contracts.facts import Cancelled, Done, TimerFired
+from shared.contracts.log import StoredFact
+from shared.errors import Failure, Permanent, Transient
+from shared.telemetry import Log
+
+Settle = Callable[[bool], Awaitable[None]]
+"""Ends a delivery: True acknowledges it, False asks for it again soon."""
+_RETRY = 0.5
+
+
+@dataclass(eq=False, slots=True)
+class _Actor:
+    """A session in memory: its state, the facts that wait, and what was performed already."""
+
+    state: SessionState
+    loaded: bool = False
+    inbox: list[tuple[StoredFact, Settle]] = field(default_factory=list)
+    performed: set[str] = field(default_factory=set)
+    busy: asyncio.Task[None] | None = None
+    retry: bool = False
+
+
+class Sessions:
+    """All sessions that this process keeps in memory; idle ones are dropped beyond `keep`."""
+
+    def __init__(
+        self,
+        log: FactLog,
+        effects: Effects,
+        agents: AgentCatalog,
+        clock: Callable[[], float],
+        logger: Log,
+        keep: int = 5000,
+    ) -> None:
+        self._log, self._effects, self._agents = log, effects, agents
+        self._clock, self._logger, self._keep = clock, logger, keep
+        self._actors: OrderedDict[SessionRef, _Actor] = OrderedDict()
+
+    async def on_fact(self, stored: StoredFact, settle: Settle) -> None:
+        """A fact arrived. Returns at once; `settle` is called when it has been dealt with."""
+        actor = self._actor(stored.ref)
+        actor.inbox.append((stored, settle))
+        self._wake(actor)
+
+    def unfinished(self) -> list[SessionRef]:
+        """The sessions that have something to do, as far as this process knows."""
+        return [ref for ref, actor in self._actors.items() if not actor.state.idle]
+
+    async def redrive(self, refs: list[SessionRef]) -> None:
+        """Decide again for these sessions: what was handed out may be lost (it is in memory)."""
+        for ref in refs:
+            actor = self._actor(ref)
+            actor.performed.clear()
+            actor.loaded = False
+            actor.retry = True
+            self._wake(actor)
+
+    async def cancel(self, ref: SessionRef, order: CancelTask) -> ControlReply:
+        """Record that a task shall stop.
+
+        Raises:
+            Transient: the log cannot be reached.
+        """
+        state = await self._current(ref)
+        if order.task in state.ended:
+            return ControlReply(
+                error=Failure(code="task_ended", detail=f"task {order.task} has ended already")
+            )
+        running = state.running is not None and state.running.task == order.task
+        if not running and not any(one.task == order.task for one in state.queue):
+            return ControlReply(
+                error=Failure(code="unknown_task", detail=f"no task {order.task!r} in {ref}")
+            )
+        fact = Cancelled(task=order.task, by=order.by, reason=order.reason)
+        return ControlReply(sequence=await self._effects.perform(ref, Append(fact, "")))
+
+    async def deadline(self, ref: SessionRef, task: str) -> None:
+        """The deadline timer of a task went off; a task that has ended is left alone.
+
+        Raises:
+            Transient: the log cannot be reached.
+        """
+        state = await self._current(ref)
+        if state.running is not None and state.running.task == task:
+            fact = TimerFired(task=task, timer="deadline")
+            await self._effects.perform(ref, Append(fact, ""))
+
+    async def drain(self) -> None:
+        """Wait until everything in hand is dealt with."""
+        while tasks := [a.busy for a in self._actors.values() if a.busy and not a.busy.done()]:
+            await asyncio.wait(tasks)
+
+    async def _current(self, ref: SessionRef) -> SessionState:
+        """The state as the log has it now, not as far as deliveries have come."""
+        actor = self._actors.get(ref)
+        state = actor.state if actor and actor.loaded else SessionState(ref=ref)
+        for stored in await self._log.read(ref, state.seq):
+            state = evolve(state, stored)
+        return state
+
+    def _actor(self, ref: SessionRef) -> _Actor:
+        actor = self._actors.get(ref)
+        if actor is None:
+            actor = self._actors[ref] = _Actor(SessionState(ref=ref))
+            self._evict()
+        self._actors.move_to_end(ref)
+        return actor
+
+    def _evict(self) -> None:
+        if len(self._actors) <= self._keep:
+            return
+        for ref, actor in list(self._actors.items())[: len(self._actors) - self._keep]:
+            if actor.loaded and actor.state.idle and not actor.inbox and actor.busy is None:
+                del self._actors[ref]
+
+    def _wake(self, actor: _Actor) -> None:
+        if actor.busy is None:
+            actor.busy = asyncio.create_task(self._run(actor))
+
+    async def _run(self, actor: _Actor) -> None:
+        try:
+            while actor.inbox or actor.retry:
+                batch, actor.inbox = actor.inbox, []
+                actor.retry = False
+                await self._batch(actor, batch)
+        finally:
+            actor.busy = None
+
+    async def _batch(self, actor: _Actor, batch: list[tuple[StoredFact, Settle]]) -> None:
+        """Fold, decide, perform, settle."""
+        try:
+            await self._load(actor)
+            for stored, _ in batch:
+                actor.state = evolve(actor.state, stored)
+                if isinstance(stored.fact, Done):
+                    _forget(actor, stored.fact.task)
+            await self._perform(actor)
+        except Transient as error:
+            self._logger.warning("session.retry", session=str(actor.state.ref), error=str(error))
+            for _, settle in batch:
+                await settle(False)
+            actor.retry = not actor.state.idle
+            await asyncio.sleep(_RETRY)
+            return
+        for _, settle in batch:
+            await settle(True)
+
+    async def _load(self, actor: _Actor) -> None:
+        """Bring a cold session up to the end of its log, not only to the fact in hand:
+
+        a decision made from an old prefix would do again what has a result already.
+        """
+        if not actor.loaded:
+            for stored in await self._log.read(actor.state.ref, actor.state.seq):
+                actor.state = evolve(actor.state, stored)
+            actor.loaded = True
+
+    async def _perform(self, actor: _Actor) -> None:
+        ref = actor.state.ref
+        world = World(now=self._clock(), agents=self._agents.of(ref.tenant))
+        todo = [a for a in decide(actor.state, world) if a.id not in actor.performed]
+        if len(todo) == 1:  # the hot path: no task for it
+            await self._one(actor, todo[0])
+        elif todo:
+            await asyncio.gather(*(self._one(actor, action) for action in todo))
+
+    async def _one(self, actor: _Actor, action: Action) -> None:
+        try:
+            await self._effects.perform(actor.state.ref, action)
+        except Permanent as error:
+            await self._impossible(actor, action, error)
+        actor.performed.add(action.id)
+
+    async def _impossible(self, actor: _Actor, action: Action, error: Permanent) -> None:
+        """An action that the bus refuses ends its task with that error: it would hang for ever."""
+        self._logger.error("session.refused", session=str(actor.state.ref), code=error.code)
+        task = getattr(getattr(action, "fact", getattr(action, "work", None)), "task", None)
+        if task is not None and not (isinstance(action, Append) and isinstance(action.fact, Done)):
+            done = Done(task=task, status="failed", error=error.as_failure())
+            await self._effects.perform(actor.state.ref, Append(done, ""))
+
+
+def _forget(actor: _Actor, task: str) -> None:
+    """Drop the names of a task's actions: it has ended, and nothing will be decided for it."""
+    marks = (f"/{task}.", f"/{task}/")
+    actor.performed = {
+        name
+        for name in actor.performed
+        if not (name.endswith(f"/{task}") or any(mark in name for mark in marks))
+    }

@@ -1,0 +1,46 @@
+"""What the session loop needs from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from services.sessions.core.decide import Action
+from shared.contracts.agents import AgentSpec
+from shared.contracts.base import SessionRef
+from shared.contracts.log import StoredFact
+
+
+class FactLog(Protocol):
+    """The log of facts."""
+
+    async def read(self, ref: SessionRef, after: int = 0) -> Sequence[StoredFact]:
+        """All facts of a session with a sequence above `after`, in order, none missing.
+
+        Raises:
+            Transient: the log cannot be reached.
+        """
+        ...
+
+
+class Effects(Protocol):
+    """Performs what was decided."""
+
+    async def perform(self, ref: SessionRef, action: Action) -> int:
+        """Durable when it returns; performing an action twice has one effect.
+
+        Answers the sequence of the fact for an `Append`, else 0.
+
+        Raises:
+            Transient: the bus cannot be reached; perform it again later.
+            Permanent: the action cannot succeed (a fact above the bus limit).
+        """
+        ...
+
+
+class AgentCatalog(Protocol):
+    """The agent definitions of all tenants, kept up to date."""
+
+    def of(self, tenant: str) -> Mapping[str, tuple[int, AgentSpec]]:
+        """Name -> (revision, definition) for a tenant: the shared agents under its own."""
+        ...

@@ -1,0 +1,238 @@
+"""One connection to the broker: publishing with acknowledgement, requests, the JetStream API.
+
+Publishing is raw (`reply` = an inbox of ours, one subscription for all acknowledgements): with
+`js.publish` the client costs four times as much per message (facts: nats.md, section 2).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import nats
+import nats.errors
+import orjson
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from shared.errors import Broken, Permanent, Transient
+from shared.settings import Address
+from shared.telemetry import Log
+
+WRONG_LAST = 10071
+_TRANSIENT_CODES = frozenset({503, 408, 429, 500})
+Reconnected = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class PubAck:
+    """`seq` in the stream; `duplicate` where the message id was known already."""
+
+    seq: int
+    duplicate: bool
+
+
+class Bus:
+    """A connection with its acknowledgement inbox. Create it with `open_bus`."""
+
+    def __init__(self, nc: Client, log: Log) -> None:
+        self.nc = nc
+        self.log = log
+        self._waiting: dict[str, asyncio.Future[Msg]] = {}
+        self._next = 0
+        self._inbox = ""
+        self._reconnected: list[Reconnected] = []
+
+    async def start(self) -> None:
+        """Subscribe to the acknowledgement inbox."""
+        self._inbox = f"{self.nc.new_inbox()}."
+        await self.nc.subscribe(
+            f"{self._inbox}*",
+            cb=self._on_reply,
+            pending_msgs_limit=1_000_000,
+            pending_bytes_limit=0,
+        )
+
+    async def _on_reply(self, message: Msg) -> None:
+        future = self._waiting.pop(message.subject[len(self._inbox) :], None)
+        if future is not None and not future.done():
+            future.set_result(message)
+
+    async def publish(
+        self,
+        subject: str,
+        body: bytes,
+        headers: Mapping[str, str] | None = None,
+        patience: float = 3.0,
+    ) -> PubAck:
+        """Publish to a stream and wait for its acknowledgement.
+
+        Raises:
+            Transient: `bus_unavailable` (no answer, or no stream yet): the message may or may
+                not be stored, so repeat it under the same message id.
+            Permanent: `wrong_last_sequence` (CAS refused) or `payload_too_large`.
+        """
+        reply = await self._ask(subject, body, headers, patience)
+        if not reply.data:
+            raise Transient("bus_unavailable", "no stream takes this subject now")
+        answer = orjson.loads(reply.data)
+        if error := answer.get("error"):
+            raise _publish_error(subject, error)
+        return PubAck(answer["seq"], answer.get("duplicate", False))
+
+    async def _ask(
+        self, subject: str, body: bytes, headers: Mapping[str, str] | None, patience: float
+    ) -> Msg:
+        self._next += 1
+        key = str(self._next)
+        future: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
+        self._waiting[key] = future
+        handle = asyncio.get_running_loop().call_later(patience, _expire, future)
+        try:
+            await self.nc.publish(
+                subject, body, reply=self._inbox + key, headers=dict(headers) if headers else None
+            )
+            return await future
+        except TimeoutError as error:
+            raise Transient("bus_unavailable", "the broker did not acknowledge in time") from error
+        except nats.errors.MaxPayloadError as error:
+            raise Permanent(
+                "payload_too_large",
+                f"{len(body)} bytes are more than the bus takes ({self.nc.max_payload})",
+            ) from error
+        except nats.errors.Error as error:
+            raise Transient("bus_unavailable", type(error).__name__) from error
+        finally:
+            handle.cancel()
+            self._waiting.pop(key, None)
+
+    async def send(
+        self, subject: str, body: bytes, headers: Mapping[str, str] | None = None, reply: str = ""
+    ) -> None:
+        """Publish without an acknowledgement (token deltas, replies, signals).
+
+        Raises:
+            Transient: `bus_unavailable` while there is no connection.
+        """
+        try:
+            await self.nc.publish(
+                subject, body, reply=reply, headers=dict(headers) if headers else None
+            )
+        except nats.errors.Error as error:
+            raise Transient("bus_unavailable", type(error).__name__) from error
+
+    async def request(self, subject: str, body: bytes, patience: float = 5.0) -> bytes:
+        """Core request/reply.
+
+        Raises:
+            Transient: `no_responders` (the service is away) or `request_timeout`.
+        """
+        try:
+            return (await self.nc.request(subject, body, timeout=patience)).data
+        except nats.errors.NoRespondersError as error:
+            raise Transient("no_responders", f"nobody answers {subject}") from error
+        except nats.errors.TimeoutError as error:
+            raise Transient("request_timeout", f"no answer on {subject} in {patience} s") from error
+        except nats.errors.Error as error:
+            raise Transient("bus_unavailable", type(error).__name__) from error
+
+    async def api(self, call: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """A raw JetStream API call, for the fields that nats-py does not know.
+
+        Raises:
+            ApiError: what the server answered.
+            Transient: the server did not answer.
+        """
+        data = b"" if body is None else orjson.dumps(body)
+        answer: dict[str, Any] = orjson.loads(await self.request(f"$JS.API.{call}", data))
+        if error := answer.get("error"):
+            raise ApiError(call, error)
+        return answer
+
+    def on_reconnect(self, callback: Reconnected) -> None:
+        """Call this after every reconnect (streams and consumers in memory may be gone)."""
+        self._reconnected.append(callback)
+
+    async def reconnected(self) -> None:
+        """Run the callbacks; a failing one must not keep the others from running."""
+        for callback in list(self._reconnected):
+            try:
+                await callback()
+            except (Transient, Permanent, Broken, nats.errors.Error) as error:
+                self.log.warning("bus.reconnect_hook_failed", error=str(error))
+
+    async def close(self) -> None:
+        """Flush and close; bounded, harmless when the connection is gone already."""
+        try:
+            await asyncio.wait_for(self.nc.drain(), 5)
+        except (TimeoutError, nats.errors.Error):
+            await self.nc.close()
+
+
+class ApiError(Permanent):
+    """A JetStream API call was refused; `number` is the server's own error code."""
+
+    def __init__(self, call: str, error: Mapping[str, Any]) -> None:
+        super().__init__("jetstream_error", f"{call}: {error.get('description')}")
+        self.number = int(error.get("err_code", 0))
+        self.missing = error.get("code") == 404
+
+
+def _expire(future: asyncio.Future[Msg]) -> None:
+    if not future.done():
+        future.set_exception(TimeoutError())
+
+
+def _publish_error(subject: str, error: Mapping[str, Any]) -> Transient | Permanent:
+    text = f"{subject}: {error.get('description')}"
+    if error.get("err_code") == WRONG_LAST:
+        return Permanent("wrong_last_sequence", text)
+    if error.get("code") in _TRANSIENT_CODES:
+        return Transient("bus_unavailable", text)
+    return Permanent("publish_refused", text)
+
+
+@asynccontextmanager
+async def open_bus(address: Address, name: str, log: Log) -> AsyncIterator[Bus]:
+    """Connect (waiting for the broker as long as it takes), and close at the end.
+
+    The client reconnects for ever; `Bus.on_reconnect` says when.
+    """
+    bus: Bus | None = None
+
+    async def reconnected() -> None:
+        log.info("bus.reconnected")
+        if bus is not None:
+            await bus.reconnected()
+
+    async def disconnected() -> None:
+        log.warning("bus.disconnected")
+
+    async def failed(error: Exception) -> None:
+        log.warning("bus.error", error=type(error).__name__)
+
+    options: dict[str, Any] = {}
+    if address.token:
+        options["token"] = address.token
+    if address.creds:
+        options["user_credentials"] = str(address.creds)
+    nc = await nats.connect(
+        address.url,
+        name=name,
+        reconnected_cb=reconnected,
+        disconnected_cb=disconnected,
+        error_cb=failed,
+        max_reconnect_attempts=-1,
+        reconnect_time_wait=0.2,
+        pending_size=64 << 20,
+        **options,
+    )
+    bus = Bus(nc, log)
+    await bus.start()
+    try:
+        yield bus
+    finally:
+        await bus.close()

@@ -1,0 +1,243 @@
+"""The one place with acknowledgement, redelivery, heartbeat, termination and dead letters.
+
+    handler returns        results are published, then the message is acknowledged
+    Transient              redelivered after a growing delay (`retry_after` where given)
+    Permanent, bad body    dead letter at once
+    anything else          our bug: retried like Transient, logged as broken
+    last try failed        dead letter, and the job's own "given up" results are published
+
+A crash between publishing and acknowledging repeats the handler; its results carry derived
+message ids, so the repetition stores nothing twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+import nats.errors
+from nats.aio.msg import Msg
+
+from shared.bus import topology
+from shared.bus.connect import Bus
+from shared.bus.pull import Pull
+from shared.contracts.base import Message, encode
+from shared.contracts.dead import DeadLetter
+from shared.errors import Failure, MillraceError, Permanent, Transient, failure_of
+from shared.subjects import Consumer
+from shared.telemetry import Log
+
+FIRST_DELAY, LONGEST_DELAY = 0.2, 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message of a stream as it arrives: `deliveries` counts the tries, this one included."""
+
+    subject: str
+    body: bytes
+    stream: str
+    sequence: int
+    deliveries: int
+    time: float
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Job[M]:
+    """What to do with the messages of one consumer.
+
+    `read` turns a delivery into a message and raises `Permanent` where it cannot. `handle` returns
+    the results, `emit` publishes them. `give_up` says what to publish when the message is dead.
+    """
+
+    consumer: Consumer
+    read: Callable[[Delivery], M]
+    handle: Callable[[M], Awaitable[Sequence[Message]]]
+    emit: Callable[[M, Sequence[Message]], Awaitable[None]]
+    give_up: Callable[[M, Failure], Sequence[Message]] | None = None
+
+
+def delivery_of(message: Msg) -> Delivery:
+    """The facts of a JetStream message."""
+    meta = message.metadata
+    return Delivery(
+        message.subject,
+        message.data,
+        meta.stream,
+        meta.sequence.stream,
+        meta.num_delivered,
+        meta.timestamp.timestamp(),
+        message.headers or {},
+    )
+
+
+def retry_delay(deliveries: int, failure: Failure) -> float:
+    """Seconds until the next try: doubling from 0.2 s up to 10 s, or what the failure asks."""
+    if failure.retry_after is not None:
+        return min(LONGEST_DELAY, max(0.0, failure.retry_after))
+    return float(min(LONGEST_DELAY, FIRST_DELAY * 2 ** (deliveries - 1)))
+
+
+async def settle[M](bus: Bus, message: Msg, job: Job[M]) -> None:
+    """Take one message from delivery to its end. Never raises, except when cancelled."""
+    delivery = delivery_of(message)
+    try:
+        subject = job.read(delivery)
+    except Permanent as error:
+        await _bury(bus, message, delivery, job, error.as_failure())
+        return
+    beat = asyncio.create_task(_heartbeat(message, job.consumer.ack_wait / 3))
+    try:
+        await job.emit(subject, await job.handle(subject))
+        await _answer(message.ack())
+    except asyncio.CancelledError:
+        await _answer(message.nak())  # shutting down: somebody else takes it at once
+        raise
+    except Exception as error:
+        await _failed(bus, message, delivery, job, (subject, error))
+    finally:
+        beat.cancel()
+
+
+async def _failed[M](
+    bus: Bus, message: Msg, delivery: Delivery, job: Job[M], what: tuple[M, Exception]
+) -> None:
+    subject, error = what
+    failure = failure_of(error)
+    fields = {"consumer": job.consumer.name, "subject": delivery.subject, "code": failure.code}
+    if not isinstance(error, MillraceError):
+        bus.log.exception("message.broken", **fields, exc_info=error)
+    last = delivery.deliveries >= job.consumer.max_deliver
+    if failure.family != "permanent" and not last:
+        delay = retry_delay(delivery.deliveries, failure)
+        bus.log.info("message.retry", **fields, delay=delay, attempt=delivery.deliveries)
+        await _answer(message.nak(delay=delay))
+        return
+    try:
+        if job.give_up is not None:
+            await job.emit(subject, job.give_up(subject, failure))
+    except MillraceError as again:
+        bus.log.warning("message.give_up_failed", **fields, error=str(again))
+        await _answer(message.nak(delay=LONGEST_DELAY))
+        return
+    await _bury(bus, message, delivery, job, failure)
+
+
+async def _bury[M](
+    bus: Bus, message: Msg, delivery: Delivery, job: Job[M], failure: Failure
+) -> None:
+    """Dead letter first, then termination: what is not stored yet must not be dropped."""
+    name = job.consumer.name
+    bus.log.warning("message.dead", consumer=name, subject=delivery.subject, code=failure.code)
+    try:
+        await publish_dead(bus, name, delivery, failure)
+    except MillraceError as error:
+        bus.log.warning("message.dead_letter_failed", consumer=name, error=str(error))
+        await _answer(message.nak(delay=LONGEST_DELAY))
+        return
+    await _answer(message.term())
+
+
+async def publish_dead(bus: Bus, consumer: str, delivery: Delivery, failure: Failure) -> None:
+    """Store a message that nobody could process in stream DEAD, once.
+
+    Raises:
+        Transient: the bus is away.
+    """
+    try:
+        body = delivery.body.decode()
+    except UnicodeDecodeError:
+        body = "base64:" + base64.b64encode(delivery.body).decode()
+    letter = DeadLetter(
+        subject=delivery.subject,
+        consumer=consumer,
+        error=failure,
+        deliveries=delivery.deliveries,
+        body=body,
+        stream=delivery.stream,
+        sequence=delivery.sequence,
+        headers=delivery.headers,
+    )
+    await bus.publish(
+        f"dead.{consumer}",
+        encode(letter),
+        {"Nats-Msg-Id": f"dead.{consumer}.{delivery.stream}.{delivery.sequence}"},
+    )
+
+
+async def attempt[A](action: Callable[[], Awaitable[A]], log: Log) -> A | Failure:
+    """The outcome of a request handler as a value: a caller must get an answer, even to a bug."""
+    try:
+        return await action()
+    except Exception as error:
+        failure = failure_of(error)
+        if not isinstance(error, MillraceError):
+            log.exception("request.broken", exc_info=error)
+        return failure
+
+
+async def _heartbeat(message: Msg, period: float) -> None:
+    """Tell the server that the message is still being worked on."""
+    while True:
+        await asyncio.sleep(period)
+        await _answer(message.in_progress())
+
+
+async def _answer(answer: Awaitable[object]) -> None:
+    """Send ack, nak, term or in_progress; without a connection the redelivery does the rest."""
+    try:
+        await answer
+    except nats.errors.Error:
+        return
+
+
+class Consuming[M]:
+    """A running consumer: continuous pull, `concurrency` messages at a time."""
+
+    def __init__(self, bus: Bus, job: Job[M], concurrency: int) -> None:
+        self._bus, self._job = bus, job
+        self._running: set[asyncio.Task[None]] = set()
+        self._pull = Pull(
+            bus,
+            job.consumer,
+            self._spawn,
+            self._prepare,
+            room=concurrency,
+            credit=True,
+        )
+
+    async def _prepare(self) -> None:
+        try:
+            await topology.ensure_consumer(self._bus, self._job.consumer)
+        except Permanent:  # the stream itself is gone: a server that lost its memory
+            await topology.ensure(self._bus)
+            await topology.ensure_consumer(self._bus, self._job.consumer)
+
+    async def _spawn(self, message: Msg) -> None:
+        task = asyncio.create_task(self._one(message))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _one(self, message: Msg) -> None:
+        try:
+            await settle(self._bus, message, self._job)
+        finally:
+            with contextlib.suppress(Transient):  # no connection: the pull starts over later
+                await self._pull.release()
+
+    async def start(self) -> None:
+        """Begin to pull."""
+        await self._pull.start()
+
+    async def stop(self, grace: float = 10.0) -> None:
+        """Pull nothing more; give running handlers `grace` seconds, then hand back the rest."""
+        await self._pull.stop()
+        if self._running:
+            _, late = await asyncio.wait(self._running, timeout=grace)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)

@@ -1,0 +1,190 @@
+"""Follows sessions live: catches up from the log, then stays on the republished subjects.
+
+Viewers of one session share one subscription. A viewer can never slow a producer: its queue is
+bounded, and one that falls behind reads on from the log, where nothing is missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import nats.errors
+import orjson
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from shared.bus.connect import Bus
+from shared.bus.log import RunLog, parse_time, stored_fact
+from shared.contracts.base import SessionRef, decode
+from shared.contracts.log import Event, StoredFact
+from shared.contracts.tokens import TokenDelta
+from shared.errors import Permanent, Transient
+from shared.events import Merger, parse_cursor
+from shared.subjects import TOKENS, session_filter
+
+_QUEUE, _RESYNC_AFTER = 1000, 10.0
+Item = StoredFact | tuple[TokenDelta, float]
+
+
+@dataclass(eq=False)
+class _Viewer:
+    queue: asyncio.Queue[Item | None] = field(default_factory=lambda: asyncio.Queue(_QUEUE))
+    lagging: bool = False
+
+    def offer(self, item: Item | None) -> None:
+        """Hand over an item; None asks for a look at the log."""
+        try:
+            self.queue.put_nowait(item)
+        except asyncio.QueueFull:
+            self.lagging = True
+
+    def drain(self) -> None:
+        self.lagging = False
+        while not self.queue.empty():
+            self.queue.get_nowait()
+
+
+@dataclass(eq=False)
+class _Channel:
+    viewers: set[_Viewer] = field(default_factory=set)
+    subscriptions: list[Subscription] = field(default_factory=list)
+
+
+class Feed:
+    """All the viewers of this process."""
+
+    def __init__(self, bus: Bus, log: RunLog) -> None:
+        self._bus, self._log = bus, log
+        self._channels: dict[SessionRef, _Channel] = {}
+        bus.on_reconnect(self._resync_all)
+
+    async def follow(
+        self, ref: SessionRef, after: str = "", *, follow: bool = True
+    ) -> AsyncGenerator[Event]:
+        """The events of a session after a cursor: the recorded ones, then live ones for ever.
+
+        With `follow` off it ends where the log ends.
+
+        Raises:
+            Permanent: `invalid_cursor`.
+            Transient: `bus_unavailable` while the first look at the log fails.
+        """
+        merger = Merger(parse_cursor(after))
+        if not follow:
+            for event in await self._recorded(ref, merger):
+                yield event
+            return
+        async with self._viewing(ref) as viewer:
+            for event in await self._recorded(ref, merger):
+                yield event
+            for event in await self._spoken(ref, merger):
+                yield event
+            while True:
+                for event in await self._next(ref, viewer, merger):
+                    yield event
+
+    async def _next(self, ref: SessionRef, viewer: _Viewer, merger: Merger) -> list[Event]:
+        """Wait for something to happen; look at the log when a while passes or much was missed."""
+        item: Item | None = None
+        try:
+            async with asyncio.timeout(_RESYNC_AFTER):
+                item = await viewer.queue.get()
+        except TimeoutError:
+            item = None
+        if viewer.lagging:
+            viewer.drain()
+            item = None
+        if item is None:
+            try:
+                return await self._recorded(ref, merger)
+            except Transient:
+                await asyncio.sleep(0.2)
+                viewer.offer(None)
+                return []
+        if isinstance(item, StoredFact):
+            return merger.fact(item)
+        return merger.delta(*item)
+
+    async def _recorded(self, ref: SessionRef, merger: Merger) -> list[Event]:
+        stored = await self._log.read(ref, merger.seq)
+        return [event for fact in stored for event in merger.fact(fact)]
+
+    async def _spoken(self, ref: SessionRef, merger: Merger) -> list[Event]:
+        """The deltas that TOKENS still holds of a step that has not ended."""
+        inbox = self._bus.nc.new_inbox()
+        subscription = await self._bus.nc.subscribe(inbox, pending_bytes_limit=0)
+        events: list[Event] = []
+        try:
+            subject = f"tokens.{ref.tenant}.{ref.session}.>"
+            query = orjson.dumps({"batch": 10_000, "seq": 1, "next_by_subj": subject})
+            await self._bus.send(f"$JS.API.DIRECT.GET.{TOKENS}", query, reply=inbox)
+            while True:
+                message = await subscription.next_msg(timeout=2)
+                if (message.headers or {}).get("Status"):
+                    return events
+                if (item := _delta(message)) is not None:
+                    events += merger.delta(*item)
+        except (nats.errors.Error, Transient):
+            return events  # a delta that is missing here comes again with its fact
+        finally:
+            await subscription.unsubscribe()
+
+    @asynccontextmanager
+    async def _viewing(self, ref: SessionRef) -> AsyncIterator[_Viewer]:
+        viewer = _Viewer()
+        channel = self._channels.setdefault(ref, _Channel())
+        channel.viewers.add(viewer)
+        try:
+            if not channel.subscriptions:
+                await self._open(ref, channel)
+            yield viewer
+        finally:
+            channel.viewers.discard(viewer)
+            if not channel.viewers and self._channels.get(ref) is channel:
+                del self._channels[ref]
+                for subscription in channel.subscriptions:
+                    await _end(subscription)
+
+    async def _open(self, ref: SessionRef, channel: _Channel) -> None:
+        async def on_fact(message: Msg) -> None:
+            fact = stored_fact(message)
+            if fact is not None:
+                for viewer in channel.viewers:
+                    viewer.offer(fact)
+
+        async def on_delta(message: Msg) -> None:
+            item = _delta(message)
+            if item is not None:
+                for viewer in channel.viewers:
+                    viewer.offer(item)
+
+        facts = session_filter(ref).replace("run.", "facts.", 1)
+        live = f"live.{ref.tenant}.{ref.session}.>"
+        for subject, callback in ((facts, on_fact), (live, on_delta)):
+            channel.subscriptions.append(
+                await self._bus.nc.subscribe(subject, cb=callback, pending_bytes_limit=0)
+            )
+        await self._bus.nc.flush()
+
+    async def _resync_all(self) -> None:
+        for channel in self._channels.values():
+            for viewer in channel.viewers:
+                viewer.offer(None)
+
+
+def _delta(message: Msg) -> tuple[TokenDelta, float] | None:
+    try:
+        delta = decode(message.data, TokenDelta)
+    except Permanent:
+        return None  # not ours; the fact brings the text
+    return delta, parse_time((message.headers or {}).get("Nats-Time-Stamp", ""))
+
+
+async def _end(subscription: Subscription) -> None:
+    try:
+        await subscription.unsubscribe()
+    except nats.errors.Error:
+        return  # the connection is closed, and the subscription with it

@@ -1,0 +1,114 @@
+"""Key-value buckets over direct get: read, write, list, and be told of changes.
+
+Plain requests instead of nats-py's KV object: its watcher holds an ordered consumer, which does
+not survive the loss of a bucket in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import nats.errors
+import orjson
+from nats.aio.msg import Msg
+
+from shared.bus.connect import Bus
+from shared.bus.log import parse_time
+from shared.errors import Transient
+from shared.subjects import Bucket
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A key's newest value; `time` is the server's (epoch seconds), 0 for a live notice."""
+
+    key: str
+    value: bytes
+    revision: int
+    time: float
+
+
+class KeyValue:
+    """One bucket."""
+
+    def __init__(self, bus: Bus, bucket: Bucket) -> None:
+        self._bus = bus
+        self._prefix = f"$KV.{bucket.name}."
+        self._direct = f"$JS.API.DIRECT.GET.KV_{bucket.name}"
+
+    @classmethod
+    def over(cls, bus: Bus, stream: str) -> KeyValue:
+        """Any stream that keeps the last message per subject; keys are whole subjects."""
+        reader = cls(bus, Bucket(stream))
+        reader._prefix = ""
+        reader._direct = f"$JS.API.DIRECT.GET.{stream}"
+        return reader
+
+    async def put(self, key: str, value: bytes) -> int:
+        """Write a key; answers its revision.
+
+        Raises:
+            Transient: `bus_unavailable`.
+        """
+        return (await self._bus.publish(self._prefix + key, value)).seq
+
+    async def delete(self, key: str) -> None:
+        """Remove a key; harmless where it does not exist."""
+        await self._bus.publish(self._prefix + key, b"", {"KV-Operation": "DEL"})
+
+    async def get(self, key: str) -> Entry | None:
+        """The newest value of a key, None where there is none.
+
+        Raises:
+            Transient: `bus_unavailable`.
+        """
+        try:
+            reply = await self._bus.nc.request(
+                self._direct, orjson.dumps({"last_by_subj": self._prefix + key}), timeout=5
+            )
+        except nats.errors.Error as error:
+            raise Transient("bus_unavailable", type(error).__name__) from error
+        return self._entry(reply)
+
+    async def entries(self, filter_: str = ">") -> list[Entry]:
+        """The newest value of every key that matches.
+
+        Raises:
+            Transient: `bus_unavailable`.
+        """
+        inbox = self._bus.nc.new_inbox()
+        subscription = await self._bus.nc.subscribe(inbox, pending_bytes_limit=0)
+        found: list[Entry] = []
+        try:
+            query = orjson.dumps({"multi_last": [self._prefix + filter_]})
+            await self._bus.send(self._direct, query, reply=inbox)
+            while True:
+                message = await subscription.next_msg(timeout=5)
+                status = (message.headers or {}).get("Status")
+                if status in ("204", "404"):
+                    return found
+                if status:
+                    raise Transient("bus_unavailable", f"direct get answered {status}")
+                if (entry := self._entry(message)) is not None:
+                    found.append(entry)
+        except nats.errors.Error as error:
+            raise Transient("bus_unavailable", type(error).__name__) from error
+        finally:
+            await subscription.unsubscribe()
+
+    async def watch(self, on_change: Callable[[Entry], Awaitable[None]]) -> None:
+        """Call back for every write from now on; an empty value means that the key was removed."""
+
+        async def receive(message: Msg) -> None:
+            await on_change(Entry(message.subject[len(self._prefix) :], message.data, 0, 0.0))
+
+        await self._bus.nc.subscribe(f"{self._prefix}>", cb=receive)
+
+    def _entry(self, message: Msg) -> Entry | None:
+        headers = message.headers or {}
+        if headers.get("Status") or headers.get("KV-Operation") in ("DEL", "PURGE"):
+            return None
+        key = headers["Nats-Subject"][len(self._prefix) :]
+        time = parse_time(headers.get("Nats-Time-Stamp", ""))
+        return Entry(key, message.data, int(headers["Nats-Sequence"]), time)

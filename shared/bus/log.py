@@ -1,0 +1,178 @@
+"""The log: append facts with derived ids, read a session, find a task. RUNS is the only truth."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import nats.errors
+import orjson
+from nats.aio.msg import Msg
+
+from shared.bus.connect import Bus, PubAck
+from shared.contracts.base import Message, SessionRef, encode, step_id
+from shared.contracts.log import ATTEMPT_HEADER, MSG_ID, TASK_HEADER, StoredFact, read_fact
+from shared.errors import Permanent, Transient
+from shared.subjects import BY_TYPE, RUNS, fact_subject, session_filter
+from shared.telemetry import traceparent
+
+_BATCH = 1000
+_CAS_ZERO = {"Nats-Expected-Last-Subject-Sequence": "0"}
+
+
+def fact_id(ref: SessionRef, fact: Message) -> str:
+    """The message id of a fact: derived, so that a repetition is recognised.
+
+    Results of a step share one id, whoever produced them: the first one wins.
+    """
+    kind = BY_TYPE[type(fact)].token
+    task = getattr(fact, "task", "") or getattr(fact, "id", "")
+    step = getattr(fact, "step", None)
+    base = f"{ref}/{task if step is None else step_id(task, step)}"
+    if kind in ("inferred", "tool_done", "tool_failed"):
+        return f"{base}/result"
+    return f"{base}/{kind}/{getattr(fact, 'attempt', 1)}"
+
+
+def fact_headers(ref: SessionRef, fact: Message, trace_id: str = "") -> dict[str, str]:
+    """The headers that every fact carries (contract, NATS)."""
+    task = getattr(fact, "task", "") or getattr(fact, "id", "")
+    step = getattr(fact, "step", None)
+    span = BY_TYPE[type(fact)].token if step is None else str(step)
+    return {
+        MSG_ID: fact_id(ref, fact),
+        TASK_HEADER: task,
+        ATTEMPT_HEADER: str(getattr(fact, "attempt", 1)),
+        "traceparent": traceparent(ref, task, span, trace_id),
+    }
+
+
+class RunLog:
+    """Stream RUNS as a log of facts."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    async def append(
+        self, ref: SessionRef, fact: Message, *, trace_id: str = "", patience: float = 30.0
+    ) -> PubAck:
+        """Append a fact; durable when this returns. Repeating it stores nothing twice.
+
+        A fact that must be unique (`accepted`, `done`) is refused by the server when one is
+        there already; this then answers with the stored one and `duplicate`.
+
+        Raises:
+            Transient: `bus_unavailable` after `patience` seconds of trying.
+            Permanent: `payload_too_large`.
+        """
+        subject = fact_subject(ref, fact)
+        headers = fact_headers(ref, fact, trace_id)
+        if BY_TYPE[type(fact)].unique:
+            headers |= _CAS_ZERO
+        body = encode(fact)
+        async with asyncio.timeout(patience) as limit:
+            delay = 0.05
+            while True:
+                try:
+                    return await self._bus.publish(subject, body, headers)
+                except Permanent as error:
+                    if error.code != "wrong_last_sequence":
+                        raise
+                    return PubAck(await self._last(subject), duplicate=True)
+                except Transient:
+                    if limit.when() is None or limit.expired():
+                        raise
+                    await asyncio.sleep(delay)
+                    delay = min(1.0, delay * 2)
+
+    async def _last(self, subject: str) -> int:
+        message = await self._get({"last_by_subj": subject})
+        return 0 if message is None else int((message.headers or {})["Nats-Sequence"])
+
+    async def _get(self, query: Mapping[str, Any]) -> Msg | None:
+        try:
+            reply = await self._bus.nc.request(
+                f"$JS.API.DIRECT.GET.{RUNS}", orjson.dumps(query), timeout=5
+            )
+        except nats.errors.Error as error:
+            raise Transient("bus_unavailable", type(error).__name__) from error
+        return None if (reply.headers or {}).get("Status") else reply
+
+    async def read(self, ref: SessionRef, after: int = 0) -> list[StoredFact]:
+        """The facts of a session with a sequence above `after`, in order.
+
+        Raises:
+            Transient: `bus_unavailable`.
+        """
+        return await self.read_filter(session_filter(ref), after)
+
+    async def read_filter(self, subject: str, after: int = 0) -> list[StoredFact]:
+        """The facts on a subject (wildcards allowed) with a sequence above `after`, in order."""
+        found: list[StoredFact] = []
+        while True:
+            page, more = await self._page(subject, after + 1)
+            found += [fact for message in page if (fact := stored_fact(message)) is not None]
+            if not more or not page:
+                return found
+            after = int((page[-1].headers or {})["Nats-Sequence"])
+
+    async def read_page(self, subject: str, after: int) -> tuple[list[StoredFact], int]:
+        """At most a thousand facts on a subject above `after`, and the sequence to go on after;
+        that is `after` itself where the log ends. For readers that cannot hold it all."""
+        page, _ = await self._page(subject, after + 1)
+        facts = [fact for message in page if (fact := stored_fact(message)) is not None]
+        upto = int((page[-1].headers or {})["Nats-Sequence"]) if page else after
+        return facts, upto
+
+    async def _page(self, subject: str, seq: int) -> tuple[list[Msg], bool]:
+        """One direct-get batch; ends with status 204 and the number of messages left."""
+        inbox = self._bus.nc.new_inbox()
+        subscription = await self._bus.nc.subscribe(inbox, pending_bytes_limit=0)
+        try:
+            query = {"batch": _BATCH, "seq": seq, "next_by_subj": subject}
+            await self._bus.send(f"$JS.API.DIRECT.GET.{RUNS}", orjson.dumps(query), reply=inbox)
+            messages: list[Msg] = []
+            while True:
+                message = await subscription.next_msg(timeout=5)
+                headers = message.headers or {}
+                if status := headers.get("Status"):
+                    if status not in ("204", "404"):
+                        raise Transient("bus_unavailable", f"direct get answered {status}")
+                    return messages, int(headers.get("Nats-Num-Pending", 0)) > 0
+                messages.append(message)
+        except nats.errors.Error as error:
+            raise Transient("bus_unavailable", type(error).__name__) from error
+        finally:
+            await subscription.unsubscribe()
+
+    async def find_task(self, tenant: str, task: str) -> SessionRef | None:
+        """The session of an accepted or refused task, from the log alone."""
+        for kind in ("accepted", "done"):
+            message = await self._get({"last_by_subj": f"run.*.{tenant}.*.{kind}.{task}"})
+            if message is not None:
+                subject = (message.headers or {})["Nats-Subject"]
+                return SessionRef(tenant, subject.split(".")[3])
+        return None
+
+
+def stored_fact(message: Msg) -> StoredFact | None:
+    """The fact in a message that came by direct get or by republishing.
+
+    Both name the original subject, sequence and time in headers.
+    """
+    headers = message.headers or {}
+    subject = headers.get("Nats-Subject", message.subject)
+    stamp = headers.get("Nats-Time-Stamp", "")
+    return read_fact(
+        subject, message.data, int(headers.get("Nats-Sequence", 0)), parse_time(stamp), headers
+    )
+
+
+def parse_time(stamp: str) -> float:
+    """Epoch seconds of an RFC 3339 time with up to nine digits of fraction."""
+    if not stamp:
+        return 0.0
+    head, _, fraction = stamp.rstrip("Z").partition(".")
+    return datetime.fromisoformat(head + "+00:00").timestamp() + float(f"0.{fraction or 0}")

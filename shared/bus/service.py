@@ -1,0 +1,101 @@
+"""How a service process lives: settings, connection, start, wait for a signal, stop in order."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+import uvloop
+from nats.aio.msg import Msg
+
+from shared.bus import topology
+from shared.bus.connect import Bus, open_bus
+from shared.errors import MillraceError, Transient
+from shared.settings import BusSettings, masked
+from shared.telemetry import Log, configure
+
+Main = Callable[[Bus, asyncio.Event], Awaitable[None]]
+
+
+class Runs(Protocol):
+    """Something with a start and a stop."""
+
+    async def start(self) -> None:
+        """Begin."""
+        ...
+
+    async def stop(self) -> None:
+        """End; bounded, also after a failed start."""
+        ...
+
+
+def run_service(name: str, settings: BusSettings, main: Main) -> None:
+    """Run `main` until SIGTERM or SIGINT; `--print-settings` prints the settings and ends.
+
+    `main` gets the connection and an event that is set when it has to stop.
+    """
+    if "--print-settings" in sys.argv[1:]:
+        sys.stdout.write(masked(settings) + "\n")
+        return
+    log = configure(name, settings.log_level)
+    try:
+        uvloop.run(_run(name, settings, main, log))
+    except MillraceError as error:
+        log.error("service.failed", code=error.code, detail=error.detail)
+        sys.exit(1)
+
+
+async def _run(name: str, settings: BusSettings, main: Main, log: Log) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with open_bus(settings.address(), name, log) as bus:
+        await ensure_patiently(bus)
+        await _present(bus, name)
+        log.info("service.started")
+        await main(bus, stop)
+        log.info("service.stopped")
+
+
+async def ensure_patiently(bus: Bus, tries: int = 60) -> None:
+    """Create the topology, waiting for JetStream to become ready.
+
+    Raises:
+        Transient: it did not within `tries` half seconds.
+    """
+    for _ in range(tries):
+        try:
+            await topology.ensure(bus)
+        except Transient:
+            await asyncio.sleep(0.5)
+        else:
+            return
+    raise Transient("bus_unavailable", "JetStream did not become ready")
+
+
+async def _answer_health(message: Msg) -> None:
+    await message.respond(b"ok")
+
+
+async def _present(bus: Bus, name: str) -> None:
+    """Answer `health.<name>`, so that readiness checks can see that this service is alive."""
+    await bus.nc.subscribe(f"health.{name}", queue=name, cb=_answer_health)
+
+
+@asynccontextmanager
+async def running(*parts: Runs) -> AsyncIterator[None]:
+    """Start parts in order; stop them in the reverse order, also after a failed start."""
+    started: list[Runs] = []
+    try:
+        for part in parts:
+            started.append(part)
+            await part.start()
+        yield
+    finally:
+        for part in reversed(started):
+            await part.stop()

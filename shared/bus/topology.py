@@ -1,0 +1,123 @@
+"""Creates what the subject table declares: streams, consumers, buckets. Idempotent.
+
+Raw API calls, because nats-py lacks fields we need. Called by whoever starts the system, and by
+every service when it connects: a single server forgets what it held in memory when it restarts.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shared.bus.connect import ApiError, Bus
+from shared.subjects import BLOBS, BUCKETS, CONSUMERS, STREAMS, Bucket, Consumer, Stream
+
+_NANO = 1_000_000_000
+_IN_USE = 10058
+"""stream name already in use with a different configuration"""
+_CONSUMER_EXISTS = frozenset({10148, 10013})
+
+
+def stream_config(row: Stream, replicas: int = 1) -> dict[str, Any]:
+    """The server's configuration of a stream."""
+    return {
+        "name": row.name,
+        "subjects": list(row.subjects),
+        "storage": row.storage,
+        "retention": row.retention,
+        "max_age": int(row.max_age * _NANO),
+        "max_bytes": row.max_bytes,
+        "max_msgs_per_subject": row.max_per_subject,
+        "duplicate_window": int(row.duplicate_window * _NANO),
+        "num_replicas": replicas,
+        "discard": "old",
+        **row.extra,
+    }
+
+
+def consumer_config(row: Consumer) -> dict[str, Any]:
+    """The server's configuration of a durable pull consumer."""
+    return {
+        "durable_name": row.name,
+        "filter_subjects": list(row.filters),
+        "ack_policy": "explicit",
+        "ack_wait": int(row.ack_wait * _NANO),
+        "max_deliver": row.max_deliver,
+        "max_ack_pending": row.max_ack_pending,
+        "mem_storage": row.memory,
+    }
+
+
+def bucket_config(row: Bucket, replicas: int = 1) -> dict[str, Any]:
+    """A key-value bucket is a stream with a convention (ADR-8 of the NATS project)."""
+    return {
+        "name": f"KV_{row.name}",
+        "subjects": [f"$KV.{row.name}.>"],
+        "storage": "memory" if row.memory else "file",
+        "max_msgs_per_subject": row.history,
+        "max_age": int(row.ttl * _NANO),
+        "duplicate_window": int(min(row.ttl or 120.0, 120.0) * _NANO),
+        "discard": "new",
+        "allow_rollup_hdrs": True,
+        "deny_delete": True,
+        "allow_direct": True,
+        "num_replicas": replicas,
+    }
+
+
+def object_store_config(row: Bucket, replicas: int = 1) -> dict[str, Any]:
+    """An object store bucket (ADR-20 of the NATS project)."""
+    return {
+        "name": f"OBJ_{row.name}",
+        "subjects": [f"$O.{row.name}.C.>", f"$O.{row.name}.M.>"],
+        "storage": "file",
+        "max_age": int(row.ttl * _NANO),
+        "discard": "new",
+        "allow_rollup_hdrs": True,
+        "allow_direct": True,
+        "num_replicas": replicas,
+    }
+
+
+async def ensure_stream(bus: Bus, config: dict[str, Any]) -> None:
+    """Create a stream, or bring an existing one up to its row."""
+    name = config["name"]
+    try:
+        await bus.api(f"STREAM.CREATE.{name}", config)
+    except ApiError as error:
+        if error.number != _IN_USE:
+            raise
+        await bus.api(f"STREAM.UPDATE.{name}", config)
+
+
+async def ensure_consumer(bus: Bus, row: Consumer, start: int = 0) -> None:
+    """Create a durable consumer, or bring it up to its row. An existing one keeps its place.
+
+    `start` is the first sequence to deliver, for a consumer that is new.
+    """
+    config = consumer_config(row)
+    if start:
+        config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": start}
+    await bus.api(
+        f"CONSUMER.CREATE.{row.stream}.{row.name}",
+        {"stream_name": row.stream, "config": config, "action": ""},
+    )
+
+
+async def delete_consumer(bus: Bus, row: Consumer) -> None:
+    """Remove a consumer; what it had not acknowledged becomes deliverable to its successor."""
+    try:
+        await bus.api(f"CONSUMER.DELETE.{row.stream}.{row.name}")
+    except ApiError as error:
+        if not error.missing:
+            raise
+
+
+async def ensure(bus: Bus, replicas: int = 1) -> None:
+    """Everything in the table."""
+    for stream in STREAMS:
+        await ensure_stream(bus, stream_config(stream, replicas))
+    for bucket in BUCKETS:
+        await ensure_stream(bus, bucket_config(bucket, replicas))
+    await ensure_stream(bus, object_store_config(BLOBS, replicas))
+    for consumer in CONSUMERS:
+        await ensure_consumer(bus, consumer)

@@ -1,0 +1,258 @@
+"""The typed client: submit tasks, follow them, control them, keep documents.
+
+    async with Millrace.connect() as m:
+        task = await m.submit("assistant", "What is 17 * 23?", session="s1")
+        async for event in task.events():
+            print(event.kind, event.data)
+        done = await task.result(timeout=60)
+
+Everything is read from the log, so a client may come and go, and ask at any time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+from typing import TypedDict, Unpack
+
+from shared.bus.connect import Bus, open_bus
+from shared.bus.direct import complete
+from shared.bus.feed import Feed
+from shared.bus.kv import KeyValue
+from shared.bus.log import RunLog
+from shared.clock import mint_id
+from shared.contracts.agents import AgentSpec, LimitsPatch, Sampling
+from shared.contracts.base import SessionRef, check_token, decode, encode
+from shared.contracts.control import CancelTask, ControlReply
+from shared.contracts.facts import Accepted, Done
+from shared.contracts.log import MSG_ID, TASK_HEADER, Event, StoredFact
+from shared.contracts.tasks import InputMessage, TaskSubmitted
+from shared.contracts.tokens import DirectEvent
+from shared.contracts.work import DirectRequest
+from shared.contracts.workers import WorkerState
+from shared.documents import Documents
+from shared.errors import Permanent, Transient, error_of
+from shared.settings import Address, BusSettings
+from shared.subjects import (
+    AGENTS,
+    SHARED_TENANT,
+    WORKERS,
+    control_subject,
+    session_filter,
+    task_subject,
+)
+from shared.telemetry import configure, traceparent
+
+__all__ = ["Documents", "Millrace", "Session", "Task"]
+
+
+class TaskOptions(TypedDict, total=False):
+    """What a task may ask for beside its input."""
+
+    limits: LimitsPatch | None
+    sampling: Sampling | None
+    metadata: dict[str, str] | None
+
+
+class Millrace:
+    """A connection to a running system, in the name of one tenant."""
+
+    def __init__(self, bus: Bus, tenant: str = "default", feed: Feed | None = None) -> None:
+        self.bus = bus
+        self.tenant = check_token(tenant, "tenant")
+        self.log = RunLog(bus)
+        self.feed = feed or Feed(bus, self.log)
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(
+        cls,
+        url: str | None = None,
+        token: str | None = None,
+        tenant: str = "default",
+        data: Path | None = None,
+    ) -> AsyncIterator[Millrace]:
+        """Connect to `url`, or to the system that runs on the data folder.
+
+        Raises:
+            Transient: `no_broker`, `bus_unavailable`.
+        """
+        settings = BusSettings(data=data) if data is not None else BusSettings()
+        address = Address(url, token, None) if url else settings.address()
+        async with open_bus(address, "client", configure("client", "error")) as bus:
+            yield cls(bus, tenant)
+
+    def for_tenant(self, tenant: str) -> Millrace:
+        """The same connection in another tenant's name."""
+        return Millrace(self.bus, tenant, self.feed)
+
+    async def submit(
+        self,
+        agent: str,
+        input: str | list[InputMessage],
+        *,
+        session: str | None = None,
+        task: str | None = None,
+        **options: Unpack[TaskOptions],
+    ) -> Task:
+        """Submit a task; durable when this returns. Repeating a task id changes nothing.
+
+        Raises:
+            Permanent: `invalid_name`, `payload_too_large`.
+            Transient: `bus_unavailable`.
+        """
+        ref = SessionRef(self.tenant, session or mint_id("s"))
+        name = check_token(task or mint_id("task"), "task")
+        subject = task_subject(ref, agent)
+        content = input if isinstance(input, str) else tuple(input)
+        submitted = TaskSubmitted(
+            input=content,
+            limits=options.get("limits") or LimitsPatch(),
+            sampling=options.get("sampling"),
+            metadata=options.get("metadata") or {},
+        )
+        headers = {
+            MSG_ID: name,
+            TASK_HEADER: name,
+            "traceparent": traceparent(ref, name, "task"),
+        }
+        ack = await self.bus.publish(subject, encode(submitted), headers)
+        return Task(self, ref.session, name, ack.seq - 1)
+
+    def task(self, task: str, session: str) -> Task:
+        """A task whose session is known."""
+        return Task(self, check_token(session, "session"), check_token(task, "task"), None)
+
+    async def find_task(self, task: str) -> Task:
+        """A task by its id alone.
+
+        Raises:
+            Permanent: `unknown_task` (a task that waits in a queue is found by its session only).
+        """
+        ref = await self.log.find_task(self.tenant, check_token(task, "task"))
+        if ref is None:
+            raise Permanent("unknown_task", f"no task {task!r} was accepted here", field="task")
+        return Task(self, ref.session, task, None)
+
+    def session(self, name: str) -> Session:
+        """A session by its name; it exists from its first task on."""
+        return Session(self, SessionRef(self.tenant, check_token(name, "session")))
+
+    def documents(self, collection: str = "default") -> Documents:
+        """A collection of documents."""
+        return Documents(self.bus, self.tenant, check_token(collection, "collection"))
+
+    async def complete(self, request: DirectRequest) -> AsyncGenerator[DirectEvent]:
+        """A stateless completion; the last event has `done` or `error`. Closing it aborts it.
+
+        Raises:
+            Transient: `no_responders` when no router runs, `request_timeout` when nothing comes.
+        """
+        async with aclosing(complete(self.bus, request)) as events:
+            async for event in events:
+                yield event
+
+    async def workers(self) -> list[WorkerState]:
+        """The inference workers that are alive."""
+        entries = await KeyValue(self.bus, WORKERS).entries()
+        return [decode(entry.value, WorkerState) for entry in entries]
+
+    async def agents(self) -> dict[str, tuple[int, AgentSpec]]:
+        """The agents this tenant can use: name -> revision and definition."""
+        found: dict[str, tuple[int, AgentSpec]] = {}
+        for owner in (SHARED_TENANT, self.tenant):
+            for entry in await KeyValue(self.bus, AGENTS).entries(f"{owner}.>"):
+                name = entry.key.partition(".")[2]
+                found[name] = (entry.revision, decode(entry.value, AgentSpec))
+        return found
+
+
+class Task:
+    """One request to a session."""
+
+    def __init__(self, client: Millrace, session: str, task: str, start: int | None) -> None:
+        self._client = client
+        self._ref = SessionRef(client.tenant, session)
+        self._start = start
+        self.id = task
+        self.session = session
+
+    async def events(self, after: str = "") -> AsyncGenerator[Event]:
+        """Facts and deltas of this task in order, each once, until its `done`.
+
+        `after` is the id of the last event seen.
+
+        Raises:
+            Permanent: `invalid_cursor`.
+            Transient: `bus_unavailable`.
+        """
+        start = after or str(await self._beginning())
+        async with aclosing(self._client.feed.follow(self._ref, start)) as events:
+            async for event in events:
+                if event.task == self.id:
+                    yield event
+                    if isinstance(event.data, Done):
+                        return
+
+    async def _beginning(self) -> int:
+        """The sequence before the task's first fact."""
+        if self._start is None:
+            subject = f"{session_filter(self._ref)[:-1]}accepted.{self.id}"
+            stored = await self._client.log.read_filter(subject)
+            fact = stored[0].fact if stored else None
+            self._start = fact.source - 1 if isinstance(fact, Accepted) else 0
+        return self._start
+
+    async def result(self, timeout: float = 60.0) -> Done:  # noqa: ASYNC109  # contract name
+        """Wait for the end.
+
+        Raises:
+            Transient: `still_running` after `timeout` seconds; the task goes on.
+        """
+        try:
+            async with asyncio.timeout(timeout), aclosing(self.events()) as events:
+                async for event in events:
+                    if isinstance(event.data, Done):
+                        return event.data
+        except TimeoutError as error:
+            raise Transient("still_running", f"no result in {timeout:g} s") from error
+        raise Transient("still_running", "the log ended before the task")
+
+    async def facts(self) -> list[StoredFact]:
+        """What the log holds of this task now."""
+        stored = await self._client.log.read(self._ref, await self._beginning())
+        return [fact for fact in stored if fact.task == self.id]
+
+    async def cancel(self, by: str = "", reason: str = "") -> int:
+        """Ask for the task to stop; answers the sequence of the fact that records it.
+
+        Raises:
+            Permanent: `task_ended`, `unknown_task`.
+            Transient: `no_responders` while no sessions service runs.
+        """
+        order = CancelTask(task=self.id, by=by, reason=reason)
+        body = await self._client.bus.request(control_subject(self._ref, "cancel"), encode(order))
+        reply = decode(body, ControlReply)
+        if reply.error is not None:
+            raise error_of(reply.error)
+        return reply.sequence
+
+
+class Session:
+    """The durable object behind a conversation."""
+
+    def __init__(self, client: Millrace, ref: SessionRef) -> None:
+        self._client = client
+        self.ref = ref
+
+    async def history(self, after: int = 0) -> list[StoredFact]:
+        """The facts of the session after a sequence."""
+        return await self._client.log.read(self.ref, after)
+
+    async def events(self, after: str = "", *, follow: bool = True) -> AsyncGenerator[Event]:
+        """Facts and deltas of all tasks of the session; endless while `follow` is on."""
+        async with aclosing(self._client.feed.follow(self.ref, after, follow=follow)) as events:
+            async for event in events:
+                yield event

@@ -1,0 +1,100 @@
+"""The models file: which models exist, what they cost, and which routes lead to them."""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import yaml
+
+from shared.errors import Permanent
+
+MICRO_CENT = 100 * 1_000_000
+"""Millionths of a cent in one unit of money."""
+
+
+class Prices(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Money per million tokens, as text so that no digit is lost."""
+
+    input: str = "0"
+    output: str = "0"
+
+
+class ModelRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One model."""
+
+    engine: Literal["openvino"]
+    path: str
+    context: int = 4096
+    concurrency: int = 8
+    prices: Prices = Prices()
+
+
+class ModelsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The file as a whole."""
+
+    models: dict[str, ModelRow]
+    routes: dict[str, tuple[str, ...]]
+
+    def candidates(self, route: str) -> tuple[str, ...]:
+        """The models of a route in order; the name of a model is a route to it alone.
+
+        Raises:
+            Permanent: `unknown_route`.
+        """
+        if route in self.routes:
+            return self.routes[route]
+        if route in self.models:
+            return (route,)
+        raise Permanent(
+            "unknown_route",
+            f"there is no route or model {route!r}; known are "
+            + ", ".join(sorted({*self.routes, *self.models})),
+            field="route",
+        )
+
+
+def micro_cents(amount: str) -> int:
+    """A decimal amount of money as an integer number of millionths of a cent.
+
+    Raises:
+        Permanent: `invalid_models_file`.
+    """
+    try:
+        return int((Decimal(amount) * MICRO_CENT).to_integral_value())
+    except (InvalidOperation, ValueError) as error:
+        raise Permanent("invalid_models_file", f"{amount!r} is no amount of money") from error
+
+
+def cost(tokens: int, per_million: int) -> int:
+    """What tokens cost, rounded half up to a millionth of a cent."""
+    return (tokens * per_million + 500_000) // 1_000_000
+
+
+def read_models(path: Path) -> ModelsFile:
+    """Read and check the models file.
+
+    Raises:
+        Permanent: `invalid_models_file`, saying what is wrong and where.
+    """
+    try:
+        body = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = msgspec.convert(body, ModelsFile)
+    except OSError as error:
+        raise Permanent("invalid_models_file", f"cannot read {path}: {error.strerror}") from error
+    except (yaml.YAMLError, msgspec.ValidationError) as error:
+        raise Permanent("invalid_models_file", f"{path.name}: {error}") from error
+    for route, models in found.routes.items():
+        for model in models:
+            if model not in found.models:
+                raise Permanent(
+                    "invalid_models_file",
+                    f"{path.name}: route {route!r} names model {model!r}, which is not there",
+                    field=f"routes.{route}",
+                )
+    for row in found.models.values():
+        micro_cents(row.prices.input)
+        micro_cents(row.prices.output)
+    return found

@@ -1,0 +1,101 @@
+"""The settings that every service has in common; each service extends `BusSettings` with its own.
+
+Read once, in `__main__`, and passed on as values. A name with the prefix that no part of Millrace
+knows is an error, because a misspelt setting would otherwise be ignored in silence.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import orjson
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shared.errors import Permanent, Transient
+
+PREFIX = "MILLRACE_"
+KNOWN = frozenset(
+    {
+        "DATA", "NATS_URL", "NATS_CREDS", "NATS_TOKEN", "DATABASE_URL", "MILVUS_URI", "MILVUS_TOKEN", "HTTP_HOST",
+        "HTTP_PORT", "SYNC", "MODELS", "AGENTS", "AUTH", "WORKER_ID", "MODEL", "LOG_LEVEL",
+        "CHUNK_TOKENS", "MIN_SCORE", "BODY_LIMIT", "METRICS_PORT",
+    }
+)  # fmt: skip
+"""Every name of the environment contract, without its prefix."""
+
+
+def unknown_names(environment: Mapping[str, str]) -> list[str]:
+    """The variables with our prefix that mean nothing."""
+    return sorted(
+        name
+        for name in environment
+        if name.startswith(PREFIX) and name.removeprefix(PREFIX) not in KNOWN
+    )
+
+
+class BusSettings(BaseSettings):
+    """Where the data and the broker are."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True
+    )
+
+    data: Path = Field(default=Path(".millrace"), description="the data folder")
+    nats_url: str | None = Field(default=None, description="unset: the embedded server")
+    nats_creds: Path | None = Field(default=None, description="a NATS credentials file")
+    nats_token: SecretStr | None = Field(default=None, description="a token, where one is used")
+    log_level: str = "info"
+
+    def model_post_init(self, _context: object) -> None:
+        """Refuse misspelt names.
+
+        Raises:
+            Permanent: `unknown_setting`.
+        """
+        if names := unknown_names(os.environ):
+            raise Permanent(
+                "unknown_setting",
+                f"no part of Millrace knows {', '.join(names)}; known are "
+                + ", ".join(PREFIX + name for name in sorted(KNOWN)),
+                field=names[0],
+            )
+
+    def address(self) -> Address:
+        """The broker's address: the one that is set, else what the embedded server wrote down.
+
+        Raises:
+            Transient: `no_broker` while no system runs on this data folder.
+        """
+        if self.nats_url:
+            token = self.nats_token.get_secret_value() if self.nats_token else None
+            return Address(self.nats_url, token, self.nats_creds)
+        path = self.data / "nats.json"
+        try:
+            found = orjson.loads(path.read_bytes())
+        except (OSError, orjson.JSONDecodeError) as error:
+            raise Transient(
+                "no_broker",
+                f"no running system on {self.data} (start one with `make run`), "
+                f"and {PREFIX}NATS_URL is not set",
+            ) from error
+        return Address(found["url"], found["token"], None)
+
+
+class Address:
+    """How to reach the broker. The token stays out of every print."""
+
+    def __init__(self, url: str, token: str | None, creds: Path | None) -> None:
+        self.url = url
+        self.token = token
+        self.creds = creds
+
+    def __repr__(self) -> str:
+        return f"Address({self.url!r})"
+
+
+def masked(settings: BaseSettings) -> str:
+    """The settings as indented JSON; pydantic masks the secrets."""
+    return settings.model_dump_json(indent=2)

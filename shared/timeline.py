@@ -1,0 +1,278 @@
+"""Where the time of a task went: facts -> rows of a waterfall (pure).
+
+A step is ready when the results it needs are in the log: a tool call when the model has asked for
+it, a model call when every tool before it has answered, the first step when the task is accepted.
+From then to its own result the log's times (the broker's clock) give the whole, and the result
+says how much of it was waiting for a slot, model or tool. What remains is Millrace's overhead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Literal
+
+from shared.contracts import facts as f
+from shared.contracts.base import SessionRef
+from shared.contracts.log import Malformed, StoredFact
+from shared.contracts.tasks import InputMessage, TaskSubmitted, text_of
+
+StepStatus = Literal["ok", "failed", "running"]
+TaskStatus = Literal["queued", "running", "completed", "failed", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One step. `start` (ready) and `end` (result) are seconds after the submission.
+
+    `queued_ms` is waiting for a slot, `busy_ms` the model or the tool itself. `overhead_ms` is
+    None for a step that is running, failed, answered from a cache, or was tried more than once:
+    there the gap is not Millrace's own.
+    """
+
+    step: int
+    kind: Literal["infer", "tool"]
+    label: str
+    status: StepStatus
+    start: float
+    end: float | None = None
+    queued_ms: float = 0.0
+    busy_ms: float = 0.0
+    overhead_ms: float | None = None
+    attempt: int = 1
+    usage: f.Usage = field(default_factory=f.Usage)
+    price: int = 0
+    worker: str = ""
+    arguments: str = ""
+    result: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """A task from its submission to its end. Times in epoch seconds, 0 for what is not yet."""
+
+    task: str
+    ref: SessionRef
+    agent: str
+    status: TaskStatus
+    question: str = ""
+    submitted: float = 0.0
+    accepted: float = 0.0
+    done: float = 0.0
+    rows: tuple[Row, ...] = ()
+    totals: f.Totals = field(default_factory=f.Totals)
+    output: str = ""
+    error: str = ""
+
+    @property
+    def queue_ms(self) -> float:
+        """How long the task waited for its session."""
+        return max(0.0, (self.accepted - self.submitted) * 1000) if self.accepted else 0.0
+
+
+def timeline(facts: Iterable[StoredFact], task: str) -> Timeline | None:
+    """The timeline of a task from the facts of its session; None where no fact names it."""
+    own = sorted((fact for fact in facts if fact.task == task), key=lambda fact: fact.seq)
+    if not own:
+        return None
+    submitted = _first(own, TaskSubmitted)
+    accepted, done = _first(own, f.Accepted), _first(own, f.Done)
+    origin = submitted.time if submitted else own[0].time
+    start = accepted.time if accepted else origin
+    end = done.fact if done and isinstance(done.fact, f.Done) else None
+    rows = _rows(own, origin, start, ended=end is not None or accepted is None)
+    return Timeline(
+        task=task,
+        ref=own[0].ref,
+        agent=_agent(submitted, accepted),
+        status=end.status if end else "running" if accepted else "queued",
+        question=_question(submitted),
+        submitted=origin,
+        accepted=accepted.time if accepted else 0.0,
+        done=done.time if done else 0.0,
+        rows=rows,
+        totals=end.totals if end else _sums(rows),
+        output=end.output if end else "",
+        error=f"{end.error.code}: {end.error.detail}".rstrip(": ") if end and end.error else "",
+    )
+
+
+def overheads(line: Timeline) -> list[float]:
+    """Milliseconds that Millrace itself took, per step where that can be told."""
+    return [row.overhead_ms for row in line.rows if row.overhead_ms is not None]
+
+
+def p50(values: Sequence[float]) -> float | None:
+    """The median; None without values."""
+    return median(values) if values else None
+
+
+def first_results(facts: Iterable[StoredFact]) -> dict[int, StoredFact]:
+    """The result of each step of a task: the first one wins. `facts` are in order."""
+    found: dict[int, StoredFact] = {}
+    for stored in facts:
+        if isinstance(stored.fact, f.Inferred | f.ToolDone | f.ToolFailed):
+            found.setdefault(stored.fact.step, stored)
+    return found
+
+
+def _first(facts: Sequence[StoredFact], kind: type) -> StoredFact | None:
+    wanted = "task" if kind is TaskSubmitted else None
+    for stored in facts:
+        if isinstance(stored.fact, kind) or (
+            wanted == stored.kind and isinstance(stored.fact, Malformed)
+        ):
+            return stored
+    return None
+
+
+def _agent(submitted: StoredFact | None, accepted: StoredFact | None) -> str:
+    if submitted is not None:
+        return submitted.rest
+    if accepted is not None and isinstance(accepted.fact, f.Accepted):
+        return accepted.fact.agent.name
+    return ""
+
+
+def _question(submitted: StoredFact | None) -> str:
+    if submitted is None or not isinstance(submitted.fact, TaskSubmitted):
+        return ""
+    given: str | tuple[InputMessage, ...] = submitted.fact.input
+    if isinstance(given, str):
+        return given
+    return text_of(given[-1].content) if given else ""
+
+
+def _rows(
+    facts: Sequence[StoredFact], origin: float, start: float, *, ended: bool
+) -> tuple[Row, ...]:
+    failures = _failures(facts)
+    results = first_results(facts)
+    asked: dict[str, f.ToolCall] = {}
+    rows: list[Row] = []
+    ready, latest = start, start
+    for step in sorted(results.keys() | failures.keys()):
+        stored, failed = results.get(step), failures.get(step)
+        if stored is None:
+            assert failed is not None  # noqa: S101  # one of the two holds the step
+            rows.append(_failed_row(failed, latest, origin))
+            continue
+        if isinstance(stored.fact, f.Inferred):
+            rows.append(_infer_row(stored, stored.fact, latest, origin, retried=bool(failed)))
+            ready = latest = stored.time
+            asked = {call.id: call for call in stored.fact.tool_calls}
+        elif isinstance(stored.fact, f.ToolDone | f.ToolFailed):
+            rows.append(_tool_row(stored, stored.fact, asked, ready, origin))
+            asked.pop(stored.fact.call, None)
+            latest = max(latest, stored.time)
+    if not ended:
+        rows += _running(rows, asked, latest if not asked else ready, origin)
+    return tuple(rows)
+
+
+def _failures(facts: Sequence[StoredFact]) -> dict[int, StoredFact]:
+    return {stored.fact.step: stored for stored in facts if isinstance(stored.fact, f.InferFailed)}
+
+
+def _infer_row(
+    stored: StoredFact, fact: f.Inferred, ready: float, origin: float, *, retried: bool
+) -> Row:
+    gap_ms = (stored.time - ready) * 1000
+    queued, busy = fact.timings.queued_ms, fact.timings.total_ms
+    alone = not (retried or fact.cached or fact.attempt > 1)
+    return Row(
+        step=fact.step,
+        kind="infer",
+        label=fact.model,
+        status="ok",
+        start=ready - origin,
+        end=stored.time - origin,
+        queued_ms=queued,
+        busy_ms=busy,
+        overhead_ms=max(0.0, gap_ms - queued - busy) if alone else None,
+        attempt=fact.attempt,
+        usage=fact.usage,
+        price=fact.price,
+        worker=fact.worker,
+        result=fact.content,
+    )
+
+
+def _tool_row(
+    stored: StoredFact,
+    fact: f.ToolDone | f.ToolFailed,
+    asked: dict[str, f.ToolCall],
+    ready: float,
+    origin: float,
+) -> Row:
+    failed = isinstance(fact, f.ToolFailed)
+    gap_ms = (stored.time - ready) * 1000
+    call = asked.get(fact.call)
+    alone = not failed and fact.attempt == 1
+    return Row(
+        step=fact.step,
+        kind="tool",
+        label=fact.name,
+        status="failed" if failed else "ok",
+        start=ready - origin,
+        end=stored.time - origin,
+        busy_ms=fact.duration_ms,
+        overhead_ms=max(0.0, gap_ms - fact.duration_ms) if alone else None,
+        attempt=fact.attempt,
+        arguments=call.arguments if call else "",
+        result=fact.result if isinstance(fact, f.ToolDone) else "",
+        error=fact.error.code if isinstance(fact, f.ToolFailed) else "",
+    )
+
+
+def _failed_row(stored: StoredFact, ready: float, origin: float) -> Row:
+    assert isinstance(stored.fact, f.InferFailed)  # noqa: S101  # `_failures` holds no other
+    return Row(
+        step=stored.fact.step,
+        kind="infer",
+        label="",
+        status="failed",
+        start=ready - origin,
+        end=stored.time - origin,
+        attempt=stored.fact.attempt,
+        error=stored.fact.error.code,
+    )
+
+
+def _running(
+    rows: Sequence[Row], asked: dict[str, f.ToolCall], ready: float, origin: float
+) -> list[Row]:
+    """What the log says is under way: the calls without an answer, else the next model call."""
+    following = rows[-1].step + 1 if rows else 0
+    if rows and rows[-1].status == "failed" and rows[-1].kind == "infer":
+        return []  # the failed row stands for the retry
+    if not asked:
+        return [Row(following, "infer", "", "running", start=ready - origin)]
+    return [
+        Row(
+            following + place,
+            "tool",
+            call.name,
+            "running",
+            start=ready - origin,
+            arguments=call.arguments,
+        )
+        for place, call in enumerate(asked.values())
+    ]
+
+
+def _sums(rows: Sequence[Row]) -> f.Totals:
+    held = [row for row in rows if row.end is not None and row.label]
+    usage = f.Usage()
+    for row in held:
+        usage += row.usage
+    infer = sum(row.kind == "infer" for row in held)
+    return f.Totals(
+        steps=len(held),
+        infer_steps=infer,
+        tool_steps=len(held) - infer,
+        usage=usage,
+        price=sum(row.price for row in held),
+    )
