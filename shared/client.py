@@ -54,6 +54,8 @@ class TaskOptions(TypedDict, total=False):
     limits: LimitsPatch | None
     sampling: Sampling | None
     metadata: dict[str, str] | None
+    trace_id: str
+    """The W3C trace that the task belongs to; absent: derived from the task."""
 
 
 class Millrace:
@@ -116,7 +118,7 @@ class Millrace:
         headers = {
             MSG_ID: name,
             TASK_HEADER: name,
-            "traceparent": traceparent(ref, name, "task"),
+            "traceparent": traceparent(ref, name, "task", options.get("trace_id", "")),
         }
         ack = await self.bus.publish(subject, encode(submitted), headers)
         return Task(self, ref.session, name, ack.seq - 1)

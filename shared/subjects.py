@@ -216,13 +216,13 @@ STREAMS = (
             "republish": {"src": "run.>", "dest": "facts.>"},
         },
     ),
-    Stream(WORK, ("work.>",), storage="memory", retention="workqueue", max_bytes=512 << 20),
+    Stream(WORK, ("work.>",), storage="memory", retention="workqueue", max_bytes=256 << 20),
     Stream(
         TOKENS,
         ("tokens.>",),
         storage="memory",
         max_age=15 * MINUTE,
-        max_bytes=256 << 20,
+        max_bytes=128 << 20,
         extra={
             "no_ack": True,
             "allow_direct": True,

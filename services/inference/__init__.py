@@ -1,0 +1,1 @@
+"""The inference service: a worker that turns a transcript into tokens with one engine."""

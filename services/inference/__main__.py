@@ -1,0 +1,86 @@
+"""Composition root of an inference worker: `python -m services.inference`."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from services.inference.adapters.bus import Direct, Lane, Presence, Tokens
+from services.inference.adapters.conversations import LogConversations
+from services.inference.adapters.openvino.factory import build_engine
+from services.inference.adapters.openvino.options import EngineOptions
+from services.inference.adapters.shelf import KvShelf
+from services.inference.handlers import Inference, Model
+from services.inference.settings import Settings
+from shared import clock
+from shared.bus.connect import Bus
+from shared.bus.log import RunLog
+from shared.bus.service import run_service, running
+from shared.contracts.workers import WorkerState
+from shared.errors import Permanent
+from shared.models import ModelRow, read_models
+
+
+def main() -> None:
+    """Run the worker until it is told to stop."""
+    settings = Settings()
+
+    async def compose(bus: Bus, stop: asyncio.Event) -> None:
+        row = _row(settings)
+        options = EngineOptions(max_sequences=row.concurrency, cache_dir=settings.data / "cache")
+        local = build_engine(Path(row.path), options)
+        try:
+            info = await local.engine.start()
+            bus.log.info("engine.ready", model=settings.model, vocabulary=info.vocabulary)
+            state = WorkerState(
+                worker=settings.worker,
+                model=settings.model,
+                engine=row.engine,
+                slots=row.concurrency,
+                context=min(row.context, info.context_tokens),
+                started=clock.now(),
+            )
+            model = Model(
+                settings.model,
+                settings.worker,
+                state.context,
+                local.engine,
+                local.tokenizer,
+                local.template,
+            )
+            shelf = KvShelf(bus)
+            inference = Inference(
+                model,
+                LogConversations(RunLog(bus)),
+                shelf,
+                Tokens(bus),
+                clock.now,
+                clock.monotonic,
+            )
+            async with running(
+                shelf,
+                Direct(bus, inference, settings.worker),
+                Lane(bus, inference, state, settings.worker),
+                Lane(bus, inference, state, "any"),
+                Presence(bus, local.engine, state),
+            ):
+                await stop.wait()
+        finally:
+            await local.engine.close()
+
+    run_service("inference", settings, compose)
+
+
+def _row(settings: Settings) -> ModelRow:
+    models = read_models(settings.models).models
+    if settings.model not in models:
+        raise Permanent(
+            "unknown_model",
+            f"{settings.models} has no model {settings.model!r}; it has {', '.join(models)}",
+            field="MILLRACE_MODEL",
+        )
+    return models[settings.model]
+
+
+if __name__ == "__main__":
+    main()

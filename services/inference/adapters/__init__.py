@@ -1,0 +1,1 @@
+"""Outside systems of the inference service, one module or folder for each."""

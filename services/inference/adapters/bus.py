@@ -1,0 +1,184 @@
+"""The bus side of a worker: its lanes of work, completions, aborts, deltas, its own report."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import nats.errors
+from nats.aio.msg import Msg
+
+from services.inference.handlers import Inference
+from services.inference.ports import Engine
+from shared.bus import topology
+from shared.bus.connect import Bus
+from shared.bus.consume import Consuming, Delivery, Job, attempt
+from shared.bus.kv import KeyValue
+from shared.bus.log import RunLog
+from shared.contracts.base import Message, SessionRef, as_token, decode, encode
+from shared.contracts.log import ATTEMPT_HEADER, TASK_HEADER
+from shared.contracts.tokens import DirectEvent, TokenDelta
+from shared.contracts.work import DirectRequest, InferStep, RouteStep
+from shared.contracts.workers import WorkerState
+from shared.errors import Failure, Transient
+from shared.subjects import DIRECT_SESSION, WORKERS, direct_subject, infer_consumer, tokens_subject
+from shared.telemetry import traceparent
+
+_REPORT_EVERY = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Attempted:
+    """A step and which attempt at it this delivery is."""
+
+    work: InferStep
+    attempt: int
+
+
+class Lane:
+    """One queue of model calls: the worker's own, or the one shared by all of its model."""
+
+    def __init__(self, bus: Bus, inference: Inference, state: WorkerState, lane: str) -> None:
+        self._bus, self._log, self._inference = bus, RunLog(bus), inference
+        self._row = infer_consumer(state.model, lane)
+        self._own = lane != "any"
+        job = Job(self._row, _read, self._handle, self._emit, self._give_up)
+        self._consuming = Consuming(bus, job, concurrency=state.slots)
+
+    async def start(self) -> None:
+        """Begin. What an earlier run of this worker had in hand is delivered again at once."""
+        if self._own:
+            await topology.delete_consumer(self._bus, self._row)
+        await self._consuming.start()
+
+    async def stop(self) -> None:
+        """Finish what runs, within a bound; the rest goes back to the queue."""
+        await self._consuming.stop()
+
+    async def _handle(self, job: Attempted) -> Sequence[Message]:
+        return await self._inference.infer(job.work, job.attempt)
+
+    async def _emit(self, job: Attempted, results: Sequence[Message]) -> None:
+        for fact in results:
+            await self._log.append(job.work.route.ref, fact)
+
+    def _give_up(self, job: Attempted, failure: Failure) -> Sequence[Message]:
+        return self._inference.failed(job.work, failure)
+
+
+def _read(delivery: Delivery) -> Attempted:
+    work = decode(delivery.body, InferStep)
+    return Attempted(work, work.route.attempt + delivery.deliveries - 1)
+
+
+class Direct:
+    """Stateless completions, and the aborts of everything."""
+
+    def __init__(self, bus: Bus, inference: Inference, worker: str) -> None:
+        self._bus, self._log, self._inference = bus, RunLog(bus), inference
+        self._subject = direct_subject(worker)
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Subscribe."""
+        self._subscriptions = [
+            await self._bus.nc.subscribe(self._subject, cb=self._on_request),
+            await self._bus.nc.subscribe("cancel.*.*.*", cb=self._on_abort),
+        ]
+
+    async def stop(self) -> None:
+        """Take no more; give what runs five seconds."""
+        for subscription in self._subscriptions:
+            with contextlib.suppress(nats.errors.Error):
+                await subscription.unsubscribe()
+        if self._running:
+            _, late = await asyncio.wait(self._running, timeout=5)
+            for task in late:
+                task.cancel()
+
+    async def _on_abort(self, message: Msg) -> None:
+        _, tenant, session, task = message.subject.split(".")
+        await self._inference.abort(SessionRef(tenant, session), task)
+
+    async def _on_request(self, message: Msg) -> None:
+        task = asyncio.create_task(self._answer(message))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _answer(self, message: Msg) -> None:
+        outcome = await attempt(lambda: self._stream(message), self._bus.log)
+        if isinstance(outcome, Failure):
+            with contextlib.suppress(Transient):
+                await self._bus.send(message.reply, encode(DirectEvent(error=outcome)))
+
+    async def _stream(self, message: Msg) -> None:
+        request = decode(message.data, DirectRequest)
+        async with contextlib.aclosing(self._inference.complete(request)) as events:
+            async for event in events:
+                await self._bus.send(message.reply, encode(event))
+                if event.done is not None and event.done.finish != "aborted":
+                    fact = self._inference.completed(request, event.done)
+                    await self._log.append(SessionRef(request.tenant, DIRECT_SESSION), fact)
+
+
+class Tokens:
+    """`TokenSink` on stream TOKENS, without acknowledgement."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    async def delta(self, route: RouteStep, attempt: int, index: int, text: str) -> None:
+        """See `TokenSink.delta`."""
+        delta = TokenDelta(
+            task=route.task, step=route.step, index=index, text=text, attempt=attempt
+        )
+        headers = {
+            TASK_HEADER: route.task,
+            ATTEMPT_HEADER: str(attempt),
+            "traceparent": traceparent(route.ref, route.task, str(route.step)),
+        }
+        with contextlib.suppress(Transient):  # the fact brings the text again
+            await self._bus.send(tokens_subject(route.ref, route.task), encode(delta), headers)
+
+
+class Presence:
+    """Reports the worker to KV `workers` every second; the entry is removed at an orderly end."""
+
+    def __init__(self, bus: Bus, engine: Engine, state: WorkerState) -> None:
+        self._bus, self._engine, self._state = bus, engine, state
+        self._kv = KeyValue(bus, WORKERS)
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Report for the first time: from now on the router sends work."""
+        await self._report()
+        self._task = asyncio.create_task(self._often())
+
+    async def stop(self) -> None:
+        """Say goodbye."""
+        if self._task is not None:
+            self._task.cancel()
+        with contextlib.suppress(Transient):
+            await self._kv.delete(as_token(self._state.worker))
+
+    async def _report(self) -> None:
+        stats = self._engine.stats()
+        state = WorkerState(
+            worker=self._state.worker,
+            model=self._state.model,
+            engine=self._state.engine,
+            slots=self._state.slots,
+            running=stats.running,
+            waiting=stats.waiting,
+            context=self._state.context,
+            started=self._state.started,
+        )
+        await self._kv.put(as_token(state.worker), encode(state))
+
+    async def _often(self) -> None:
+        while True:
+            await asyncio.sleep(_REPORT_EVERY)
+            with contextlib.suppress(Transient):
+                await self._report()

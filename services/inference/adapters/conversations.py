@@ -1,0 +1,46 @@
+"""`Conversations` over the log, with the transcripts of recent sessions kept in memory."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from services.inference.ports import View
+from shared.bus.log import RunLog
+from shared.contracts.base import SessionRef
+from shared.contracts.facts import Cancelled, Done, InferFailed, Inferred
+from shared.contracts.log import StoredFact
+from shared.contracts.work import RouteStep
+from shared.transcript import Transcript
+
+
+class LogConversations:
+    """Reads only what is new since the last step of a session: O(1) per step, however long it is.
+
+    A cached transcript never goes beyond the position of the step it was made for, so the prompt
+    of a step does not depend on what else has happened by the time it runs.
+    """
+
+    def __init__(self, log: RunLog, keep: int = 512) -> None:
+        self._log, self._keep = log, keep
+        self._cache: OrderedDict[SessionRef, Transcript] = OrderedDict()
+
+    async def view(self, route: RouteStep) -> View:
+        """See `Conversations.view`."""
+        transcript = self._cache.pop(route.ref, None)
+        if transcript is None or transcript.seq > route.seq:
+            transcript = Transcript()
+        stored = await self._log.read(route.ref, transcript.seq)
+        transcript.fold(fact for fact in stored if fact.seq <= route.seq)
+        self._cache[route.ref] = transcript
+        if len(self._cache) > self._keep:
+            self._cache.popitem(last=False)
+        settled = any(_settles(fact, route) for fact in stored if fact.seq > route.seq)
+        return View(tuple(transcript.messages()), settled)
+
+
+def _settles(stored: StoredFact, route: RouteStep) -> bool:
+    """A result of this very step, or the end of its task: a redelivery comes too late."""
+    fact = stored.fact
+    if isinstance(fact, Inferred | InferFailed):
+        return fact.task == route.task and fact.step == route.step
+    return isinstance(fact, Done | Cancelled) and fact.task == route.task

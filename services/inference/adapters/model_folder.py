@@ -1,0 +1,63 @@
+"""Owns the reading of a Hugging Face model folder: its configuration files and chat template.
+
+Must not know engines or weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from services.inference.core.chat import ChatTemplate, TemplateFailed
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json, which every model has."""
+    config: dict[str, Any] = orjson.loads((folder / "config.json").read_bytes())
+    return config
+
+
+def read_eos_ids(folder: Path) -> frozenset[int]:
+    """generation_config.json knows better than config.json; either may hold one id or a list."""
+    for name in ("generation_config.json", "config.json"):
+        found = _optional(folder / name).get("eos_token_id")
+        if found is not None:
+            return frozenset(found if isinstance(found, list) else [found])
+    return frozenset()
+
+
+def read_added_tokens(folder: Path) -> dict[int, tuple[str, bool]]:
+    """Added tokens of tokenizer.json: id to text and whether it is a control token."""
+    added = orjson.loads((folder / "tokenizer.json").read_bytes()).get("added_tokens", [])
+    return {entry["id"]: (entry["content"], bool(entry.get("special"))) for entry in added}
+
+
+def read_chat_template(
+    folder: Path, control: Iterable[str], strftime: Callable[[str], str] | None = None
+) -> ChatTemplate:
+    """chat_template.jinja, or the one inside tokenizer_config.json as older folders have it."""
+    config = _optional(folder / "tokenizer_config.json")
+    file = folder / "chat_template.jinja"
+    source = file.read_text("utf-8") if file.exists() else config.get("chat_template")
+    if isinstance(source, list):
+        named = {entry["name"]: entry["template"] for entry in source}
+        source = named.get("default")
+    if not isinstance(source, str):
+        raise TemplateFailed(f"the folder {folder.name} has no chat template")
+    names = ("bos_token", "eos_token", "pad_token", "unk_token")
+    variables = {name: _token_text(config.get(name)) for name in names}
+    return ChatTemplate(source, control, variables, strftime)
+
+
+def _optional(file: Path) -> dict[str, Any]:
+    found: dict[str, Any] = orjson.loads(file.read_bytes()) if file.exists() else {}
+    return found
+
+
+def _token_text(entry: object) -> str:
+    if isinstance(entry, dict):
+        entry = entry.get("content")
+    return entry if isinstance(entry, str) else ""

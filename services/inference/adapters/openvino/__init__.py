@@ -1,0 +1,1 @@
+"""The embedded CPU engine: OpenVINO paged attention under our own in-flight batching."""

@@ -1,0 +1,82 @@
+"""Owns tokens and their text: the tokenizer port on llguidance's reader of tokenizer.json.
+
+Must not know templates, engines or requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from llguidance import LLTokenizer
+
+from services.inference.adapters.model_folder import (
+    read_added_tokens,
+    read_config,
+    read_eos_ids,
+)
+from services.inference.core.chat import Segment
+
+# Control tokens that are part of the answer: the tool-call parser and the reader need their text.
+_SHOWN = frozenset({"<tool_call>", "</tool_call>", "<think>", "</think>"})
+
+
+class FolderTokenizer:
+    """The tokenizer of a Hugging Face folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._added = read_added_tokens(folder)
+        self._eos = read_eos_ids(folder)
+        self.vocabulary = int(read_config(folder)["vocab_size"])
+        self.vendor = LLTokenizer(
+            str(folder / "tokenizer.json"), n_vocab=self.vocabulary, eos_token=sorted(self._eos)
+        )
+        # Some vocabularies add runs of spaces for compactness: they control nothing.
+        self._control = frozenset(text for text, _ in self._added.values() if text.strip())
+        self._bytes = tuple(map(self._bytes_of, range(self.vocabulary)))
+        self._single = {
+            piece[0]: token
+            for token, piece in enumerate(self._bytes)
+            if len(piece) == 1 and token not in self._added
+        }
+
+    @property
+    def eos_ids(self) -> frozenset[int]:
+        """Tokens that end an answer."""
+        return self._eos
+
+    @property
+    def control(self) -> frozenset[str]:
+        """Texts of all added tokens that mean something."""
+        return self._control
+
+    def encode(self, prompt: Sequence[Segment]) -> tuple[int, ...]:
+        """Token ids of a prompt; see the port."""
+        ids: list[int] = []
+        for segment in prompt:
+            ids += self._plain(segment.text) if segment.literal else self._marked(segment.text)
+        return tuple(ids)
+
+    def decode(self, token_id: int) -> bytes:
+        """The bytes a reader sees; see the port."""
+        return self._bytes[token_id] if 0 <= token_id < self.vocabulary else b""
+
+    def _marked(self, text: str) -> list[int]:
+        return self.vendor.tokenize_str(text, parse_special=True)
+
+    def _plain(self, text: str) -> list[int]:
+        """The vendor reads added tokens even when told not to, so it never sees one whole."""
+        ids = self._marked(text)
+        if not any(token in self._added for token in ids):
+            return ids
+        if len(text) == 1:  # an added token of one character: only its bytes are left
+            return [self._single[byte] for byte in text.encode() if byte in self._single]
+        return self._plain(text[:1]) + self._plain(text[1:])
+
+    def _bytes_of(self, token_id: int) -> bytes:
+        text, special = self._added.get(token_id, ("", False))
+        if special and text not in _SHOWN:
+            return b""
+        piece = self.vendor.decode_bytes([token_id])
+        # Ids past the tokenizer (padding of the embedding) decode to a placeholder like <[309]>.
+        return b"" if piece == f"<[{token_id}]>".encode() and not text else piece

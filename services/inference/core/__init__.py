@@ -1,0 +1,1 @@
+"""What inference knows without IO: prompts, text, tool calls and the result of one generation."""

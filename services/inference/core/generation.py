@@ -1,0 +1,101 @@
+"""Owns the path of one generation: token ids, bytes, text, stop strings, tool calls, result.
+
+Must not know engines, templates or transport. It is fed token ids as they come and is asked once,
+at the end, for the result; what it tells along the way adds up to that result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
+
+import msgspec
+
+from services.inference.core.text import StopStrings, Utf8Assembler
+from services.inference.core.toolcalls import (
+    Event,
+    MalformedToolCall,
+    TextDelta,
+    ToolCall,
+    ToolCallParser,
+)
+
+EngineFinish = Literal["stop", "length", "aborted"]
+FinishReason = Literal["stop", "length", "tool_calls", "aborted"]
+
+
+class GenerationResult(msgspec.Struct, frozen=True):
+    """What the model said, as a whole. Ids of tool calls are the caller's to derive."""
+
+    content: str
+    tool_calls: tuple[ToolCall, ...]
+    malformed: tuple[MalformedToolCall, ...]
+    finish_reason: FinishReason
+    stop_string: str | None = None
+
+
+class Generation:
+    """One answer in the making."""
+
+    def __init__(
+        self,
+        decode: Callable[[int], bytes],
+        stops: Sequence[str] = (),
+        parse_tools: bool = True,
+    ) -> None:
+        self._decode = decode
+        self._utf8 = Utf8Assembler()
+        self._stops = StopStrings(stops)
+        self._parser = ToolCallParser() if parse_tools else None
+        self._content: list[str] = []
+        self._calls: list[ToolCall] = []
+        self._malformed: list[MalformedToolCall] = []
+
+    @property
+    def stopped(self) -> bool:
+        """A stop string came: more tokens change nothing, so the engine may be told to abort."""
+        return self._stops.hit is not None
+
+    def feed(self, token_ids: Iterable[int]) -> list[Event]:
+        """Take the next tokens and return what became certain."""
+        if self.stopped:
+            return []
+        piece = b"".join(map(self._decode, token_ids))
+        return self._read(self._stops.feed(self._utf8.feed(piece)))
+
+    def finish(self, reason: EngineFinish) -> tuple[list[Event], GenerationResult]:
+        """Close the stream: the last events, and the result with the reason the reader sees."""
+        tail = self._stops.feed(self._utf8.finish()) + self._stops.finish()
+        events = self._read(tail)
+        if self._parser is not None:
+            events += self._keep(self._parser.finish())
+        result = GenerationResult(
+            content="".join(self._content),
+            tool_calls=tuple(self._calls),
+            malformed=tuple(self._malformed),
+            finish_reason=self._reason(reason),
+            stop_string=self._stops.hit,
+        )
+        return events, result
+
+    def _read(self, text: str) -> list[Event]:
+        if not text:
+            return []
+        if self._parser is None:
+            return self._keep([TextDelta(text)])
+        return self._keep(self._parser.feed(text))
+
+    def _keep(self, events: list[Event]) -> list[Event]:
+        for event in events:
+            if isinstance(event, TextDelta):
+                self._content.append(event.text)
+            elif isinstance(event, ToolCall):
+                self._calls.append(event)
+            else:
+                self._malformed.append(event)
+        return events
+
+    def _reason(self, engine: EngineFinish) -> FinishReason:
+        if engine == "aborted" and self.stopped:
+            engine = "stop"  # the abort was ours, after the stop string
+        return "tool_calls" if engine == "stop" and self._calls else engine

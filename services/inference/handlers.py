@@ -1,0 +1,294 @@
+"""One model call from transcript to answer: render, generate, stream deltas, say what was said.
+
+Knows no bus: what it needs comes through ports, what it has to tell it returns.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from services.inference.core.chat import ChatTemplate, TemplateFailed
+from services.inference.core.generation import Generation, GenerationResult
+from services.inference.core.pieces import Coalescer
+from services.inference.core.toolcalls import TextDelta
+from services.inference.ports import (
+    Conversations,
+    Engine,
+    GenerateRequest,
+    Sampling,
+    Tokenizer,
+    TokenSink,
+    TokenUsage,
+    ToolShelf,
+)
+from shared.contracts import agents, facts
+from shared.contracts.base import Message, SessionRef
+from shared.contracts.tokens import DirectEvent, DirectResult
+from shared.contracts.work import DirectRequest, InferStep, RouteStep
+from shared.errors import Failure, Permanent
+from shared.models import cost
+from shared.subjects import DIRECT_SESSION
+
+Json = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What the handlers use of a loaded model."""
+
+    name: str
+    worker: str
+    context: int
+    engine: Engine
+    tokenizer: Tokenizer
+    template: ChatTemplate
+
+
+@dataclass(slots=True)
+class Answer:
+    """A generation while it runs, and its result at the end."""
+
+    queued_ms: float
+    started: float
+    coalescer: Coalescer = field(default_factory=Coalescer)
+    first_token: float | None = None
+    result: GenerationResult | None = None
+    usage: TokenUsage = field(default_factory=lambda: TokenUsage(0, 0, 0))
+
+    def timings(self, now: float) -> facts.Timings:
+        """Milliseconds so far."""
+        first = self.first_token if self.first_token is not None else now
+        return facts.Timings(
+            queued_ms=round(self.queued_ms, 3),
+            first_token_ms=round((first - self.started) * 1e3, 3),
+            total_ms=round((now - self.started) * 1e3, 3),
+        )
+
+
+class Inference:
+    """The handlers of a worker; `clock` gives epoch seconds, `ticks` monotonic ones."""
+
+    def __init__(
+        self,
+        model: Model,
+        conversations: Conversations,
+        shelf: ToolShelf,
+        tokens: TokenSink,
+        clock: Callable[[], float],
+        ticks: Callable[[], float],
+    ) -> None:
+        self._model, self._conversations, self._shelf = model, conversations, shelf
+        self._tokens, self._clock, self._ticks = tokens, clock, ticks
+        self._running: dict[tuple[SessionRef, str], set[str]] = {}
+
+    async def infer(self, work: InferStep, attempt: int) -> Sequence[Message]:
+        """Run a step; nothing comes back where the log shows that nobody waits for it any more.
+
+        Raises:
+            Permanent: `context_too_long`, `invalid_request`.
+            Transient: the engine or the bus cannot at the moment.
+        """
+        route = work.route
+        view = await self._conversations.view(route)
+        if view.settled:
+            return []
+        tools = [_function(spec) for spec in self._shelf.specs(route.tools)]
+        request = self._request(view.messages, tools, route.sampling, _key(route, attempt))
+        answer = Answer((self._clock() - work.published) * 1e3, self._ticks())
+        generation = self._generation(route.sampling, bool(tools))
+        running = self._running.setdefault((route.ref, route.task), set())
+        running.add(request.request_id)
+        try:
+            async with aclosing(self._pieces(request, generation, answer)) as pieces:
+                async for index, text in pieces:
+                    await self._tokens.delta(route, attempt, index, text)
+        finally:
+            running.discard(request.request_id)
+            if not running:
+                self._running.pop((route.ref, route.task), None)
+        if answer.result is None or answer.result.finish_reason == "aborted":
+            return []
+        return [self._fact(work, attempt, answer, answer.result)]
+
+    def failed(self, work: InferStep, failure: Failure) -> Sequence[Message]:
+        """What the log shall say when the step was given up."""
+        route = work.route
+        return [
+            facts.InferFailed(
+                task=route.task, step=route.step, error=failure, attempt=route.attempt
+            )
+        ]
+
+    async def complete(self, request: DirectRequest) -> AsyncGenerator[DirectEvent]:
+        """Run a stateless completion; the last event has `done`.
+
+        Raises:
+            Permanent, Transient: as `infer`.
+        """
+        messages = [_message(one) for one in request.messages]
+        tools = [_function(spec) for spec in request.tools]
+        order = self._request(messages, tools, request.sampling, request.id)
+        answer = Answer(0.0, self._ticks())
+        generation = self._generation(request.sampling, bool(tools))
+        key = (SessionRef(request.tenant, DIRECT_SESSION), request.id)
+        self._running.setdefault(key, set()).add(order.request_id)
+        try:
+            async with aclosing(self._pieces(order, generation, answer)) as pieces:
+                async for _, text in pieces:
+                    yield DirectEvent(text=text)
+        finally:
+            self._running.pop(key, None)
+        if answer.result is not None:
+            yield DirectEvent(done=self._direct_result(request, answer, answer.result))
+
+    def completed(self, request: DirectRequest, result: DirectResult) -> facts.Completed:
+        """The usage fact of a stateless completion."""
+        return facts.Completed(
+            id=request.id,
+            model=result.model,
+            worker=result.worker,
+            usage=result.usage,
+            price=_price(request.target, result.usage),
+            timings=result.timings,
+            finish=result.finish,
+        )
+
+    async def abort(self, ref: SessionRef, task: str) -> None:
+        """Free the engine of what runs for a task or completion."""
+        for request in list(self._running.get((ref, task), ())):
+            await self._model.engine.abort(request)
+
+    # -- one generation ---------------------------------------------------------------------------
+
+    def _request(
+        self, messages: Sequence[Json], tools: Sequence[Json], sampling: agents.Sampling, key: str
+    ) -> GenerateRequest:
+        model = self._model
+        try:
+            prompt = model.tokenizer.encode(model.template.render(messages, tools))
+        except TemplateFailed as error:
+            raise Permanent("invalid_request", str(error), field="messages") from error
+        room = model.context - len(prompt)
+        if room < 1:
+            raise Permanent(
+                "context_too_long",
+                f"the prompt has {len(prompt)} tokens, {model.name} takes {model.context}",
+                field="messages",
+            )
+        return GenerateRequest(
+            request_id=key,
+            prompt=prompt,
+            max_tokens=min(sampling.max_tokens, room),
+            sampling=Sampling(
+                temperature=sampling.temperature, top_p=sampling.top_p, seed=sampling.seed
+            ),
+            stop_token_ids=model.tokenizer.eos_ids,
+        )
+
+    def _generation(self, sampling: agents.Sampling, tools: bool) -> Generation:
+        return Generation(self._model.tokenizer.decode, sampling.stop, parse_tools=tools)
+
+    async def _pieces(
+        self, request: GenerateRequest, generation: Generation, answer: Answer
+    ) -> AsyncGenerator[tuple[int, str]]:
+        """Run the engine; yields (index, text) of the coalesced pieces, fills in `answer`."""
+        engine = self._model.engine
+        async with aclosing(engine.generate(request)) as chunks:
+            async for chunk in chunks:
+                now = self._ticks()
+                if chunk.token_ids and answer.first_token is None:
+                    answer.first_token = now
+                events = generation.feed(chunk.token_ids)
+                if chunk.finished is not None:
+                    answer.usage = chunk.finished.usage
+                    rest, answer.result = generation.finish(chunk.finished.reason)
+                    events += rest
+                text = "".join(event.text for event in events if isinstance(event, TextDelta))
+                for piece in answer.coalescer.feed(text, now, last=chunk.finished is not None):
+                    yield piece
+                if generation.stopped and chunk.finished is None:
+                    await engine.abort(request.request_id)
+
+    def _fact(
+        self, work: InferStep, attempt: int, answer: Answer, result: GenerationResult
+    ) -> facts.Inferred:
+        route = work.route
+        usage = _usage(answer.usage)
+        return facts.Inferred(
+            task=route.task,
+            step=route.step,
+            content=_content(result),
+            cuts=answer.coalescer.cuts,
+            tool_calls=_calls(f"{route.ref}/{route.task}/{route.step}", result),
+            finish=result.finish_reason,
+            usage=usage,
+            price=_price(work.target, usage),
+            model=self._model.name,
+            worker=self._model.worker,
+            attempt=attempt,
+            timings=answer.timings(self._ticks()),
+        )
+
+    def _direct_result(
+        self, request: DirectRequest, answer: Answer, result: GenerationResult
+    ) -> DirectResult:
+        return DirectResult(
+            content=_content(result),
+            tool_calls=_calls(request.id, result),
+            finish=result.finish_reason,
+            usage=_usage(answer.usage),
+            model=self._model.name,
+            worker=self._model.worker,
+            timings=answer.timings(self._ticks()),
+        )
+
+
+def _key(route: RouteStep, attempt: int) -> str:
+    return f"{route.ref}/{route.task}.{route.step}/{attempt}"
+
+
+def _content(result: GenerationResult) -> str:
+    """The text; what looked like a call and was none is shown as it stood, not swallowed."""
+    if result.tool_calls:
+        return result.content
+    return result.content + "".join(bad.text for bad in result.malformed)
+
+
+def _calls(base: str, result: GenerationResult) -> tuple[facts.ToolCall, ...]:
+    return tuple(
+        facts.ToolCall(
+            id="call_"
+            + hashlib.blake2b(f"{base}/{call.index}".encode(), digest_size=12).hexdigest(),
+            name=call.name,
+            arguments=call.raw_arguments,
+        )
+        for call in result.tool_calls
+    )
+
+
+def _usage(usage: TokenUsage) -> facts.Usage:
+    return facts.Usage(input=usage.prompt, cached=usage.cached, output=usage.completion)
+
+
+def _price(target: object, usage: facts.Usage) -> int:
+    given = getattr(target, "input_price", 0), getattr(target, "output_price", 0)
+    return cost(usage.input, given[0]) + cost(usage.output, given[1])
+
+
+def _function(spec: agents.ToolSpec) -> Json:
+    return {
+        "type": "function",
+        "function": {
+            "name": spec.name,
+            "description": spec.description,
+            "parameters": spec.parameters,
+        },
+    }
+
+
+def _message(message: Message) -> Json:
+    names = ("role", "content", "tool_calls", "tool_call_id", "name")
+    return {name: value for name in names if (value := getattr(message, name))}

@@ -1,0 +1,234 @@
+"""What inference needs from outside: an engine and a tokenizer, with the guarantees they give.
+
+Everything above tokens (templates, text, stop strings, tool calls) lives above this border, once,
+in `core`. Must not know any engine, framework or transport. Every engine passes the same suite,
+`tests/contract/ports/engine_suite.py`; the sentences below are what it checks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import Protocol
+
+import msgspec
+
+from services.inference.core.chat import Segment
+from services.inference.core.generation import EngineFinish
+from shared.contracts.agents import ToolSpec
+from shared.contracts.work import RouteStep
+from shared.errors import Broken, Permanent, Transient
+
+
+class ContextTooLong(Permanent):
+    """Prompt and answer together do not fit the model's context or the engine's memory."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("context_too_long", detail, field="messages")
+
+
+class InvalidRequest(Permanent):
+    """A request no engine could serve: empty prompt, token id out of range, bad grammar."""
+
+    def __init__(self, detail: str, field: str | None = None) -> None:
+        super().__init__("invalid_request", detail, field=field)
+
+
+class EngineFailed(Transient):
+    """A step of the engine failed; only the requests of that step are lost and may be retried."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("engine_failed", detail)
+
+
+class EngineUnavailable(Transient):
+    """The engine is not started, or closed: another worker can serve this."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("engine_unavailable", detail)
+
+
+class EngineBroken(Broken):
+    """The engine met a bug of its own and serves nothing until its process is restarted."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("engine_broken", detail)
+
+
+class Sampling(msgspec.Struct, frozen=True, kw_only=True):
+    """How the next token is chosen. Temperature 0 is greedy; `top_k` 0 means all."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int | None = None
+
+
+class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One generation. `request_id` is unique among those in flight on one engine.
+
+    `cache_salt` separates prefix caches: two requests share cached blocks only under the same salt,
+    so a tenant cannot learn by timing what another one asked. `json_schema` constrains the answer
+    to one compact JSON value; `logprobs` asks for that many alternatives per token, 0 for none.
+    """
+
+    request_id: str
+    prompt: tuple[int, ...]
+    max_tokens: int
+    sampling: Sampling = Sampling()
+    stop_token_ids: frozenset[int] = frozenset()
+    json_schema: str | None = None
+    logprobs: int = 0
+    cache_salt: str = ""
+
+
+class TokenLogprob(msgspec.Struct, frozen=True):
+    """Log-probability of the chosen token before temperature and masks, and the best ones."""
+
+    token_id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+class TokenUsage(msgspec.Struct, frozen=True):
+    """What a request cost. `cached` prompt tokens came from the prefix cache at first admission.
+
+    `completion` counts every token the model produced, a stop token included.
+    """
+
+    prompt: int
+    completion: int
+    cached: int
+
+
+class EngineFinished(msgspec.Struct, frozen=True):
+    """Why a generation ended, and what it cost."""
+
+    reason: EngineFinish
+    usage: TokenUsage
+
+
+class EngineChunk(msgspec.Struct, frozen=True):
+    """The next tokens; `finished` is set on the last chunk only. A stop token is never shown."""
+
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
+    finished: EngineFinished | None = None
+
+
+class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What a started engine can do. `block_tokens` is the granularity of its prefix cache."""
+
+    model: str
+    context_tokens: int
+    vocabulary: int
+    capacity: int
+    kv_blocks: int
+    block_tokens: int
+
+
+class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
+    """A snapshot. `capacity` is how many requests can run at once; `blocks_cached` are reusable."""
+
+    running: int
+    waiting: int
+    capacity: int
+    blocks_total: int
+    blocks_free: int
+    blocks_cached: int
+    tokens_generated: int
+
+
+class Engine(Protocol):
+    """One model in memory. All methods are called on the event loop that called `start`.
+
+    No method blocks that loop: computing happens elsewhere.
+    """
+
+    async def start(self) -> EngineInfo:
+        """Return when the engine is ready: weights loaded and the first slow step done.
+
+        Raises what loading raised; `close` must then still be called, and is harmless.
+        """
+        ...
+
+    def generate(self, request: GenerateRequest) -> AsyncGenerator[EngineChunk]:
+        """Yield chunks, then exactly one chunk with `finished`, and nothing after it.
+
+        The request joins those already running. Its tokens do not depend on its neighbours.
+        Raises on the first step: `ContextTooLong` or `InvalidRequest` for a request that cannot be
+        served, `EngineUnavailable` outside start and close; at any step `EngineFailed` or
+        `EngineBroken`. None of these affects another request. Closing the iterator early aborts
+        the request.
+        """
+        ...
+
+    async def abort(self, request_id: str) -> None:
+        """Ask for the end of a request: it ends with `aborted`, its slot is free by the next step.
+
+        Idempotent; an unknown or finished id is harmless.
+        """
+        ...
+
+    def stats(self) -> EngineStats:
+        """The latest snapshot; cheap, and safe at any time."""
+        ...
+
+    async def close(self) -> None:
+        """Abort what runs, free the model. Idempotent, also without or after a failed `start`."""
+        ...
+
+
+class Tokenizer(Protocol):
+    """The model's vocabulary."""
+
+    @property
+    def eos_ids(self) -> frozenset[int]:
+        """Tokens that end an answer."""
+        ...
+
+    @property
+    def control(self) -> frozenset[str]:
+        """Texts of all added tokens: what must not be recognised in somebody's content."""
+        ...
+
+    def encode(self, prompt: Sequence[Segment]) -> tuple[int, ...]:
+        """Token ids of a prompt; in a literal segment no added token is ever produced."""
+        ...
+
+    def decode(self, token_id: int) -> bytes:
+        """The bytes a reader sees of one token: nothing for control tokens, tool tags kept."""
+        ...
+
+
+class View(msgspec.Struct, frozen=True):
+    """A conversation as a step has to see it. `settled`: the log says that nobody waits for it."""
+
+    messages: tuple[dict[str, object], ...]
+    settled: bool = False
+
+
+class Conversations(Protocol):
+    """The transcripts of sessions."""
+
+    async def view(self, route: RouteStep) -> View:
+        """The balanced messages up to the step's log position, not beyond.
+
+        Raises `Transient` when the log cannot be reached.
+        """
+        ...
+
+
+class ToolShelf(Protocol):
+    """The tools that exist."""
+
+    def specs(self, names: Sequence[str]) -> Sequence[ToolSpec]:
+        """Their definitions in the order asked for; an unknown name is left out."""
+        ...
+
+
+class TokenSink(Protocol):
+    """Where deltas go. They may be lost: the fact brings the text again."""
+
+    async def delta(self, route: RouteStep, attempt: int, index: int, text: str) -> None:
+        """Send one delta without waiting for anybody; never raises."""
+        ...
