@@ -261,8 +261,8 @@ SESSIONS = Consumer(
     "sessions", RUNS, ("run.>",), ack_wait=60.0, max_deliver=-1, max_ack_pending=5000, memory=True
 )
 """Its place is in a checkpoint; created by its reader, from that sequence on."""
-ROUTER = Consumer("router", WORK, (ROUTE,), ack_wait=10.0, max_deliver=40, memory=True)
-TOOLS = Consumer("tools", WORK, ("work.tool.>",), ack_wait=15.0, memory=True)
+ROUTER = Consumer("router", WORK, (ROUTE,), ack_wait=5.0, max_deliver=40, memory=True)
+TOOLS = Consumer("tools", WORK, ("work.tool.>",), ack_wait=6.0, memory=True)
 FIRED = Consumer("timers", TIMERS, ("fired.>",), ack_wait=10.0, max_deliver=20)
 INDEXER = Consumer("retrieval", DOCS, ("docs.>",), ack_wait=60.0, max_ack_pending=32)
 LEDGER = Consumer("ledger", RUNS, ("run.>",), ack_wait=30.0, max_deliver=20)
@@ -273,7 +273,7 @@ def infer_consumer(model: str, worker: str) -> Consumer:
     """Model calls for a worker of its own (`worker` an id) or shared by a model's workers (any)."""
     name = f"infer-{as_token(model)}" if worker == "any" else f"infer-w-{as_token(worker)}"
     return Consumer(
-        name, WORK, (infer_subject(model, worker),), ack_wait=12.0, max_deliver=4, memory=True
+        name, WORK, (infer_subject(model, worker),), ack_wait=6.0, max_deliver=5, memory=True
     )
 
 

@@ -152,7 +152,7 @@ def _rows(
     results = first_results(facts)
     asked: dict[str, f.ToolCall] = {}
     rows: list[Row] = []
-    ready, latest = start, start
+    ready, latest, answered = start, start, False
     for step in sorted(results.keys() | failures.keys()):
         stored, failed = results.get(step), failures.get(step)
         if stored is None:
@@ -163,11 +163,12 @@ def _rows(
             rows.append(_infer_row(stored, stored.fact, latest, origin, retried=bool(failed)))
             ready = latest = stored.time
             asked = {call.id: call for call in stored.fact.tool_calls}
+            answered = not asked
         elif isinstance(stored.fact, f.ToolDone | f.ToolFailed):
             rows.append(_tool_row(stored, stored.fact, asked, ready, origin))
             asked.pop(stored.fact.call, None)
             latest = max(latest, stored.time)
-    if not ended:
+    if not (ended or answered):
         rows += _running(rows, asked, latest if not asked else ready, origin)
     return tuple(rows)
 

@@ -5,11 +5,13 @@ Knows no bus: what it needs comes through ports, what it has to tell it returns.
 
 from __future__ import annotations
 
-import hashlib
+import asyncio
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 
+from services.inference.core.answers import calls_of, content_of, function_of, message_of, price_of
 from services.inference.core.chat import ChatTemplate, TemplateFailed
 from services.inference.core.generation import Generation, GenerationResult
 from services.inference.core.pieces import Coalescer
@@ -29,10 +31,10 @@ from shared.contracts.base import Message, SessionRef
 from shared.contracts.tokens import DirectEvent, DirectResult
 from shared.contracts.work import DirectRequest, InferStep, RouteStep
 from shared.errors import Failure, Permanent
-from shared.models import cost
 from shared.subjects import DIRECT_SESSION
 
 Json = dict[str, object]
+_REMEMBERED = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,8 @@ class Inference:
         self._model, self._conversations, self._shelf = model, conversations, shelf
         self._tokens, self._clock, self._ticks = tokens, clock, ticks
         self._running: dict[tuple[SessionRef, str], set[str]] = {}
+        self._answered: OrderedDict[tuple[SessionRef, str, int], Sequence[Message]] = OrderedDict()
+        self._turns: dict[tuple[SessionRef, str, int], tuple[asyncio.Lock, int]] = {}
 
     async def infer(self, work: InferStep, attempt: int) -> Sequence[Message]:
         """Run a step; nothing comes back where the log shows that nobody waits for it any more.
@@ -92,10 +96,20 @@ class Inference:
             Transient: the engine or the bus cannot at the moment.
         """
         route = work.route
+        step = (route.ref, route.task, route.step)
+        async with self._turn(step):
+            if step not in self._answered:
+                self._answered[step] = await self._infer(work, attempt)
+                if len(self._answered) > _REMEMBERED:
+                    self._answered.popitem(last=False)
+            return self._answered[step]
+
+    async def _infer(self, work: InferStep, attempt: int) -> Sequence[Message]:
+        route = work.route
         view = await self._conversations.view(route)
         if view.settled:
             return []
-        tools = [_function(spec) for spec in self._shelf.specs(route.tools)]
+        tools = [function_of(spec) for spec in self._shelf.specs(route.tools)]
         request = self._request(view.messages, tools, route.sampling, _key(route, attempt))
         answer = Answer((self._clock() - work.published) * 1e3, self._ticks())
         generation = self._generation(route.sampling, bool(tools))
@@ -113,6 +127,23 @@ class Inference:
             return []
         return [self._fact(work, attempt, answer, answer.result)]
 
+    @asynccontextmanager
+    async def _turn(self, step: tuple[SessionRef, str, int]) -> AsyncGenerator[None]:
+        """One delivery of a step at a time: a repeated one waits, then gets the same answer.
+
+        The broker repeats work when it lost what it held in memory; the log would not tell yet.
+        """
+        lock, waiting = self._turns.get(step, (asyncio.Lock(), 0))
+        self._turns[step] = (lock, waiting + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            waiting = self._turns[step][1] - 1
+            self._turns[step] = (lock, waiting)
+            if not waiting:
+                del self._turns[step]
+
     def failed(self, work: InferStep, failure: Failure) -> Sequence[Message]:
         """What the log shall say when the step was given up."""
         route = work.route
@@ -128,8 +159,8 @@ class Inference:
         Raises:
             Permanent, Transient: as `infer`.
         """
-        messages = [_message(one) for one in request.messages]
-        tools = [_function(spec) for spec in request.tools]
+        messages = [message_of(one) for one in request.messages]
+        tools = [function_of(spec) for spec in request.tools]
         order = self._request(messages, tools, request.sampling, request.id)
         answer = Answer(0.0, self._ticks())
         generation = self._generation(request.sampling, bool(tools))
@@ -151,7 +182,7 @@ class Inference:
             model=result.model,
             worker=result.worker,
             usage=result.usage,
-            price=_price(request.target, result.usage),
+            price=price_of(request.target, result.usage),
             timings=result.timings,
             finish=result.finish,
         )
@@ -220,12 +251,12 @@ class Inference:
         return facts.Inferred(
             task=route.task,
             step=route.step,
-            content=_content(result),
+            content=content_of(result),
             cuts=answer.coalescer.cuts,
-            tool_calls=_calls(f"{route.ref}/{route.task}/{route.step}", result),
+            tool_calls=calls_of(f"{route.ref}/{route.task}/{route.step}", result),
             finish=result.finish_reason,
             usage=usage,
-            price=_price(work.target, usage),
+            price=price_of(work.target, usage),
             model=self._model.name,
             worker=self._model.worker,
             attempt=attempt,
@@ -236,8 +267,8 @@ class Inference:
         self, request: DirectRequest, answer: Answer, result: GenerationResult
     ) -> DirectResult:
         return DirectResult(
-            content=_content(result),
-            tool_calls=_calls(request.id, result),
+            content=content_of(result),
+            tool_calls=calls_of(request.id, result),
             finish=result.finish_reason,
             usage=_usage(answer.usage),
             model=self._model.name,
@@ -250,45 +281,5 @@ def _key(route: RouteStep, attempt: int) -> str:
     return f"{route.ref}/{route.task}.{route.step}/{attempt}"
 
 
-def _content(result: GenerationResult) -> str:
-    """The text; what looked like a call and was none is shown as it stood, not swallowed."""
-    if result.tool_calls:
-        return result.content
-    return result.content + "".join(bad.text for bad in result.malformed)
-
-
-def _calls(base: str, result: GenerationResult) -> tuple[facts.ToolCall, ...]:
-    return tuple(
-        facts.ToolCall(
-            id="call_"
-            + hashlib.blake2b(f"{base}/{call.index}".encode(), digest_size=12).hexdigest(),
-            name=call.name,
-            arguments=call.raw_arguments,
-        )
-        for call in result.tool_calls
-    )
-
-
 def _usage(usage: TokenUsage) -> facts.Usage:
     return facts.Usage(input=usage.prompt, cached=usage.cached, output=usage.completion)
-
-
-def _price(target: object, usage: facts.Usage) -> int:
-    given = getattr(target, "input_price", 0), getattr(target, "output_price", 0)
-    return cost(usage.input, given[0]) + cost(usage.output, given[1])
-
-
-def _function(spec: agents.ToolSpec) -> Json:
-    return {
-        "type": "function",
-        "function": {
-            "name": spec.name,
-            "description": spec.description,
-            "parameters": spec.parameters,
-        },
-    }
-
-
-def _message(message: Message) -> Json:
-    names = ("role", "content", "tool_calls", "tool_call_id", "name")
-    return {name: value for name in names if (value := getattr(message, name))}

@@ -1,0 +1,57 @@
+"""Owns the shapes between contracts and the chat template: what goes in, what is said about it."""
+
+from __future__ import annotations
+
+import hashlib
+
+from services.inference.core.generation import GenerationResult
+from shared.contracts import agents, facts
+from shared.contracts.work import ChatMessage, Target
+from shared.models import cost
+
+Json = dict[str, object]
+
+
+def content_of(result: GenerationResult) -> str:
+    """The text; what looked like a call and was none is shown as it stood, not swallowed."""
+    if result.tool_calls:
+        return result.content
+    return result.content + "".join(bad.text for bad in result.malformed)
+
+
+def calls_of(base: str, result: GenerationResult) -> tuple[facts.ToolCall, ...]:
+    """The calls with ids derived from `base`, so that a repeated step names them alike."""
+    return tuple(
+        facts.ToolCall(
+            id="call_"
+            + hashlib.blake2b(f"{base}/{call.index}".encode(), digest_size=12).hexdigest(),
+            name=call.name,
+            arguments=call.raw_arguments,
+        )
+        for call in result.tool_calls
+    )
+
+
+def price_of(target: Target | None, usage: facts.Usage) -> int:
+    """Millionths of a cent, at the prices that the router put on the work."""
+    if target is None:
+        return 0
+    return cost(usage.input, target.input_price) + cost(usage.output, target.output_price)
+
+
+def function_of(spec: agents.ToolSpec) -> Json:
+    """A tool as chat templates expect it (the OpenAI shape)."""
+    return {
+        "type": "function",
+        "function": {
+            "name": spec.name,
+            "description": spec.description,
+            "parameters": spec.parameters,
+        },
+    }
+
+
+def message_of(message: ChatMessage) -> Json:
+    """A message of a stateless completion, without what it does not have."""
+    names = ("role", "content", "tool_calls", "tool_call_id", "name")
+    return {name: value for name in names if (value := getattr(message, name))}
