@@ -60,8 +60,8 @@ def main() -> None:
             async with running(
                 shelf,
                 Direct(bus, inference, settings.worker),
-                Lane(bus, inference, state, settings.worker),
-                Lane(bus, inference, state, "any"),
+                Lane(bus, inference, state, settings.worker, stop),
+                Lane(bus, inference, state, "any", stop),
                 Presence(bus, local.engine, state),
             ):
                 await stop.wait()

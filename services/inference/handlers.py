@@ -49,6 +49,14 @@ class Model:
     template: ChatTemplate
 
 
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose generation it is. Tenants never share cached prefixes: timing would tell."""
+
+    request: str
+    tenant: str
+
+
 @dataclass(slots=True)
 class Answer:
     """A generation while it runs, and its result at the end."""
@@ -110,7 +118,8 @@ class Inference:
         if view.settled:
             return []
         tools = [function_of(spec) for spec in self._shelf.specs(route.tools)]
-        request = self._request(view.messages, tools, route.sampling, _key(route, attempt))
+        owner = Owner(_key(route, attempt), route.ref.tenant)
+        request = self._request(view.messages, tools, route.sampling, owner)
         answer = Answer((self._clock() - work.published) * 1e3, self._ticks())
         generation = self._generation(route.sampling, bool(tools))
         running = self._running.setdefault((route.ref, route.task), set())
@@ -161,7 +170,8 @@ class Inference:
         """
         messages = [message_of(one) for one in request.messages]
         tools = [function_of(spec) for spec in request.tools]
-        order = self._request(messages, tools, request.sampling, request.id)
+        owner = Owner(request.id, request.tenant)
+        order = self._request(messages, tools, request.sampling, owner)
         answer = Answer(0.0, self._ticks())
         generation = self._generation(request.sampling, bool(tools))
         key = (SessionRef(request.tenant, DIRECT_SESSION), request.id)
@@ -195,7 +205,11 @@ class Inference:
     # -- one generation ---------------------------------------------------------------------------
 
     def _request(
-        self, messages: Sequence[Json], tools: Sequence[Json], sampling: agents.Sampling, key: str
+        self,
+        messages: Sequence[Json],
+        tools: Sequence[Json],
+        sampling: agents.Sampling,
+        owner: Owner,
     ) -> GenerateRequest:
         model = self._model
         try:
@@ -210,7 +224,8 @@ class Inference:
                 field="messages",
             )
         return GenerateRequest(
-            request_id=key,
+            request_id=owner.request,
+            cache_salt=owner.tenant,
             prompt=prompt,
             max_tokens=min(sampling.max_tokens, room),
             sampling=Sampling(

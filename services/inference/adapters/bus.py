@@ -11,7 +11,7 @@ import nats.errors
 from nats.aio.msg import Msg
 
 from services.inference.handlers import Inference
-from services.inference.ports import Engine
+from services.inference.ports import Engine, EngineBroken
 from shared.bus import topology
 from shared.bus.connect import Bus
 from shared.bus.consume import Consuming, Delivery, Job, attempt
@@ -38,10 +38,21 @@ class Attempted:
 
 
 class Lane:
-    """One queue of model calls: the worker's own, or the one shared by all of its model."""
+    """One queue of model calls: the worker's own, or the one shared by all of its model.
 
-    def __init__(self, bus: Bus, inference: Inference, state: WorkerState, lane: str) -> None:
+    `broken` is set when the engine can serve nothing more; the process has to end then.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        inference: Inference,
+        state: WorkerState,
+        lane: str,
+        broken: asyncio.Event,
+    ) -> None:
         self._bus, self._log, self._inference = bus, RunLog(bus), inference
+        self._broken = broken
         self._row = infer_consumer(state.model, lane)
         self._own = lane != "any"
         job = Job(self._row, _read, self._handle, self._emit, self._give_up)
@@ -58,7 +69,12 @@ class Lane:
         await self._consuming.stop()
 
     async def _handle(self, job: Attempted) -> Sequence[Message]:
-        return await self._inference.infer(job.work, job.attempt)
+        try:
+            return await self._inference.infer(job.work, job.attempt)
+        except EngineBroken:
+            # nothing can be served until a restart: let go of the work, so that others take it
+            self._broken.set()
+            raise
 
     async def _emit(self, job: Attempted, results: Sequence[Message]) -> None:
         for fact in results:

@@ -16,10 +16,11 @@ from nats.aio.msg import Msg
 from services.sessions.handlers import Sessions
 from shared.bus import topology
 from shared.bus.connect import ApiError, Bus
+from shared.bus.consume import delivery_of, publish_dead
 from shared.bus.kv import KeyValue
 from shared.bus.pull import Pull
 from shared.contracts.base import Message, SessionRef, decode, encode
-from shared.contracts.log import read_fact
+from shared.contracts.log import Malformed, read_fact
 from shared.errors import Permanent, Transient
 from shared.subjects import CHECKPOINTS, SESSIONS
 
@@ -87,8 +88,7 @@ class Owner:
         await self._sessions.redrive(sorted(unfinished))
 
     async def _receive(self, message: Msg) -> None:
-        meta = message.metadata
-        seq = meta.sequence.stream
+        seq = message.metadata.sequence.stream
         self._highest = max(self._highest, seq)
         self._open.add(seq)
 
@@ -100,17 +100,18 @@ class Owner:
                 else:
                     await message.nak(delay=1.0)
 
+        arrived = delivery_of(message)
         try:
-            stored = read_fact(
-                message.subject,
-                message.data,
-                seq,
-                meta.timestamp.timestamp(),
-                message.headers or {},
-            )
+            stored = read_fact(arrived.subject, arrived.body, seq, arrived.time, arrived.headers)
+            if stored is not None and isinstance(stored.fact, Malformed):
+                # it still reaches the session, which answers with a typed failure
+                await publish_dead(self._bus, KEY, arrived, stored.fact.error)
         except Permanent as error:
             self._bus.log.warning("fact.unreadable", subject=message.subject, error=str(error))
             await settle(True)
+            return
+        except Transient:
+            await settle(False)
             return
         if stored is None or stored.kind == "completed":
             await settle(True)
