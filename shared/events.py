@@ -9,15 +9,17 @@ cursor stays valid for the whole retention of the log.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from shared.contracts.facts import Inferred
+from shared.contracts.facts import Accepted, Done, Inferred
 from shared.contracts.log import Event, StoredFact
 from shared.contracts.tokens import TokenDelta
 from shared.errors import Permanent
 
 _CURSOR = re.compile(r"(\d{1,19})(?::([A-Za-z0-9_-]{1,64})\.(\d{1,9})\.(\d{1,6})\.(\d{1,9}))?")
+_NEVER = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,28 +61,37 @@ def pieces(fact: Inferred) -> list[str]:
 
 
 class Merger:
-    """Merges the facts and deltas of one session for one viewer."""
+    """Merges the facts and deltas of one session for one viewer.
+
+    A session has one model call at a time, and the facts tell which: the first step of the task
+    that was accepted, then the step behind the tool calls of the last answer. Only that step may
+    speak; every other delta is late (TOKENS keeps them for minutes) and was seen already.
+    """
 
     def __init__(self, after: Cursor | None = None) -> None:
         start = after or Cursor()
         self.seq = start.seq
-        self._open: dict[tuple[str, int], tuple[int, int]] = {}
-        """(task, step) -> attempt and next index of a step that still speaks."""
-        if start.task:
-            self._open[start.task, start.step] = (start.attempt, start.index + 1)
-        self._spoken: set[tuple[str, int]] = set()
+        self._task, self._step = start.task, start.step
+        """The step that may speak; no task as long as nothing told."""
+        self._attempt, self._index = start.attempt, start.index + 1
+
+    def learn(self, stored: Iterable[StoredFact]) -> None:
+        """Facts up to the cursor, in order: not shown again, but they tell which step may speak.
+
+        Without them a viewer that resumes behind a fact gets the next answer with its fact only.
+        """
+        told = [fact for fact in stored if fact.seq <= self.seq]
+        if not self._task:
+            for fact in told:
+                self._turn(fact.fact)
 
     def delta(self, delta: TokenDelta, time: float) -> list[Event]:
         """A live delta; one that is late, repeated or ahead of a gap is left to the fact."""
-        key = (delta.task, delta.step)
-        if key in self._spoken:
+        if (delta.task, delta.step) != (self._task, self._step) or delta.attempt < self._attempt:
             return []
-        attempt, expected = self._open.get(key, (delta.attempt, 0))
-        if delta.attempt > attempt:
-            attempt, expected = delta.attempt, 0
-        if delta.attempt < attempt or delta.index != expected:
+        if delta.index != (self._index if delta.attempt == self._attempt else 0):
             return []
-        self._open[key] = (attempt, expected + 1)
+        self._attempt, self._index = delta.attempt, delta.index + 1
         return [self._delta_event(delta, time)]
 
     def fact(self, stored: StoredFact) -> list[Event]:
@@ -88,22 +99,36 @@ class Merger:
         if stored.seq <= self.seq:
             return []
         events: list[Event] = []
-        if isinstance(stored.fact, Inferred):
+        if isinstance(stored.fact, Inferred) and not self._is_over(stored.fact):
             events = self._rest_of(stored.fact, stored.time)
+        self._turn(stored.fact)
         self.seq = stored.seq
-        if stored.kind == "done":
-            self._forget(stored.task)
         event = Event(str(stored.seq), stored.kind, stored.time, stored.task, stored.fact)
         return [*events, event]
 
+    def _is_over(self, fact: Inferred) -> bool:
+        """Another result of the step came first, or its task has ended."""
+        if not self._task:
+            return False
+        return fact.task != self._task or fact.step < self._step
+
+    def _turn(self, fact: object) -> None:
+        """Whose turn it is after a fact."""
+        match fact:
+            case Accepted():
+                self._open(fact.task, 0)
+            case Inferred() if not self._is_over(fact):
+                self._open(fact.task, fact.step + len(fact.tool_calls) + 1)
+            case Done() if fact.task == self._task:
+                self._step = _NEVER
+
+    def _open(self, task: str, step: int) -> None:
+        self._task, self._step = task, step
+        self._attempt = self._index = 0
+
     def _rest_of(self, fact: Inferred, time: float) -> list[Event]:
-        key = (fact.task, fact.step)
-        if key in self._spoken:
-            return []
-        attempt, expected = self._open.pop(key, (fact.attempt, 0))
-        self._spoken.add(key)
-        if attempt != fact.attempt:
-            expected = 0
+        same = (fact.step, fact.attempt) == (self._step, self._attempt)
+        expected = self._index if same else 0
         return [
             self._delta_event(
                 TokenDelta(
@@ -114,10 +139,6 @@ class Merger:
             for index, text in enumerate(pieces(fact))
             if index >= expected
         ]
-
-    def _forget(self, task: str) -> None:
-        self._spoken = {key for key in self._spoken if key[0] != task}
-        self._open = {key: value for key, value in self._open.items() if key[0] != task}
 
     def _delta_event(self, delta: TokenDelta, time: float) -> Event:
         place = f"{self.seq}:{delta.task}.{delta.step}.{delta.attempt}.{delta.index}"

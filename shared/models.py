@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 import yaml
@@ -13,6 +13,9 @@ from shared.errors import Permanent
 
 MICRO_CENT = 100 * 1_000_000
 """Millionths of a cent in one unit of money."""
+
+
+AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class Prices(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -27,8 +30,8 @@ class ModelRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     engine: Literal["openvino"]
     path: str
-    context: int = 4096
-    concurrency: int = 8
+    context: AtLeastOne = 4096
+    concurrency: AtLeastOne = 8
     prices: Prices = Prices()
 
 
@@ -63,9 +66,12 @@ def micro_cents(amount: str) -> int:
         Permanent: `invalid_models_file`.
     """
     try:
-        return int((Decimal(amount) * MICRO_CENT).to_integral_value())
-    except (InvalidOperation, ValueError) as error:
+        found = int((Decimal(amount) * MICRO_CENT).to_integral_value())
+    except (InvalidOperation, ValueError, OverflowError) as error:
         raise Permanent("invalid_models_file", f"{amount!r} is no amount of money") from error
+    if found < 0:
+        raise Permanent("invalid_models_file", f"{amount!r} is no price: it is below zero")
+    return found
 
 
 def cost(tokens: int, per_million: int) -> int:
@@ -84,9 +90,15 @@ def read_models(path: Path) -> ModelsFile:
         found = msgspec.convert(body, ModelsFile)
     except OSError as error:
         raise Permanent("invalid_models_file", f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, msgspec.ValidationError) as error:
+    except (UnicodeDecodeError, yaml.YAMLError, msgspec.ValidationError) as error:
         raise Permanent("invalid_models_file", f"{path.name}: {error}") from error
     for route, models in found.routes.items():
+        if not models:
+            raise Permanent(
+                "invalid_models_file",
+                f"{path.name}: route {route!r} names no model",
+                field=f"routes.{route}",
+            )
         for model in models:
             if model not in found.models:
                 raise Permanent(

@@ -70,7 +70,7 @@ class Transcript:
         elif isinstance(fact, Accepted):
             self._accepted(fact)
         elif isinstance(fact, Inferred):
-            if (task := self._find(fact.task)) and fact.step not in task.steps:
+            if (task := self._open(fact.task)) and fact.step not in task.steps:
                 task.steps.add(fact.step)
                 task.turns.append(_Turn(fact))
         elif isinstance(fact, ToolDone):
@@ -86,13 +86,18 @@ class Transcript:
             self._tasks.append(_Task(fact.agent.instructions, fact.task, _input(submitted)))
 
     def _result(self, fact: ToolDone | ToolFailed, text: str) -> None:
-        task = self._find(fact.task)
+        task = self._open(fact.task)
         if task is None or fact.step in task.steps:
             return
         for turn in task.turns:
             if any(call.id == fact.call for call in turn.said.tool_calls):
                 task.steps.add(fact.step)
                 turn.results.setdefault(fact.call, text)
+
+    def _open(self, task: str) -> _Task | None:
+        """A task that goes on: what comes after its end must not change what was shown."""
+        found = self._find(task)
+        return None if found is None or found.ended else found
 
     def _find(self, task: str) -> _Task | None:
         return next((one for one in reversed(self._tasks) if one.task == task), None)

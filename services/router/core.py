@@ -79,9 +79,10 @@ def place(route: str, models: ModelsFile, workers: Workers, now: float) -> Targe
     names = models.candidates(route)
     alive = [(name, workers.of(name, now)) for name in names]
     for name, found in alive:
-        if found and found[0].free > 0:
-            found[0].placed += 1
-            return _target(name, found[0].state.worker, models)
+        free = next((seen for seen in found if seen.free > 0), None)
+        if free is not None:
+            free.placed += 1
+            return _target(name, free.state.worker, models)
     for name, found in alive:
         if found:
             return _target(name, "any", models)

@@ -33,8 +33,15 @@ class SessionRef(msgspec.Struct, frozen=True, order=True):
 
 
 def encode(message: Message | msgspec.Struct) -> bytes:
-    """The wire form of a message: compact JSON with default values left out."""
-    return orjson.dumps(message, default=msgspec.to_builtins)
+    """The wire form of a message: compact JSON with default values left out.
+
+    Raises:
+        Permanent: `invalid_message` for a text that is no Unicode (a lone surrogate).
+    """
+    try:
+        return orjson.dumps(message, default=msgspec.to_builtins)
+    except orjson.JSONEncodeError as error:
+        raise Permanent("invalid_message", f"{type(message).__name__}: {error}") from error
 
 
 def decode[M](data: bytes, kind: type[M]) -> M:
@@ -49,10 +56,15 @@ def decode[M](data: bytes, kind: type[M]) -> M:
         raise Permanent("invalid_message", f"the body is not JSON: {error}") from error
     except msgspec.ValidationError as error:
         text = str(error)
-        found = re.search(r"`\$\.?([^`]*)`", text)
-        raise Permanent(
-            "invalid_message", text, field=(found.group(1) or None) if found else None
-        ) from error
+        raise Permanent("invalid_message", text, field=_field_of(text)) from error
+
+
+def _field_of(text: str) -> str | None:
+    """The JSON path in the text of a validation error; a missing field is part of it."""
+    found = re.search(r"`\$\.?([^`]*)`", text)
+    missing = re.match(r"Object missing required field `([^`]*)`", text)
+    path = [match.group(1) for match in (found, missing) if match and match.group(1)]
+    return ".".join(path) or None
 
 
 def to_plain(message: msgspec.Struct) -> dict[str, object]:

@@ -90,15 +90,14 @@ def step_of(fact: Message) -> int | Literal[""]:
 
 def decide(state: SessionState, world: World) -> list[Action]:
     """All that has to be done in this state. Repeating it repeats ids, never effects."""
-    actions: list[Action] = []
-    for queued in state.queue:
-        if (refused := _refusal(queued, world)) is not None:
-            actions.append(refused)
+    found = (_refusal(queued, world) for queued in state.queue)
+    actions: list[Action] = [refused for refused in found if refused is not None]
     if state.running is not None:
         return actions + _drive(state.ref, state.running)
-    first = next((one for one in state.queue if _refusal(one, world) is None), None)
-    if first is not None:
-        actions += _accept(first, world)
+    # a refusal depends on the agents of this moment, so a task is accepted only when the log says
+    # that all before it have ended: an `accepted` that overtakes another one is lost for ever
+    if not actions and state.queue:
+        actions += _accept(state.queue[0], world)
     return actions
 
 
@@ -123,22 +122,22 @@ def _accept(queued: Queued, world: World) -> list[Action]:
         return []
     revision, agent = world.agents[queued.agent]
     limits = merge_limits(agent.limits, submitted.limits)
-    deadline = world.now + limits.deadline_s
     accepted = Accepted(
         task=queued.task,
         agent=agent,
         revision=revision,
         limits=limits,
         sampling=submitted.sampling or agent.sampling,
-        deadline=deadline,
+        deadline=world.now + limits.deadline_s,
         source=queued.seq,
     )
-    return [Append(accepted, queued.trace_id), SetTimer(queued.task, deadline)]
+    return [Append(accepted, queued.trace_id)]
 
 
 def merge_limits(limits: Limits, patch: LimitsPatch) -> Limits:
     """The agent's limits, tightened by the task; a task cannot loosen them."""
-    wanted = {name: value for name in patch.__struct_fields__ if (value := getattr(patch, name))}
+    given = {name: getattr(patch, name) for name in patch.__struct_fields__}
+    wanted = {name: value for name, value in given.items() if value is not None}
     return replace(
         limits, **{name: min(value, getattr(limits, name)) for name, value in wanted.items()}
     )
@@ -154,7 +153,9 @@ def _drive(ref: SessionRef, running: Running) -> list[Action]:
             totals=running.totals,
         )
         return [Stop(running.task), Append(done, running.trace_id)]
-    return [_step(ref, running, pending) for pending in running.pending]
+    # the timer follows the log, not the acceptance: a crash between the two must not lose it
+    timer = SetTimer(running.task, running.accepted.deadline)
+    return [*(_step(ref, running, pending) for pending in running.pending), timer]
 
 
 def _step(ref: SessionRef, running: Running, pending: Pending) -> Action:
