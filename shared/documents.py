@@ -32,8 +32,11 @@ class Documents:
         return await self._publish(DocumentChanged(document=document, op="delete"))
 
     async def _publish(self, change: DocumentChanged) -> int:
-        if not change.document or len(change.document) > 512:
-            raise Permanent("invalid_name", "a document id has 1 to 512 characters", field="id")
+        name = change.document
+        if not 1 <= len(name) <= 512 or not name.isprintable():
+            raise Permanent(
+                "invalid_name", "a document id has 1 to 512 printable characters", field="id"
+            )
         subject = document_subject(self._tenant, self._collection, change.document)
         return (await self._bus.publish(subject, encode(change))).seq
 

@@ -1,9 +1,10 @@
 """What a viewer of a session sees, in order and exactly once: facts, and deltas before their fact.
 
 Pure. The cursor of an event names a place in the log: `<seq>` after a fact, and
-`<seq>:<task>.<step>.<attempt>.<index>` after a delta that follows the fact `<seq>`. Deltas come
-live from TOKENS; those that were missed are cut again from `inferred` (content and offsets), so a
-cursor stays valid for the whole retention of the log.
+`<seq>:<task>.<step>.<attempt>.<index>` after a delta that follows the fact `<seq>`, or after a
+fact that came in the middle of an answer. Deltas come live from TOKENS; those that were missed are
+cut again from `inferred` (content and offsets), so a cursor stays valid for the whole retention of
+the log.
 """
 
 from __future__ import annotations
@@ -103,8 +104,14 @@ class Merger:
             events = self._rest_of(stored.fact, stored.time)
         self._turn(stored.fact)
         self.seq = stored.seq
-        event = Event(str(stored.seq), stored.kind, stored.time, stored.task, stored.fact)
+        event = Event(self._place(), stored.kind, stored.time, stored.task, stored.fact)
         return [*events, event]
+
+    def _place(self) -> str:
+        """The cursor behind a fact; one that comes while a step speaks names its last delta too."""
+        if not self._index:
+            return str(self.seq)
+        return f"{self.seq}:{self._task}.{self._step}.{self._attempt}.{self._index - 1}"
 
     def _is_over(self, fact: Inferred) -> bool:
         """Another result of the step came first, or its task has ended."""
@@ -120,7 +127,7 @@ class Merger:
             case Inferred() if not self._is_over(fact):
                 self._open(fact.task, fact.step + len(fact.tool_calls) + 1)
             case Done() if fact.task == self._task:
-                self._step = _NEVER
+                self._open(fact.task, _NEVER)
 
     def _open(self, task: str, step: int) -> None:
         self._task, self._step = task, step

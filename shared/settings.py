@@ -17,13 +17,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from shared.errors import Permanent, Transient
 
 PREFIX = "MILLRACE_"
-KNOWN = frozenset(
-    {
-        "DATA", "NATS_URL", "NATS_CREDS", "NATS_TOKEN", "DATABASE_URL", "MILVUS_URI", "MILVUS_TOKEN", "HTTP_HOST",
-        "HTTP_PORT", "SYNC", "MODELS", "AGENTS", "AUTH", "WORKER_ID", "MODEL", "LOG_LEVEL",
-        "CHUNK_TOKENS", "MIN_SCORE", "BODY_LIMIT", "METRICS_PORT",
-    }
-)  # fmt: skip
+_NAMES = """
+    AGENTS AUTH BODY_LIMIT CHUNK_TOKENS DATA DATABASE_URL HTTP_HOST HTTP_PORT LOG_LEVEL
+    METRICS_PORT MILVUS_TOKEN MILVUS_URI MIN_SCORE MODEL MODELS NATS_CREDS NATS_TOKEN NATS_URL
+    SYNC WORKER_ID
+"""
+KNOWN = frozenset(_NAMES.split())
 """Every name of the environment contract, without its prefix."""
 
 

@@ -264,7 +264,7 @@ SESSIONS = Consumer(
 ROUTER = Consumer("router", WORK, (ROUTE,), ack_wait=5.0, max_deliver=40, memory=True)
 TOOLS = Consumer("tools", WORK, ("work.tool.>",), ack_wait=6.0, max_deliver=8, memory=True)
 FIRED = Consumer("timers", TIMERS, ("fired.>",), ack_wait=10.0, max_deliver=20)
-INDEXER = Consumer("retrieval", DOCS, ("docs.>",), ack_wait=60.0, max_ack_pending=32)
+INDEXER = Consumer("retrieval", DOCS, ("docs.>",), ack_wait=10.0, max_ack_pending=32)
 LEDGER = Consumer("ledger", RUNS, ("run.>",), ack_wait=30.0, max_deliver=20)
 CONSUMERS = (ROUTER, TOOLS, FIRED, INDEXER, LEDGER)
 

@@ -22,6 +22,7 @@ def configure(service: str, level: str = "info") -> Log:
     """Set up logging for this process: one line of key=value text each, on standard error."""
     number = logging.getLevelNamesMapping()[level.upper()]
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(name)s %(message)s")
+    logging.getLogger("faststream").setLevel(logging.ERROR)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

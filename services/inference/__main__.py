@@ -58,6 +58,7 @@ def main() -> None:
                 clock.monotonic,
             )
             async with running(
+                bus,
                 shelf,
                 Direct(bus, inference, settings.worker),
                 Lane(bus, inference, state, settings.worker, stop),

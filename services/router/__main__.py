@@ -22,7 +22,10 @@ def main() -> None:
         models = read_models(settings.models)
         router = Router(models, BusRescue(bus), clock.now, clock.monotonic)
         async with running(
-            WorkerWatch(bus, router), routing(bus, RunLog(bus), router), Completions(bus, router)
+            bus,
+            WorkerWatch(bus, router),
+            routing(bus, RunLog(bus), router),
+            Completions(bus, router),
         ):
             await stop.wait()
 

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from services.router.core import Workers, place, place_direct
 from services.router.ports import Rescue
-from shared.contracts.base import Message
+from shared.contracts.base import Message, as_token
 from shared.contracts.facts import InferFailed
 from shared.contracts.work import DirectRequest, InferStep, RouteStep
 from shared.contracts.workers import WorkerState
@@ -29,6 +29,7 @@ class Router:
         self._models, self._rescue = models, rescue
         self._clock, self._ticks = clock, ticks
         self.workers = Workers()
+        self._lost: dict[str, WorkerState] = {}
 
     async def route(self, step: RouteStep) -> Sequence[Message]:
         """Place a model call.
@@ -59,14 +60,28 @@ class Router:
         self.workers.report(state, self._ticks())
 
     async def goodbye(self, worker: str) -> None:
-        """A worker has stopped in an orderly way."""
-        state = self.workers.gone(worker)
+        """A worker has stopped in an orderly way; `worker` is its name as a token.
+
+        Raises:
+            Transient: as `sweep`.
+        """
+        name = next((one for one in self.workers.seen if as_token(one) == worker), worker)
+        state = self.workers.gone(name)
         if state is not None:
-            await self._rescue.rescue(state)
+            self._lost[name] = state
+            await self.sweep()
 
     async def sweep(self) -> list[WorkerState]:
-        """Rescue the jobs of workers that fell silent; answers those workers."""
-        late = self.workers.expired(self._ticks())
-        for state in late:
-            await self._rescue.rescue(state)
-        return late
+        """Rescue the jobs of workers that are gone; answers those workers.
+
+        Raises:
+            Transient: the bus cannot be reached; the next sweep tries again.
+        """
+        self._lost |= {state.worker: state for state in self.workers.expired(self._ticks())}
+        rescued: list[WorkerState] = []
+        for name, state in list(self._lost.items()):
+            if name not in self.workers.seen:  # else it is back, and takes up its own queue
+                await self._rescue.rescue(state)
+                rescued.append(state)
+            self._lost.pop(name, None)
+        return rescued

@@ -26,7 +26,7 @@ def main() -> None:
         await agents.start(settings.agents)
         sessions = Sessions(log, BusEffects(bus, log), agents, clock.now, bus.log)
         await Control(bus, sessions).start()
-        async with running(Owner(bus, sessions), timers(bus, sessions)):
+        async with running(bus, Owner(bus, sessions), timers(bus, sessions)):
             await stop.wait()
 
     run_service("sessions", settings, compose)

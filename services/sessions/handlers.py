@@ -63,7 +63,7 @@ class Sessions:
 
     def unfinished(self) -> list[SessionRef]:
         """The sessions that have something to do, as far as this process knows."""
-        return [ref for ref, actor in self._actors.items() if not actor.state.idle]
+        return [ref for ref, one in self._actors.items() if not (one.loaded and one.state.idle)]
 
     async def redrive(self, refs: list[SessionRef]) -> None:
         """Decide again for these sessions: what was handed out may be lost (it is in memory)."""
@@ -158,7 +158,7 @@ class Sessions:
             self._logger.warning("session.retry", session=str(actor.state.ref), error=str(error))
             for _, settle in batch:
                 await settle(False)
-            actor.retry = not actor.state.idle
+            actor.retry = not (actor.loaded and actor.state.idle)
             await asyncio.sleep(_RETRY)
             return
         for _, settle in batch:

@@ -38,8 +38,9 @@ class PubAck:
 class Bus:
     """A connection with its acknowledgement inbox. Create it with `open_bus`."""
 
-    def __init__(self, nc: Client, log: Log) -> None:
+    def __init__(self, nc: Client, log: Log, name: str = "client") -> None:
         self.nc = nc
+        self.name = name
         self.log = log
         self._waiting: dict[str, asyncio.Future[Msg]] = {}
         self._next = 0
@@ -230,7 +231,7 @@ async def open_bus(address: Address, name: str, log: Log) -> AsyncIterator[Bus]:
         pending_size=64 << 20,
         **options,
     )
-    bus = Bus(nc, log)
+    bus = Bus(nc, log, name)
     await bus.start()
     try:
         yield bus

@@ -5,6 +5,7 @@
     Permanent, bad body    dead letter at once
     anything else          our bug: retried like Transient, logged as broken
     last try failed        dead letter, and the job's own "given up" results are published
+    last try never ended   as above (the server delivers a few times more for that alone)
 
 A crash between publishing and acknowledging repeats the handler; its results carry derived
 message ids, so the repetition stores nothing twice.
@@ -26,11 +27,13 @@ from shared.bus.connect import Bus
 from shared.bus.pull import Pull
 from shared.contracts.base import Message, encode
 from shared.contracts.dead import DeadLetter
-from shared.errors import Failure, MillraceError, Permanent, Transient, failure_of
+from shared.contracts.log import MSG_ID
+from shared.errors import Broken, Failure, MillraceError, Permanent, Transient, failure_of
 from shared.subjects import Consumer
 from shared.telemetry import Log
 
 FIRST_DELAY, LONGEST_DELAY = 0.2, 10.0
+LONGEST_BODY, CUT = 128 * 1024, "... (cut here; the original is in its stream)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,7 @@ async def settle[M](bus: Bus, message: Msg, job: Job[M]) -> None:
         return
     beat = asyncio.create_task(_heartbeat(message, job.consumer.ack_wait / 3))
     try:
+        _check_tries(job.consumer, delivery)
         await job.emit(subject, await job.handle(subject))
         await _answer(message.ack())
     except asyncio.CancelledError:
@@ -103,6 +107,16 @@ async def settle[M](bus: Bus, message: Msg, job: Job[M]) -> None:
         beat.cancel()
 
 
+def _check_tries(consumer: Consumer, delivery: Delivery) -> None:
+    """Whoever had the last try may have died over it, or could not publish that it failed.
+
+    Raises:
+        Broken: `tries_exhausted`.
+    """
+    if 0 < consumer.max_deliver < delivery.deliveries:
+        raise Broken("tries_exhausted", f"{consumer.max_deliver} tries came to no end")
+
+
 async def _failed[M](
     bus: Bus, message: Msg, delivery: Delivery, job: Job[M], what: tuple[M, Exception]
 ) -> None:
@@ -111,7 +125,7 @@ async def _failed[M](
     fields = {"consumer": job.consumer.name, "subject": delivery.subject, "code": failure.code}
     if not isinstance(error, MillraceError):
         bus.log.exception("message.broken", **fields, exc_info=error)
-    last = delivery.deliveries >= job.consumer.max_deliver
+    last = 0 < job.consumer.max_deliver <= delivery.deliveries
     if failure.family != "permanent" and not last:
         delay = retry_delay(delivery.deliveries, failure)
         bus.log.info("message.retry", **fields, delay=delay, attempt=delivery.deliveries)
@@ -152,6 +166,8 @@ async def publish_dead(bus: Bus, consumer: str, delivery: Delivery, failure: Fai
         body = delivery.body.decode()
     except UnicodeDecodeError:
         body = "base64:" + base64.b64encode(delivery.body).decode()
+    if len(body) > LONGEST_BODY:  # quoted it may not fit into a message any more
+        body = body[:LONGEST_BODY] + CUT
     letter = DeadLetter(
         subject=delivery.subject,
         consumer=consumer,
@@ -165,7 +181,8 @@ async def publish_dead(bus: Bus, consumer: str, delivery: Delivery, failure: Fai
     await bus.publish(
         f"dead.{consumer}",
         encode(letter),
-        {"Nats-Msg-Id": f"dead.{consumer}.{delivery.stream}.{delivery.sequence}"},
+        # a stream in memory counts from 1 again after a restart: the time tells them apart
+        {MSG_ID: f"dead.{consumer}.{delivery.stream}.{delivery.sequence}.{delivery.time:.3f}"},
     )
 
 

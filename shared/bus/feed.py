@@ -51,6 +51,14 @@ class _Viewer:
 class _Channel:
     viewers: set[_Viewer] = field(default_factory=set)
     subscriptions: list[Subscription] = field(default_factory=list)
+    connection: int = 0
+    """Counts the reconnects: what happened between two connections is in the log only."""
+
+    def offer(self, item: Item, connection: int) -> None:
+        for viewer in self.viewers:
+            viewer.lagging |= connection != self.connection
+            viewer.offer(item)
+        self.connection = connection
 
 
 class Feed:
@@ -77,6 +85,8 @@ class Feed:
             for event in await self._recorded(ref, merger):
                 yield event
             return
+        if merger.seq:
+            merger.learn(await self._log.turns(ref, merger.seq))
         async with self._viewing(ref) as viewer:
             for event in await self._recorded(ref, merger):
                 yield event
@@ -102,6 +112,7 @@ class Feed:
                 return await self._recorded(ref, merger)
             except Transient:
                 await asyncio.sleep(0.2)
+                viewer.lagging = True  # what comes live must not hide what is missing
                 viewer.offer(None)
                 return []
         if isinstance(item, StoredFact):
@@ -152,26 +163,33 @@ class Feed:
         async def on_fact(message: Msg) -> None:
             fact = stored_fact(message)
             if fact is not None:
-                for viewer in channel.viewers:
-                    viewer.offer(fact)
+                channel.offer(fact, self._connection)
 
         async def on_delta(message: Msg) -> None:
             item = _delta(message)
             if item is not None:
-                for viewer in channel.viewers:
-                    viewer.offer(item)
+                channel.offer(item, self._connection)
 
         facts = session_filter(ref).replace("run.", "facts.", 1)
         live = f"live.{ref.tenant}.{ref.session}.>"
-        for subject, callback in ((facts, on_fact), (live, on_delta)):
-            channel.subscriptions.append(
-                await self._bus.nc.subscribe(subject, cb=callback, pending_bytes_limit=0)
-            )
-        await self._bus.nc.flush()
+        channel.connection = self._connection
+        try:
+            for subject, callback in ((facts, on_fact), (live, on_delta)):
+                channel.subscriptions.append(
+                    await self._bus.nc.subscribe(subject, cb=callback, pending_bytes_limit=0)
+                )
+            await self._bus.nc.flush()
+        except nats.errors.Error as error:
+            raise Transient("bus_unavailable", type(error).__name__) from error
+
+    @property
+    def _connection(self) -> int:
+        return self._bus.nc.stats["reconnects"]
 
     async def _resync_all(self) -> None:
         for channel in self._channels.values():
             for viewer in channel.viewers:
+                viewer.lagging = True
                 viewer.offer(None)
 
 

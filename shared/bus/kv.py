@@ -14,7 +14,7 @@ import orjson
 from nats.aio.msg import Msg
 
 from shared.bus.connect import Bus
-from shared.bus.log import parse_time
+from shared.bus.log import Page, parse_time
 from shared.errors import Transient
 from shared.subjects import Bucket
 
@@ -72,30 +72,20 @@ class KeyValue:
         return self._entry(reply)
 
     async def entries(self, filter_: str = ">") -> list[Entry]:
-        """The newest value of every key that matches.
+        """The newest value of every key that matches, the oldest first.
 
         Raises:
             Transient: `bus_unavailable`.
         """
-        inbox = self._bus.nc.new_inbox()
-        subscription = await self._bus.nc.subscribe(inbox, pending_bytes_limit=0)
-        found: list[Entry] = []
-        try:
-            query = orjson.dumps({"multi_last": [self._prefix + filter_]})
-            await self._bus.send(self._direct, query, reply=inbox)
-            while True:
-                message = await subscription.next_msg(timeout=5)
-                status = (message.headers or {}).get("Status")
-                if status in ("204", "404"):
-                    return found
-                if status:
-                    raise Transient("bus_unavailable", f"direct get answered {status}")
-                if (entry := self._entry(message)) is not None:
-                    found.append(entry)
-        except nats.errors.Error as error:
-            raise Transient("bus_unavailable", type(error).__name__) from error
-        finally:
-            await subscription.unsubscribe()
+        found: dict[str, Entry | None] = {}
+        # page by page, because `multi_last` refuses to answer with more than 1024 messages
+        page = Page(self._direct, self._prefix + filter_)
+        while not page.ended:
+            for message in await page.read(self._bus):
+                subject = (message.headers or {})["Nats-Subject"]
+                found.pop(subject, None)
+                found[subject] = self._entry(message)
+        return [entry for entry in found.values() if entry is not None]
 
     async def watch(self, on_change: Callable[[Entry], Awaitable[None]]) -> None:
         """Call back for every write from now on; an empty value means that the key was removed."""

@@ -19,6 +19,7 @@ from shared.subjects import BY_TYPE, RUNS, fact_subject, session_filter
 from shared.telemetry import traceparent
 
 _BATCH = 1000
+_DIRECT = f"$JS.API.DIRECT.GET.{RUNS}"
 _CAS_ZERO = {"Nats-Expected-Last-Subject-Sequence": "0"}
 
 
@@ -49,6 +50,54 @@ def fact_headers(ref: SessionRef, fact: Message, trace_id: str = "") -> dict[str
     }
 
 
+async def direct_get(bus: Bus, api: str, query: Mapping[str, Any]) -> tuple[list[Msg], bool]:
+    """A batch of stored messages, and whether there are more; ends with status 204.
+
+    Raises:
+        Transient: `bus_unavailable`.
+    """
+    inbox = bus.nc.new_inbox()
+    messages: list[Msg] = []
+    try:
+        subscription = await bus.nc.subscribe(inbox, pending_bytes_limit=0)
+        try:
+            await bus.send(api, orjson.dumps(query), reply=inbox)
+            while True:
+                message = await subscription.next_msg(timeout=5)
+                headers = message.headers or {}
+                if status := headers.get("Status"):
+                    if status not in ("204", "404"):
+                        raise Transient("bus_unavailable", f"direct get answered {status}")
+                    return messages, int(headers.get("Nats-Num-Pending", 0)) > 0
+                messages.append(message)
+        finally:
+            await subscription.unsubscribe()
+    except nats.errors.Error as error:
+        raise Transient("bus_unavailable", type(error).__name__) from error
+
+
+class Page:
+    """Reads on and on through the messages of a subject, at most a thousand at a time."""
+
+    def __init__(self, api: str, subject: str, after: int = 0) -> None:
+        self._api, self._subject = api, subject
+        self.after = after
+        self.ended = False
+
+    async def read(self, bus: Bus) -> list[Msg]:
+        """The next messages; `ended` is set where there are no more.
+
+        Raises:
+            Transient: `bus_unavailable`.
+        """
+        query = {"batch": _BATCH, "seq": self.after + 1, "next_by_subj": self._subject}
+        messages, more = await direct_get(bus, self._api, query)
+        if messages:
+            self.after = int((messages[-1].headers or {})["Nats-Sequence"])
+        self.ended = not (more and messages)
+        return messages
+
+
 class RunLog:
     """Stream RUNS as a log of facts."""
 
@@ -71,21 +120,25 @@ class RunLog:
         headers = fact_headers(ref, fact, trace_id)
         if BY_TYPE[type(fact)].unique:
             headers |= _CAS_ZERO
-        body = encode(fact)
-        async with asyncio.timeout(patience) as limit:
-            delay = 0.05
-            while True:
-                try:
-                    return await self._bus.publish(subject, body, headers)
-                except Permanent as error:
-                    if error.code != "wrong_last_sequence":
-                        raise
-                    return PubAck(await self._last(subject), duplicate=True)
-                except Transient:
-                    if limit.when() is None or limit.expired():
-                        raise
-                    await asyncio.sleep(delay)
-                    delay = min(1.0, delay * 2)
+        try:
+            async with asyncio.timeout(patience):
+                return await self._store(subject, encode(fact), headers)
+        except TimeoutError as error:
+            raise Transient("bus_unavailable", f"not stored within {patience:g} s") from error
+
+    async def _store(self, subject: str, body: bytes, headers: Mapping[str, str]) -> PubAck:
+        """Try for ever."""
+        delay = 0.05
+        while True:
+            try:
+                return await self._bus.publish(subject, body, headers)
+            except Permanent as error:
+                if error.code != "wrong_last_sequence":
+                    raise
+                return PubAck(await self._last(subject), duplicate=True)
+            except Transient:
+                await asyncio.sleep(delay)
+                delay = min(1.0, delay * 2)
 
     async def _last(self, subject: str) -> int:
         message = await self._get({"last_by_subj": subject})
@@ -93,9 +146,7 @@ class RunLog:
 
     async def _get(self, query: Mapping[str, Any]) -> Msg | None:
         try:
-            reply = await self._bus.nc.request(
-                f"$JS.API.DIRECT.GET.{RUNS}", orjson.dumps(query), timeout=5
-            )
+            reply = await self._bus.nc.request(_DIRECT, orjson.dumps(query), timeout=5)
         except nats.errors.Error as error:
             raise Transient("bus_unavailable", type(error).__name__) from error
         return None if (reply.headers or {}).get("Status") else reply
@@ -111,41 +162,32 @@ class RunLog:
     async def read_filter(self, subject: str, after: int = 0) -> list[StoredFact]:
         """The facts on a subject (wildcards allowed) with a sequence above `after`, in order."""
         found: list[StoredFact] = []
-        while True:
-            page, more = await self._page(subject, after + 1)
-            found += [fact for message in page if (fact := stored_fact(message)) is not None]
-            if not more or not page:
-                return found
-            after = int((page[-1].headers or {})["Nats-Sequence"])
+        page = Page(_DIRECT, subject, after)
+        while not page.ended:
+            messages = await page.read(self._bus)
+            found += [fact for message in messages if (fact := stored_fact(message)) is not None]
+        return found
 
     async def read_page(self, subject: str, after: int) -> tuple[list[StoredFact], int]:
         """At most a thousand facts on a subject above `after`, and the sequence to go on after;
         that is `after` itself where the log ends. For readers that cannot hold it all."""
-        page, _ = await self._page(subject, after + 1)
-        facts = [fact for message in page if (fact := stored_fact(message)) is not None]
-        upto = int((page[-1].headers or {})["Nats-Sequence"]) if page else after
-        return facts, upto
+        page = Page(_DIRECT, subject, after)
+        messages = await page.read(self._bus)
+        facts = [fact for message in messages if (fact := stored_fact(message)) is not None]
+        return facts, page.after
 
-    async def _page(self, subject: str, seq: int) -> tuple[list[Msg], bool]:
-        """One direct-get batch; ends with status 204 and the number of messages left."""
-        inbox = self._bus.nc.new_inbox()
-        subscription = await self._bus.nc.subscribe(inbox, pending_bytes_limit=0)
+    async def turns(self, ref: SessionRef, upto: int) -> list[StoredFact]:
+        """The last facts up to a sequence that tell whose turn it is in a session, in order."""
+        prefix = session_filter(ref)[:-1]
+        filters = [prefix + kind for kind in ("accepted.*", "inferred", "done.*")]
         try:
-            query = {"batch": _BATCH, "seq": seq, "next_by_subj": subject}
-            await self._bus.send(f"$JS.API.DIRECT.GET.{RUNS}", orjson.dumps(query), reply=inbox)
-            messages: list[Msg] = []
-            while True:
-                message = await subscription.next_msg(timeout=5)
-                headers = message.headers or {}
-                if status := headers.get("Status"):
-                    if status not in ("204", "404"):
-                        raise Transient("bus_unavailable", f"direct get answered {status}")
-                    return messages, int(headers.get("Nats-Num-Pending", 0)) > 0
-                messages.append(message)
-        except nats.errors.Error as error:
-            raise Transient("bus_unavailable", type(error).__name__) from error
-        finally:
-            await subscription.unsubscribe()
+            messages, _ = await direct_get(
+                self._bus, _DIRECT, {"multi_last": filters, "up_to_seq": upto}
+            )
+        except Transient:
+            return []  # more than the server answers at once, or away: facts come all the same
+        facts = [fact for message in messages if (fact := stored_fact(message)) is not None]
+        return sorted(facts, key=lambda fact: fact.seq)
 
     async def find_task(self, tenant: str, task: str) -> SessionRef | None:
         """The session of an accepted or refused task, from the log alone."""

@@ -8,11 +8,13 @@ consumer or missed heartbeats all open requests are void and it starts over.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 
 import nats.errors
 import orjson
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 
 from shared.bus.connect import ApiError, Bus
 from shared.clock import monotonic
@@ -49,15 +51,22 @@ class Pull:
         self._held = 0
         self._alive = monotonic()
         self._generation = 0
+        self._subscription: Subscription | None = None
         self._restarting: asyncio.Task[None] | None = None
         self._watch: asyncio.Task[None] | None = None
         self._stopped = False
 
     async def start(self) -> None:
-        """Subscribe, create the consumer and ask for the first messages."""
-        await self._prepare()
-        await self._subscribe()
-        await self._refill()
+        """Subscribe, create the consumer and ask for the first messages.
+
+        Where the consumer cannot be had yet (another one still reads its subjects) it is tried
+        again for as long as it takes.
+        """
+        try:
+            await self._begin()
+        except (Transient, ApiError) as error:
+            self._bus.log.warning("pull.retry", consumer=self._name, error=str(error))
+            self._restart(0.2)
         self._watch = asyncio.create_task(self._watchdog())
         self._bus.on_reconnect(self._on_reconnect)
 
@@ -67,10 +76,20 @@ class Pull:
         for task in (self._watch, self._restarting):
             if task is not None:
                 task.cancel()
-        try:
-            await self._subscription.unsubscribe()
-        except nats.errors.Error:
-            return  # the connection is gone, and the subscription with it
+        await self._unsubscribe()
+
+    async def _begin(self) -> None:
+        await self._prepare()
+        self._asked = 0
+        await self._subscribe()
+        await self._refill()
+        self._alive = monotonic()
+
+    async def _unsubscribe(self) -> None:
+        """Harmless where there is no subscription (any more)."""
+        if self._subscription is not None:
+            with contextlib.suppress(nats.errors.Error):
+                await self._subscription.unsubscribe()
 
     async def release(self) -> None:
         """One message is finished: there is room for another (only with `credit`)."""
@@ -138,16 +157,12 @@ class Pull:
         while not self._stopped:
             await asyncio.sleep(delay)
             try:
-                await self._subscription.unsubscribe()
-                await self._prepare()
-                self._asked = 0
-                await self._subscribe()
-                await self._refill()
+                await self._unsubscribe()
+                await self._begin()
             except (Transient, ApiError, nats.errors.Error) as error:
                 self._bus.log.warning("pull.retry", consumer=self._name, error=str(error))
                 delay = min(2.0, delay * 2 + 0.1)
                 continue
-            self._alive = monotonic()
             return
 
     async def _on_reconnect(self) -> None:

@@ -56,7 +56,6 @@ async def _run(name: str, settings: BusSettings, main: Main, log: Log) -> None:
         loop.add_signal_handler(number, stop.set)
     async with open_bus(settings.address(), name, log) as bus:
         await ensure_patiently(bus)
-        await _present(bus, name)
         log.info("service.started")
         await main(bus, stop)
         log.info("service.stopped")
@@ -82,19 +81,22 @@ async def _answer_health(message: Msg) -> None:
     await message.respond(b"ok")
 
 
-async def _present(bus: Bus, name: str) -> None:
-    """Answer `health.<name>`, so that readiness checks can see that this service is alive."""
-    await bus.nc.subscribe(f"health.{name}", queue=name, cb=_answer_health)
+async def _present(bus: Bus) -> None:
+    await bus.nc.subscribe(f"health.{bus.name}", queue=bus.name, cb=_answer_health)
 
 
 @asynccontextmanager
-async def running(*parts: Runs) -> AsyncIterator[None]:
-    """Start parts in order; stop them in the reverse order, also after a failed start."""
+async def running(bus: Bus, *parts: Runs) -> AsyncIterator[None]:
+    """Start parts in order; stop them in the reverse order, also after a failed start.
+
+    Once all have started the service answers `health.<name>`: it is ready.
+    """
     started: list[Runs] = []
     try:
         for part in parts:
             started.append(part)
             await part.start()
+        await _present(bus)
         yield
     finally:
         for part in reversed(started):

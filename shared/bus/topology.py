@@ -12,6 +12,8 @@ from shared.bus.connect import ApiError, Bus
 from shared.subjects import BLOBS, BUCKETS, CONSUMERS, STREAMS, Bucket, Consumer, Stream
 
 _NANO = 1_000_000_000
+BURIALS = 3
+"""Deliveries beyond a consumer's last try: its reader only has to bury the message then."""
 _IN_USE = 10058
 """stream name already in use with a different configuration"""
 _CONSUMER_EXISTS = frozenset({10148, 10013})
@@ -41,7 +43,7 @@ def consumer_config(row: Consumer) -> dict[str, Any]:
         "filter_subjects": list(row.filters),
         "ack_policy": "explicit",
         "ack_wait": int(row.ack_wait * _NANO),
-        "max_deliver": row.max_deliver,
+        "max_deliver": row.max_deliver if row.max_deliver < 0 else row.max_deliver + BURIALS,
         "max_ack_pending": row.max_ack_pending,
         "mem_storage": row.memory,
     }

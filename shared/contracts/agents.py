@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 from shared.contracts.base import Message
@@ -18,9 +20,9 @@ class Limits(Message, frozen=True):
 class LimitsPatch(Message, frozen=True):
     """The limits a task asks for; what is absent comes from the agent."""
 
-    max_steps: int | None = None
-    max_tokens: int | None = None
-    deadline_s: float | None = None
+    max_steps: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    max_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    deadline_s: Annotated[float, msgspec.Meta(gt=0)] | None = None
 
 
 class Sampling(Message, frozen=True):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import nats.errors
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 
 from services.inference.handlers import Inference
 from services.inference.ports import Engine, EngineBroken
@@ -95,6 +96,7 @@ class Direct:
     def __init__(self, bus: Bus, inference: Inference, worker: str) -> None:
         self._bus, self._log, self._inference = bus, RunLog(bus), inference
         self._subject = direct_subject(worker)
+        self._subscriptions: list[Subscription] = []
         self._running: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:

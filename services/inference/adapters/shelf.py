@@ -22,16 +22,18 @@ class KvShelf:
     async def start(self) -> None:
         """Read what is there, then follow."""
         await self._kv.watch(self._changed)
-        for entry in await self._kv.entries():
-            await self._changed(entry)
+        self._bus.on_reconnect(self._refresh)
+        await self._refresh()
 
     async def stop(self) -> None:
         """Nothing to end: the subscription goes with the connection."""
 
-    async def _changed(self, entry: Entry) -> None:
-        if entry.value:
-            spec = decode(entry.value, ToolSpec)
-            self._specs[spec.name] = spec
+    async def _changed(self, _notice: Entry) -> None:
+        await self._refresh()  # the bucket is small, and a notice may come late
+
+    async def _refresh(self) -> None:
+        specs = [decode(entry.value, ToolSpec) for entry in await self._kv.entries()]
+        self._specs = {spec.name: spec for spec in specs}
 
     def specs(self, names: Sequence[str]) -> Sequence[ToolSpec]:
         """See `ToolShelf.specs`."""

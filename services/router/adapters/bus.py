@@ -8,7 +8,9 @@ from collections.abc import Sequence
 
 import nats.errors
 import nats.js.errors
+from msgspec.structs import replace
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 
 from services.router.handlers import Router
 from shared.bus import topology
@@ -68,6 +70,7 @@ class Completions:
 
     def __init__(self, bus: Bus, router: Router) -> None:
         self._bus, self._router = bus, router
+        self._subscription: Subscription | None = None
 
     async def start(self) -> None:
         """Subscribe."""
@@ -77,8 +80,9 @@ class Completions:
 
     async def stop(self) -> None:
         """Unsubscribe; requests already forwarded go on."""
-        with contextlib.suppress(nats.errors.Error):
-            await self._subscription.unsubscribe()
+        if self._subscription is not None:
+            with contextlib.suppress(nats.errors.Error):
+                await self._subscription.unsubscribe()
 
     async def _on_request(self, message: Msg) -> None:
         try:
@@ -142,14 +146,14 @@ class BusRescue:
         mine = Consumer(f"rescue-{lane.name}", WORK, lane.filters, ack_wait=10.0, memory=True)
         try:
             await topology.ensure_consumer(self._bus, mine)
-            return await self._move(mine)
+            return await self._move(mine, lane.max_deliver + topology.BURIALS)
         except (ApiError, nats.errors.Error, nats.js.errors.Error) as error:
             raise Transient("bus_unavailable", type(error).__name__) from error
         finally:
             with contextlib.suppress(Transient, ApiError):
                 await topology.delete_consumer(self._bus, mine)
 
-    async def _move(self, consumer: Consumer) -> int:
+    async def _move(self, consumer: Consumer, attempts: int) -> int:
         subscription = await self._bus.nc.jetstream().pull_subscribe_bind(
             consumer.name, stream=WORK
         )
@@ -157,19 +161,25 @@ class BusRescue:
         try:
             while True:
                 for message in await subscription.fetch(64, timeout=0.5):
-                    await self._again(message)
+                    await self._again(message, attempts)
                     moved += 1
         except nats.errors.TimeoutError:
             return moved
         finally:
             await subscription.unsubscribe()
 
-    async def _again(self, message: Msg) -> None:
+    async def _again(self, message: Msg, attempts: int) -> None:
+        """Route it as an attempt that no delivery to the lost worker can have had: its message
+
+        ids are new ones (the old ones would be taken for repetitions and dropped), and viewers
+        know its deltas from those of the lost attempt.
+        """
         try:
             route = decode(message.data, InferStep).route
         except Permanent:
             await message.term()
             return
+        route = replace(route, attempt=route.attempt + attempts)
         headers = step_headers(route, f"rerouted-{message.metadata.sequence.stream}")
         await self._bus.publish(ROUTE, encode(route), headers)
         await message.ack()

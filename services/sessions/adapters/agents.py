@@ -60,21 +60,22 @@ class KvAgents:
 
     async def refresh(self) -> None:
         """Read the whole bucket."""
-        self._known, self._merged = {}, {}
+        known: dict[str, dict[str, tuple[int, AgentSpec]]] = {}
         for entry in await self._kv.entries():
-            self._take(entry)
+            self._take(entry, known)
+        self._known, self._merged = known, {}  # at once: a task must never meet half a catalog
 
     async def _changed(self, _notice: Entry) -> None:
         await self.refresh()  # a notice has no revision; the bucket is small
 
-    def _take(self, entry: Entry) -> None:
+    def _take(self, entry: Entry, known: dict[str, dict[str, tuple[int, AgentSpec]]]) -> None:
         tenant, _, name = entry.key.partition(".")
         try:
             agent = decode(entry.value, AgentSpec)
         except Permanent as error:
             self._bus.log.error("agent.invalid", key=entry.key, error=str(error))
             return
-        self._known.setdefault(tenant, {})[name] = (entry.revision, agent)
+        known.setdefault(tenant, {})[name] = (entry.revision, agent)
 
     def of(self, tenant: str) -> Mapping[str, tuple[int, AgentSpec]]:
         """See `AgentCatalog.of`."""

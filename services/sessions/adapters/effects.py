@@ -64,7 +64,8 @@ class BusEffects:
 
     async def _set_timer(self, ref: SessionRef, action: SetTimer) -> None:
         """A message schedule of the server (2.12 and later): no process sleeps for it."""
-        at = datetime.fromtimestamp(action.at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        # with the fraction: a deadline must not come up to a second early
+        at = datetime.fromtimestamp(action.at, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         headers = {
             "Nats-Schedule": f"@at {at}",
             "Nats-Schedule-Target": fired_subject(ref, action.task, DEADLINE),

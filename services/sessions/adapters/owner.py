@@ -19,6 +19,7 @@ from shared.bus.connect import ApiError, Bus
 from shared.bus.consume import delivery_of, publish_dead
 from shared.bus.kv import KeyValue
 from shared.bus.pull import Pull
+from shared.bus.service import ensure_patiently
 from shared.contracts.base import Message, SessionRef, decode, encode
 from shared.contracts.log import Malformed, read_fact
 from shared.errors import Permanent, Transient
@@ -70,7 +71,8 @@ class Owner:
             self._saver.cancel()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._sessions.drain(), 10)
-        await self._save()
+        with contextlib.suppress(Transient):  # the place that was kept before is as good
+            await self._save()
 
     async def _prepare(self) -> None:
         """(Re-)create the consumer behind what is settled; an existing one keeps its place."""
@@ -83,7 +85,7 @@ class Owner:
 
     async def _recover(self) -> None:
         """The broker was away: what it held in memory (work, this consumer) may be lost."""
-        await topology.ensure(self._bus)
+        await ensure_patiently(self._bus)
         unfinished = {*self._sessions.unfinished(), *self._saved.unfinished}
         await self._sessions.redrive(sorted(unfinished))
 

@@ -1,0 +1,137 @@
+"""`python -m infra.local`: the composition root of the local system."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from infra.local import broker, folder
+from infra.local.plan import NATS, SERVICES, service_environment, service_programs
+from infra.local.readiness import wait_until_ready
+from infra.local.server import check_sync
+from infra.local.settings import ROOT, LocalSettings, inherited_environment
+from infra.local.supervisor import Supervisor
+from infra.local.view import Addresses, View
+from shared.clock import monotonic
+from shared.errors import MillraceError, Permanent
+from shared.telemetry import configure
+
+
+def read_settings(arguments: list[str]) -> tuple[LocalSettings, bool]:
+    """The settings, options of the command line over the environment, and whether to be quiet."""
+    parser = argparse.ArgumentParser(prog="millrace-local", description="Runs the whole system.")
+    parser.add_argument("--port", type=int, help="HTTP port (MILLRACE_HTTP_PORT)")
+    parser.add_argument("--data", type=Path, help="data folder (MILLRACE_DATA)")
+    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    options = parser.parse_args(arguments)
+    given = {"http_port": options.port, "data": options.data}
+    return LocalSettings(**{k: v for k, v in given.items() if v is not None}), options.quiet
+
+
+def check(settings: LocalSettings) -> None:
+    """Refuse what cannot work, before anything starts.
+
+    Raises:
+        Permanent: `port_in_use` or `invalid_setting`.
+    """
+    if not broker.port_is_free(settings.http_port, settings.http_host):
+        raise Permanent(
+            "port_in_use",
+            f"something listens on {settings.http_host}:{settings.http_port} already; "
+            "set MILLRACE_HTTP_PORT to another port",
+        )
+    try:
+        check_sync(settings.sync)
+    except ValueError as error:
+        raise Permanent("invalid_setting", str(error)) from error
+
+
+async def run(settings: LocalSettings, quiet: bool) -> None:
+    """Everything, until a signal asks for the end."""
+    data = settings.data.absolute()
+    embedded = settings.nats_url is None
+    view = View((NATS, *SERVICES) if embedded else SERVICES, data, quiet)
+    (data / broker.CLIENT_FILE).unlink(missing_ok=True)  # a killed system leaves its own behind
+    supervisor = Supervisor(data, view.changed)
+    stop, hurry = asyncio.Event(), asyncio.Event()
+    _on_signals(stop, hurry)
+    view.begin()
+    began = monotonic()
+    work = asyncio.create_task(_work(settings, supervisor, view, began))
+    waiting = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({work, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            work.result()
+    finally:
+        work.cancel()
+        view.end()
+        view.say("stopping ...")
+        await supervisor.stop(hurry)
+        (data / broker.CLIENT_FILE).unlink(missing_ok=True)
+        view.say("stopped")
+
+
+def _on_signals(stop: asyncio.Event, hurry: asyncio.Event) -> None:
+    """The first signal stops in order, the second one at once."""
+
+    def asked() -> None:
+        if stop.is_set():
+            hurry.set()
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, asked)
+
+
+async def _work(settings: LocalSettings, supervisor: Supervisor, view: View, began: float) -> None:
+    """Broker, then services, then keep watch."""
+    data, log = settings.data.absolute(), configure("supervisor", "error")
+    environment = service_environment(inherited_environment(), settings.for_services(), ROOT)
+    if settings.nats_url is None:
+        identity = broker.identity_of(data)
+        program = broker.program(data, identity, settings.sync, environment)
+        server = supervisor.start(program, broker.preparation(data, identity, log))
+        await server.prepared.wait()
+        view.ready(SERVICES)
+        nats_url = identity.url
+    else:
+        await broker.ensure_topology(settings.address(), log)
+        nats_url = settings.nats_url
+    for program in service_programs(sys.executable, environment):
+        supervisor.start(program)
+    url = f"http://{settings.http_host}:{settings.http_port}"
+    watching = asyncio.create_task(supervisor.watch())
+    await wait_until_ready(url, SERVICES, view.ready)
+    addresses = Addresses(url, nats_url, settings.data, embedded=settings.nats_url is None)
+    view.up(addresses, monotonic() - began)
+    await watching
+
+
+def main() -> int:
+    """The exit status: 0 after an orderly stop, 1 with a message where it cannot run."""
+    try:
+        settings, quiet = read_settings(sys.argv[1:])
+        with folder.locked(settings.data.absolute()):
+            check(settings)
+            asyncio.run(run(settings, quiet))
+    except MillraceError as error:
+        sys.stderr.write(f"millrace: {error.detail or error}\n")
+        return 1
+    except ValidationError as error:
+        for one in error.errors():
+            sys.stderr.write(f"millrace: MILLRACE_{str(one['loc'][0]).upper()}: {one['msg']}\n")
+        return 1
+    except TimeoutError:
+        sys.stderr.write("millrace: the broker at MILLRACE_NATS_URL cannot be reached\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

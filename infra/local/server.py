@@ -1,0 +1,93 @@
+"""The embedded nats-server's identity and configuration. Pure; `broker` does the IO."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+GIB = 1 << 30
+MEMORY_STORE = GIB
+"""Bound of all memory streams: WORK and TOKENS reserve 384 MiB, and the server counts a stream
+twice while it checks a repeated creation."""
+GO_MEMORY_LIMIT = "1536MiB"
+"""The Go heap returns its block cache at this size (measured: 555 to 211 MB, facts of NATS)."""
+_DURATION = re.compile(r"always|\d+(ms|s|m|h)")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Where the server listens and what a client must present; kept between starts."""
+
+    port: int
+    token: str
+
+    @property
+    def url(self) -> str:
+        """The address for clients on this machine."""
+        return f"nats://127.0.0.1:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Where and how the server keeps its streams."""
+
+    folder: Path
+    sync: str
+    max_file: int
+
+
+def read_identity(text: bytes) -> Identity | None:
+    """The identity in a file's bytes; None where they are damaged."""
+    try:
+        found = orjson.loads(text)
+        return Identity(int(found["port"]), str(found["token"]))
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+        return None
+
+
+def max_file(free: int) -> int:
+    """The bound of all file streams: three quarters of the free disk, at least 1 GiB."""
+    return max(GIB, free * 3 // 4)
+
+
+def check_sync(value: str) -> str:
+    """`value`, if it is `always` or a duration such as `2m`.
+
+    Raises:
+        ValueError: it is neither; it would also be a way to inject lines into the file.
+    """
+    if not _DURATION.fullmatch(value):
+        raise ValueError(f"MILLRACE_SYNC must be 'always' or a duration such as 2m, not {value!r}")
+    return value
+
+
+def config_text(identity: Identity, store: Store) -> str:
+    """The configuration file. Strings are quoted as JSON, which the format accepts."""
+
+    def quoted(value: str) -> str:
+        return orjson.dumps(value).decode()
+
+    return f"""# Written at every start; edits are lost.
+server_name: millrace
+listen: {quoted(f"127.0.0.1:{identity.port}")}
+authorization {{ token: {quoted(identity.token)} }}
+jetstream {{
+  store_dir: {quoted(str(store.folder))}
+  max_memory_store: {MEMORY_STORE}
+  max_file_store: {store.max_file}
+  sync_interval: {check_sync(store.sync)}
+}}
+"""
+
+
+def client_file(identity: Identity) -> bytes:
+    """The bytes of `nats.json`: what a client needs to connect."""
+    return orjson.dumps({"url": identity.url, "token": identity.token})
+
+
+def identity_file(identity: Identity) -> bytes:
+    """The bytes that `read_identity` reads."""
+    return orjson.dumps({"port": identity.port, "token": identity.token})

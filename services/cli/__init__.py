@@ -1,0 +1,1 @@
+"""The command line: `millrace`. A client of the bus like any other."""

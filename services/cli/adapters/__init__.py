@@ -1,0 +1,1 @@
+"""What the commands reach: the system, the terminal, the machine."""

@@ -1,0 +1,69 @@
+"""The client of a running system, with the two questions to the ledger; and how to connect."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from shared.bus.connect import open_bus
+from shared.client import Millrace, Task
+from shared.contracts.agents import LimitsPatch
+from shared.contracts.ledger import TasksQuery, TasksReply, UsageQuery, UsageReply
+from shared.documents import ask
+from shared.errors import Transient
+from shared.settings import Address
+from shared.subjects import LEDGER_TASKS, LEDGER_USAGE
+from shared.telemetry import configure
+
+PATIENCE = 4.0
+"""Seconds until a broker that does not answer counts as away."""
+
+
+class CommandClient(Millrace):
+    """The typed client plus what the ledger answers."""
+
+    async def ask(
+        self, agent: str, question: str, session: str | None, limits: LimitsPatch | None
+    ) -> Task:
+        """Submit a task; durable when this returns."""
+        return await self.submit(agent, question, session=session, limits=limits)
+
+    async def tasks(self, query: TasksQuery) -> TasksReply:
+        """Recent tasks.
+
+        Raises:
+            Transient: `no_responders` while the ledger is away.
+        """
+        return await ask(self.bus, LEDGER_TASKS, query, TasksReply)
+
+    async def usage(self, query: UsageQuery) -> UsageReply:
+        """Usage, grouped.
+
+        Raises:
+            Transient: `no_responders` while the ledger is away.
+        """
+        return await ask(self.bus, LEDGER_USAGE, query, UsageReply)
+
+
+@asynccontextmanager
+async def connect(address: Address, tenant: str) -> AsyncIterator[CommandClient]:
+    """Connect within a few seconds, or say that nothing runs there.
+
+    The bus itself waits for its broker for ever, which is right for a service and wrong for a
+    person.
+
+    Raises:
+        Transient: `no_broker`.
+    """
+    async with AsyncExitStack() as stack:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                bus = await stack.enter_async_context(
+                    open_bus(address, "cli", configure("cli", "critical"))
+                )
+        except (TimeoutError, OSError) as error:
+            raise Transient(
+                "no_broker", f"nothing answers at {address.url} (start the system with `make run`)"
+            ) from error
+        yield CommandClient(bus, tenant)

@@ -1,0 +1,130 @@
+"""Facts as lines of text: an icon, a kind and what is worth saying (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from services.cli.core.words import clip, duration, plural, tokens
+from shared.contracts import facts as f
+from shared.contracts.log import Malformed
+from shared.contracts.tasks import TaskSubmitted, text_of
+
+WIDTH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One fact in one line; `style` is a colour that any terminal has."""
+
+    icon: str
+    text: str
+    style: str = ""
+
+
+def describe(fact: f.Fact | Malformed) -> Line:
+    """What a fact says."""
+    return _LINES[type(fact)](fact)
+
+
+def call_text(name: str, arguments: str) -> str:
+    """`calculator(expression="17 * 23")`."""
+    return f"{name}({arguments_text(arguments)})"
+
+
+def arguments_text(arguments: str) -> str:
+    """`expression="17 * 23"`; what is no JSON object stands as it is."""
+    try:
+        given = orjson.loads(arguments or "{}")
+    except orjson.JSONDecodeError:
+        given = None
+    if not isinstance(given, dict):
+        return clip(arguments, WIDTH)
+    said = ", ".join(f"{key}={orjson.dumps(value).decode()}" for key, value in given.items())
+    return clip(said, WIDTH)
+
+
+def question_of(fact: TaskSubmitted) -> str:
+    """The text of a submission: the last message of a longer input."""
+    if isinstance(fact.input, str):
+        return fact.input
+    return text_of(fact.input[-1].content) if fact.input else ""
+
+
+def _submitted(fact: TaskSubmitted) -> Line:
+    return Line("→", clip(question_of(fact), WIDTH), "bold")
+
+
+def _accepted(fact: f.Accepted) -> Line:
+    limits = f"at most {plural(fact.limits.max_steps, 'step')}"
+    return Line("·", f"{fact.agent.name} revision {fact.revision}, {limits}", "dim")
+
+
+def _inferred(fact: f.Inferred) -> Line:
+    timing = f"{fact.model} {duration(fact.timings.total_ms)}, {tokens(fact.usage)}"
+    if fact.cached:
+        timing = f"{fact.model} from the cache"
+    calls = ", ".join(call_text(call.name, call.arguments) for call in fact.tool_calls)
+    said = calls or clip(fact.content, WIDTH)
+    return Line("●", f"{said}  [{timing}]", "cyan")
+
+
+def _infer_failed(fact: f.InferFailed) -> Line:
+    return Line("✗", f"attempt {fact.attempt}: {_error(fact.error)}", "red")
+
+
+def _tool_done(fact: f.ToolDone) -> Line:
+    return Line(
+        "✔", f"{fact.name} = {clip(fact.result, WIDTH)}  [{duration(fact.duration_ms)}]", "green"
+    )
+
+
+def _tool_failed(fact: f.ToolFailed) -> Line:
+    return Line("✗", f"{fact.name}: {_error(fact.error)}  [{duration(fact.duration_ms)}]", "red")
+
+
+def _cancelled(fact: f.Cancelled) -> Line:
+    who = f" by {fact.by}" if fact.by else ""
+    why = f": {fact.reason}" if fact.reason else ""
+    return Line("⊘", f"cancel asked{who}{why}", "yellow")
+
+
+def _timer(fact: f.TimerFired) -> Line:
+    return Line("⏱", f"{fact.timer} passed", "yellow")
+
+
+def _done(fact: f.Done) -> Line:
+    if fact.status == "completed":
+        return Line("■", clip(fact.output, WIDTH), "bold green")
+    why = f": {_error(fact.error)}" if fact.error else ""
+    return Line("■", f"{fact.status}{why}", "bold red" if fact.status == "failed" else "yellow")
+
+
+def _completed(fact: f.Completed) -> Line:
+    return Line("●", f"{fact.model}, {tokens(fact.usage)}", "cyan")
+
+
+def _malformed(fact: Malformed) -> Line:
+    return Line("?", f"unreadable: {_error(fact.error)}", "red")
+
+
+def _error(error: Any) -> str:  # noqa: ANN401  # a Failure; lines are looked up by type
+    return f"{error.code} ({error.detail})" if error.detail else str(error.code)
+
+
+_LINES: dict[type, Callable[[Any], Line]] = {
+    TaskSubmitted: _submitted,
+    f.Accepted: _accepted,
+    f.Inferred: _inferred,
+    f.InferFailed: _infer_failed,
+    f.ToolDone: _tool_done,
+    f.ToolFailed: _tool_failed,
+    f.Cancelled: _cancelled,
+    f.TimerFired: _timer,
+    f.Done: _done,
+    f.Completed: _completed,
+    Malformed: _malformed,
+}

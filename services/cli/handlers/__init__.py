@@ -1,0 +1,1 @@
+"""The commands, one module per group; `application` puts them together."""

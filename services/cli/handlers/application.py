@@ -1,0 +1,42 @@
+"""The commands put together: `millrace [--data FOLDER] [--tenant NAME] COMMAND`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from services.cli.handlers import ask, docs, history, system
+from services.cli.handlers.context import app_of
+
+
+def choose(
+    context: typer.Context,
+    data: Annotated[
+        Path | None, typer.Option(help="Data folder of the system (MILLRACE_DATA).")
+    ] = None,
+    tenant: Annotated[str, typer.Option(help="In whose name.")] = "default",
+) -> None:
+    """Millrace: durable agents on your own machines."""
+    context.obj = app_of(context).chosen(data, tenant)
+
+
+def build() -> typer.Typer:
+    """The command line. Its `obj` is an `App`."""
+    application = typer.Typer(
+        no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
+    )
+    application.callback()(choose)
+    application.command("up")(system.up_command)
+    application.command("run")(ask.run_command)
+    application.command("chat")(ask.chat_command)
+    application.command("tasks")(history.tasks_command)
+    application.command("show")(history.show_command)
+    application.command("logs")(history.logs_command)
+    application.command("usage")(history.usage_command)
+    application.add_typer(docs.docs, name="docs")
+    application.command("models")(system.models_command)
+    application.command("workers")(system.workers_command)
+    application.command("doctor")(system.doctor_command)
+    return application

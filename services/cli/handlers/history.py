@@ -1,0 +1,300 @@
+"""`millrace tasks`, `show`, `logs` and `usage`: what happened, from the ledger and from the log."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Annotated, Literal
+
+import msgspec
+import typer
+from rich.text import Text
+
+from services.cli.core.describe import arguments_text, describe
+from services.cli.core.waterfall import Bar, bars
+from services.cli.core.words import (
+    ago,
+    clip,
+    clock,
+    duration,
+    instant,
+    money,
+    plural,
+    printable,
+    tokens,
+)
+from services.cli.handlers.context import FAILED, App, Json, app_of, execute, print_json
+from services.cli.handlers.display import grid, print_table
+from services.cli.ports import Client
+from shared.contracts.ledger import TasksQuery, TaskSummary, UsageQuery, UsageReply
+from shared.contracts.log import Event, StoredFact
+from shared.contracts.tokens import TokenDelta
+from shared.errors import Permanent, Transient
+from shared.timeline import Timeline, overheads, p50, timeline
+
+State = Literal["queued", "running", "completed", "failed", "cancelled"]
+Grouping = Literal["day", "agent", "model", "session", "task"]
+_COLOURS = {"completed": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
+_AWAY = "the ledger is away; `millrace logs SESSION` and `show TASK --session SESSION` read the log"
+_WIDE = 130
+"""Columns from which a table shows everything."""
+Limit = Annotated[int, typer.Option(min=1, max=500, help="At most this many.")]
+
+
+def tasks_command(
+    context: typer.Context,
+    session: Annotated[str | None, typer.Option(help="Only of this session.")] = None,
+    status: Annotated[State | None, typer.Option(help="Only in this state.")] = None,
+    limit: Limit = 20,
+    json: Json = False,
+) -> None:
+    """Recent tasks, newest first."""
+    app = app_of(context)
+
+    async def work(client: Client) -> int:
+        query = TasksQuery(tenant=client.tenant, session=session, status=status, limit=limit)
+        try:
+            reply = await client.tasks(query)
+        except Transient as error:
+            raise Transient(error.code, _AWAY) from error
+        if json:
+            print_json(app, reply.tasks)
+        else:
+            _tasks_table(app, reply.tasks)
+        return 0
+
+    execute(app, work)
+
+
+def _tasks_table(app: App, found: tuple[TaskSummary, ...]) -> None:
+    if not found:
+        app.err.print("no tasks yet; try `millrace run 'What is 17 * 23?'`")
+        return
+    wide = app.out.width >= _WIDE
+    optional = (("session", False), ("agent", False)) if wide else ()
+    table = grid(
+        *(("task", False), *optional, ("status", False), ("when", False)),
+        *(("took", True), ("steps", True)),
+        *((("cost", True),) if wide else ()),
+        ("", False),
+    )
+    for task in found:
+        end = task.done or app.now()
+        words = task.error_code or task.output or task.input
+        table.add_row(
+            task.task,
+            *((task.session, task.agent) if wide else ()),
+            Text(task.status, style=_COLOURS.get(task.status, "")),
+            ago(app.now() - task.submitted),
+            duration(max(0.0, end - task.submitted) * 1000),
+            str(task.steps),
+            *((money(task.price),) if wide else ()),
+            Text(clip(words, 40), style="dim"),
+        )
+    print_table(app.out, table)
+
+
+def show_command(
+    context: typer.Context,
+    task: Annotated[str, typer.Argument(help="The task's id.")],
+    session: Annotated[str | None, typer.Option(help="Its session, if the task is queued.")] = None,
+    json: Json = False,
+) -> None:
+    """The waterfall of a task: where its time and money went. Works from the log alone."""
+    app = app_of(context)
+
+    async def work(client: Client) -> int:
+        name = session or await _session_of(client, task)
+        line = timeline(await client.session(name).history(), task)
+        if line is None:
+            raise Permanent("unknown_task", f"session {name} has no task {task}")
+        if json:
+            print_json(app, {"timeline": line, "overhead_p50_ms": p50(overheads(line))})
+        else:
+            _waterfall(app, line)
+        return FAILED if line.status == "failed" else 0
+
+    execute(app, work)
+
+
+async def _session_of(client: Client, task: str) -> str:
+    """The session of a task: from the log, or from the ledger for one that still waits.
+
+    Raises:
+        Permanent: `unknown_task`.
+    """
+    try:
+        return (await client.find_task(task)).session
+    except Permanent as error:
+        if error.code != "unknown_task":
+            raise
+    with contextlib.suppress(Transient):  # the ledger may be away
+        reply = await client.tasks(TasksQuery(tenant=client.tenant, task=task, limit=1))
+        if reply.tasks:
+            return reply.tasks[0].session
+    raise Permanent("unknown_task", f"no task {task!r} is known; a queued one needs --session")
+
+
+def _waterfall(app: App, line: Timeline) -> None:
+    colour = _COLOURS.get(line.status, "")
+    head = Text.assemble((f"{line.task}  ", "bold"), (line.status, colour))
+    head.append(f"  {line.agent} in session {line.ref.session}, {instant(line.submitted)}")
+    app.out.print(head, soft_wrap=True)
+    app.out.print(Text(clip(line.question, 200), style="dim"), soft_wrap=True)
+    table = grid(("", True), ("step", False), ("time", False), ("", True), ("what", False))
+    width = max(20, min(60, app.out.width - 62))
+    for bar in bars(line, width, app.now()):
+        table.add_row(str(bar.row.step), _label(bar), _bar_text(bar, width), _took(bar), _what(bar))
+    if line.rows:
+        print_table(app.out, table)
+        app.out.print(Text("█ model or tool  ░ waiting for a slot  ▒ Millrace", style="dim"))
+    _totals(app, line)
+
+
+def _label(bar: Bar) -> Text:
+    style = {"failed": "red", "running": "yellow"}.get(bar.row.status, "")
+    icon = "●" if bar.row.kind == "infer" else "⚙"
+    return Text(f"{icon} {clip(bar.row.label or 'model', 18)}", style=style)
+
+
+def _bar_text(bar: Bar, width: int) -> Text:
+    text = Text(" " * bar.offset)
+    text.append("▒" * bar.own, style="magenta")
+    text.append("░" * bar.queued, style="yellow")
+    text.append("█" * bar.busy, style="cyan" if bar.row.kind == "infer" else "green")
+    return text.append(" " * (width - bar.end))
+
+
+def _took(bar: Bar) -> str:
+    if bar.row.end is None:
+        return "…"
+    return duration((bar.row.end - bar.row.start) * 1000)
+
+
+def _what(bar: Bar) -> Text:
+    row = bar.row
+    if row.error:
+        return Text(row.error, style="red")
+    if row.kind == "tool":
+        said = arguments_text(row.arguments) + (f" = {row.result}" if row.result else "")
+        return Text(clip(said, 60), style="dim")
+    words = clip(row.result, 30) if row.result else ""
+    retried = f"attempt {row.attempt}  " if row.attempt > 1 else ""
+    usage = tokens(row.usage) if row.status == "ok" else ""
+    return Text(f"{retried}{usage}  {words}".strip(), style="dim")
+
+
+def _totals(app: App, line: Timeline) -> None:
+    totals = line.totals
+    took = (line.done or app.now()) - line.submitted
+    words = [
+        f"{duration(took * 1000)} in all, {duration(line.queue_ms)} queued",
+        plural(totals.steps, "step"),
+        tokens(totals.usage),
+        money(totals.price),
+    ]
+    if (overhead := p50(overheads(line))) is not None:
+        words.append(f"Millrace {duration(overhead)} a step (p50)")
+    app.out.print(" · ".join(words), highlight=False, soft_wrap=True)
+    if line.error:
+        app.out.print(Text(printable(line.error), style="red"), soft_wrap=True)
+    if line.output:
+        app.out.print(Text(printable(line.output)), soft_wrap=True)
+
+
+def logs_command(
+    context: typer.Context,
+    session: Annotated[str, typer.Argument(help="The session.")],
+    start: Annotated[int, typer.Option("--from", min=0, help="From this sequence on.")] = 0,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as facts come.")] = False,
+    json: Json = False,
+) -> None:
+    """The facts of a session as they stand in the log, one line each."""
+    app = app_of(context)
+
+    async def work(client: Client) -> int:
+        after = max(0, start - 1)
+        last = after
+        for stored in await client.session(session).history(after):
+            _print_fact(app, _fact_of(stored), as_json=json)
+            last = stored.seq
+        if last == after and not follow:
+            app.err.print(f"session {session} has no facts here")
+            return 0
+        if follow:
+            async with contextlib.aclosing(
+                client.session(session).events(str(last) if last else "")
+            ) as live:
+                await _follow_facts(app, live, as_json=json)
+        return 0
+
+    execute(app, work)
+
+
+async def _follow_facts(app: App, events: AsyncIterator[Event], *, as_json: bool) -> None:
+    async for event in events:
+        if not isinstance(event.data, TokenDelta):
+            _print_fact(app, event, as_json=as_json)
+
+
+def _fact_of(stored: StoredFact) -> Event:
+    return Event(str(stored.seq), stored.kind, stored.time, stored.task, stored.fact)
+
+
+def _print_fact(app: App, event: Event, *, as_json: bool) -> None:
+    if as_json:
+        plain = msgspec.to_builtins(event)
+        print_json(app, {**plain, "seq": int(event.id.partition(":")[0])})
+        return
+    if isinstance(event.data, TokenDelta):
+        return
+    line = describe(event.data)
+    text = Text.assemble((f"{event.id:>8}  {clock(event.time)}  ", "dim"))
+    text.append(f"{event.kind:<12} ", style=line.style)
+    text.append(f"{event.task}  ", style="dim").append(f"{line.icon} {line.text}")
+    app.out.print(text, soft_wrap=True)
+
+
+def usage_command(
+    context: typer.Context,
+    by: Annotated[Grouping, typer.Option(help="What to group by.")] = "day",
+    session: Annotated[str | None, typer.Option(help="Only of this session.")] = None,
+    since: Annotated[str, typer.Option(metavar="YYYY-MM-DD", help="From this day (UTC) on.")] = "",
+    limit: Limit = 100,
+    json: Json = False,
+) -> None:
+    """Tokens and money, from the ledger."""
+    app = app_of(context)
+
+    async def work(client: Client) -> int:
+        query = UsageQuery(tenant=client.tenant, by=by, session=session, since=since, limit=limit)
+        reply = await client.usage(query)
+        if json:
+            print_json(app, {"rows": reply.rows, "total": reply.total, "sequence": reply.sequence})
+        else:
+            _usage_table(app, by, reply)
+        return 0
+
+    execute(app, work)
+
+
+def _usage_table(app: App, by: str, reply: UsageReply) -> None:
+    if not reply.rows:
+        app.err.print("nothing used yet")
+        return
+    table = grid(
+        *((by, False), ("calls", True), ("input", True), ("cached", True)),
+        *(("output", True), ("cost", True)),
+    )
+    rows = [*reply.rows, reply.total] if reply.total and len(reply.rows) > 1 else reply.rows
+    for row in rows:
+        table.add_row(
+            row.key or "(direct)",
+            f"{row.calls:,}",
+            f"{row.usage.input:,}",
+            f"{row.usage.cached:,}",
+            f"{row.usage.output:,}",
+            money(row.price),
+            style="bold" if row is reply.total else "",
+        )
+    print_table(app.out, table)

@@ -1,0 +1,132 @@
+"""What the commands need from outside: a client of the system, a terminal, probes, a launcher."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import NoReturn, Protocol
+
+from services.cli.core.checks import Check
+from shared.contracts.agents import AgentSpec, LimitsPatch
+from shared.contracts.facts import Done
+from shared.contracts.ledger import TasksQuery, TasksReply, UsageQuery, UsageReply
+from shared.contracts.log import Event, StoredFact
+from shared.contracts.retrieval import IndexState, SearchReply
+from shared.contracts.workers import WorkerState
+
+
+class Task(Protocol):
+    """One request to a session."""
+
+    id: str
+    session: str
+
+    def events(self, after: str = "") -> AsyncGenerator[Event]:
+        """Facts and deltas in order, each once, until `done`."""
+
+    async def result(self, timeout: float = 60.0) -> Done:  # noqa: ASYNC109  # the client's name
+        """Wait for the end."""
+
+    async def cancel(self, by: str = "", reason: str = "") -> int:
+        """Record that the task shall stop."""
+
+
+class Session(Protocol):
+    """A conversation and its log."""
+
+    async def history(self, after: int = 0) -> list[StoredFact]:
+        """The facts after a sequence, in order."""
+
+    def events(self, after: str = "", *, follow: bool = True) -> AsyncGenerator[Event]:
+        """Facts and deltas of all its tasks."""
+
+
+class Documents(Protocol):
+    """A collection."""
+
+    async def upsert(self, document: str, text: str, metadata: dict[str, str] | None = None) -> int:
+        """Store a document; its sequence."""
+
+    async def delete(self, document: str) -> int:
+        """Remove a document; the sequence of the removal."""
+
+    async def list(self) -> list[str]:
+        """The ids, sorted."""
+
+    async def search(
+        self, query: str, limit: int = 3, min_score: float = 0.0, min_seq: int = 0
+    ) -> SearchReply:
+        """Passages, best first."""
+
+    async def state(self) -> IndexState:
+        """How far the index is."""
+
+
+class Client(Protocol):
+    """A connection to a running system in the name of one tenant. Errors are `MillraceError`s."""
+
+    @property
+    def tenant(self) -> str:
+        """Whose data this is about."""
+
+    async def ask(
+        self, agent: str, question: str, session: str | None, limits: LimitsPatch | None
+    ) -> Task:
+        """Submit a task; durable when this returns."""
+
+    def task(self, task: str, session: str) -> Task:
+        """A task whose session is known."""
+
+    async def find_task(self, task: str) -> Task:
+        """A task by its id alone."""
+
+    def session(self, name: str) -> Session:
+        """A session by its name."""
+
+    def documents(self, collection: str = "default") -> Documents:
+        """A collection by its name."""
+
+    async def workers(self) -> list[WorkerState]:
+        """Inference workers that are alive."""
+
+    async def agents(self) -> dict[str, tuple[int, AgentSpec]]:
+        """Agents this tenant can use."""
+
+    async def tasks(self, query: TasksQuery) -> TasksReply:
+        """What the ledger knows of recent tasks."""
+
+    async def usage(self, query: UsageQuery) -> UsageReply:
+        """What the ledger has summed up."""
+
+
+class Terminal(Protocol):
+    """The person at the keyboard, if there is one."""
+
+    @property
+    def interactive(self) -> bool:
+        """Whether somebody can be asked."""
+
+    async def interrupted(self) -> None:
+        """Return at the next Ctrl-C, which then does not end the process."""
+
+    async def confirm(self, question: str) -> bool:
+        """Ask; a second Ctrl-C or the end of the input is a no."""
+
+    async def line(self, prompt: str) -> str | None:
+        """A line of input; None at its end or after Ctrl-C."""
+
+
+class Probes(Protocol):
+    """Looks at the machine and at a system, and judges."""
+
+    def machine(self) -> Sequence[Check]:
+        """Python, data folder, disk, models."""
+
+    async def system(self) -> Sequence[Check]:
+        """Broker, streams, services, HTTP. Never raises for what is away: that is a finding."""
+
+
+class Launcher(Protocol):
+    """Starts the local system."""
+
+    def __call__(self, arguments: Sequence[str]) -> NoReturn:
+        """Become the supervisor, in the place of this process."""

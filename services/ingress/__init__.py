@@ -1,0 +1,1 @@
+"""The HTTP adapter: OpenAI-compatible completions, durable tasks, documents. Holds no state."""

@@ -1,0 +1,93 @@
+"""Composition root of the ingress: `python -m services.ingress [--print-settings]`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+
+import uvicorn
+import uvloop
+
+from services.ingress.adapters.bus import (
+    BusCatalog,
+    BusCompletions,
+    BusDocuments,
+    BusHealth,
+    BusTasks,
+    Link,
+)
+from services.ingress.adapters.http.app import Parts, build
+from services.ingress.handlers.chat import ChatHandlers
+from services.ingress.handlers.tasks import TaskHandlers
+from services.ingress.settings import Settings
+from shared.errors import MillraceError
+from shared.models import read_models
+from shared.settings import masked
+from shared.telemetry import Log, configure
+
+SHUTDOWN_S = 15
+"""Seconds for requests in flight when told to stop; tasks go on without us in any case."""
+
+
+async def serve(settings: Settings, log: Log) -> None:
+    """Listen until told to stop; the bus may come and go meanwhile."""
+    link = Link(log)
+    tasks = BusTasks(link)
+    catalog = BusCatalog(link, tuple(read_models(settings.models).routes))
+    parts = Parts(
+        chat=ChatHandlers(BusCompletions(link), tasks, catalog),
+        tasks=TaskHandlers(tasks, catalog),
+        documents=BusDocuments(link),
+        catalog=catalog,
+        health=BusHealth(link),
+    )
+    app = build(parts, host=settings.http_host, body_limit=settings.body_limit)
+    config = uvicorn.Config(
+        app,
+        host=settings.http_host,
+        port=settings.http_port,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=SHUTDOWN_S,
+    )
+    keep_alive_through_shutdown()
+    async with link.open(settings.address):
+        log.info("ingress.listening", host=settings.http_host, port=settings.http_port)
+        await uvicorn.Server(config).serve()
+    log.info("ingress.stopped")
+
+
+def keep_alive_through_shutdown() -> None:
+    """uvicorn repeats the signal that stopped it; without a handler that would end us at once."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, lambda: None)
+
+
+def main() -> int:
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(prog="services.ingress", description=__doc__)
+    parser.add_argument("--print-settings", action="store_true", help="print them, masked")
+    chosen = parser.parse_args()
+    settings = Settings()
+    if chosen.print_settings:
+        sys.stdout.write(masked(settings) + "\n")
+        return 0
+    log = configure("ingress", settings.log_level)
+    try:
+        settings.check_auth()
+        uvloop.run(serve(settings, log))
+    except MillraceError as error:
+        log.error("ingress.stopped", code=error.code, detail=error.detail)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""The ASGI application: routers, error answers, and the layers around them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from services.ingress.adapters.http.chat import chat_router, models_router
+from services.ingress.adapters.http.documents import documents_router
+from services.ingress.adapters.http.errors import install
+from services.ingress.adapters.http.metrics import Metrics
+from services.ingress.adapters.http.middleware import BodyLimit, LocalOnly, Measured, Trace
+from services.ingress.adapters.http.operations import operations_router
+from services.ingress.adapters.http.tasks import events_router, sessions_router, tasks_router
+from services.ingress.ports import Catalog, ChatApi, Documents, Health, TasksApi
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the application is made of."""
+
+    chat: ChatApi
+    tasks: TasksApi
+    documents: Documents
+    catalog: Catalog
+    health: Health
+
+
+def build_api(parts: Parts, metrics: Metrics) -> FastAPI:
+    """The routes alone; their OpenAPI document comes from here."""
+    api = FastAPI(
+        title="Millrace",
+        summary="OpenAI-compatible completions and durable agent tasks",
+        version="0.1.0",
+    )
+    api.include_router(chat_router(parts.chat, metrics))
+    api.include_router(models_router(parts.catalog, parts.documents))
+    api.include_router(tasks_router(parts.tasks))
+    api.include_router(events_router(parts.tasks, metrics))
+    api.include_router(sessions_router(parts.tasks))
+    api.include_router(documents_router(parts.documents))
+    api.include_router(operations_router(parts.health, parts.catalog, metrics))
+    install(api)
+    return api
+
+
+def build(parts: Parts, *, host: str, body_limit: int) -> ASGIApp:
+    """The whole application, as it runs without authentication on a loopback address."""
+    metrics = Metrics()
+    api = build_api(parts, metrics)
+    return Trace(Measured(LocalOnly(BodyLimit(api, body_limit), host), metrics))

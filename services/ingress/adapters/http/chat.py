@@ -1,0 +1,86 @@
+"""`POST /v1/chat/completions`, `POST /v1/embeddings`, `GET /v1/models`: the OpenAI paths."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from services.ingress.adapters.http.errors import trace_id_of
+from services.ingress.adapters.http.metrics import Metrics
+from services.ingress.adapters.http.request import CallerOf, IdempotencyKey, known_models
+from services.ingress.adapters.http.transport import (
+    CLIENT_GONE,
+    DONE,
+    Json,
+    JsonRoute,
+    event_stream,
+    sse,
+    unless_gone,
+)
+from services.ingress.core.catalog import find_model
+from services.ingress.core.chat_body import ChatBody
+from services.ingress.core.embeddings import EmbeddingsBody, embeddings
+from services.ingress.core.problems import openai_error
+from services.ingress.ports import Catalog, ChatApi, Chunks, Documents
+from shared.errors import MillraceError
+
+_DRAIN = 10.0
+"""Seconds that a stateless completion gets to finish when the server shuts down."""
+
+
+def chat_router(chat: ChatApi, metrics: Metrics) -> APIRouter:
+    """Completions."""
+    router = APIRouter(route_class=JsonRoute, tags=["OpenAI"])
+
+    @router.post("/v1/chat/completions", summary="Complete a chat, statelessly or by an agent")
+    async def completions(
+        request: Request, body: ChatBody, caller: CallerOf, key: IdempotencyKey
+    ) -> Response:
+        if body.stream:
+            streamed = await unless_gone(request, chat.stream(caller, body, key))
+            if streamed is None:
+                return Response(status_code=CLIENT_GONE)
+            frames = _frames(streamed, metrics, trace_id_of(request.scope))
+            drain = None if streamed.durable else _DRAIN
+            return event_stream(frames, streamed.headers, drain=drain)
+        answer = await unless_gone(request, chat.answer(caller, body, key))
+        if answer is None:
+            return Response(status_code=CLIENT_GONE)
+        return Json(answer.body, headers=answer.headers)
+
+    return router
+
+
+async def _frames(streamed: Chunks, metrics: Metrics, trace_id: str) -> AsyncGenerator[bytes]:
+    """Chunks as server-sent events; a failure on the way is OpenAI's error object, and the end."""
+    with metrics.stream("task" if streamed.durable else "completion"):
+        async with aclosing(streamed.chunks) as chunks:
+            try:
+                async for chunk in chunks:
+                    yield sse(chunk)
+            except MillraceError as error:
+                yield sse(openai_error(error.as_failure(), trace_id))
+                return
+        yield DONE
+
+
+def models_router(catalog: Catalog, documents: Documents) -> APIRouter:
+    """What can be asked for, and embeddings."""
+    router = APIRouter(route_class=JsonRoute, tags=["OpenAI"])
+
+    @router.get("/v1/models", summary="Routes, models of live workers, agents")
+    async def list_models(caller: CallerOf) -> Response:
+        return Json({"object": "list", "data": await known_models(catalog, caller.tenant)})
+
+    @router.get("/v1/models/{model:path}", summary="One of them")
+    async def get_model(model: str, caller: CallerOf) -> Response:
+        return Json(find_model(model, await known_models(catalog, caller.tenant)))
+
+    @router.post("/v1/embeddings", summary="Texts to vectors")
+    async def embed(body: EmbeddingsBody) -> Response:
+        return Json(embeddings(body, await documents.embed(body.texts())))
+
+    return router

@@ -1,0 +1,48 @@
+"""What several routes need: the caller, headers with a meaning, the list of models."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from fastapi import Depends, Header, Request
+
+from services.ingress.adapters.http.errors import trace_id_of
+from services.ingress.core.caller import TENANT_HEADER, Caller, tenant_of
+from services.ingress.core.catalog import Json, models
+from services.ingress.ports import Catalog
+from shared.errors import Permanent
+
+_WAIT = re.compile(r"(?:^|[,;\s])wait=(\d{1,6})(?:$|[,;\s])")
+LONGEST_WAIT = 300
+"""Seconds; whoever wants to wait longer follows the events."""
+
+
+async def _caller(request: Request) -> Caller:
+    """The tenant header is trusted: without authentication only this machine can call."""
+    return Caller(tenant_of(request.headers.get(TENANT_HEADER)), trace_id_of(request.scope))
+
+
+async def _idempotency_key(
+    idempotency_key: Annotated[str | None, Header(max_length=256)] = None,
+) -> str | None:
+    if idempotency_key == "":
+        raise Permanent("invalid_request", "the key is empty", field="Idempotency-Key")
+    return idempotency_key
+
+
+async def _wait(prefer: Annotated[str | None, Header()] = None) -> int | None:
+    """`Prefer: wait=N` (RFC 7240); other preferences may be ignored, that is their nature."""
+    found = _WAIT.search(prefer or "")
+    return min(int(found.group(1)), LONGEST_WAIT) if found else None
+
+
+CallerOf = Annotated[Caller, Depends(_caller)]
+IdempotencyKey = Annotated[str | None, Depends(_idempotency_key)]
+Wait = Annotated[int | None, Depends(_wait)]
+
+
+async def known_models(catalog: Catalog, tenant: str) -> list[Json]:
+    """What can stand in `model` for a tenant."""
+    agents, workers = await catalog.agents(tenant), await catalog.workers()
+    return models(await catalog.routes(), agents, workers)

@@ -1,0 +1,127 @@
+"""`/v1/tasks` and `/v1/sessions`: durable work over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Request
+from starlette.responses import Response
+
+from services.ingress.adapters.http.errors import trace_id_of
+from services.ingress.adapters.http.metrics import Metrics
+from services.ingress.adapters.http.request import CallerOf, IdempotencyKey, Wait
+from services.ingress.adapters.http.transport import (
+    CLIENT_GONE,
+    Json,
+    JsonRoute,
+    event_stream,
+    sse,
+    unless_gone,
+)
+from services.ingress.core.bodies import CancelBody, TaskBody
+from services.ingress.core.problems import problem_details
+from services.ingress.core.tasks import event_data
+from services.ingress.ports import TaskHandle, TasksApi
+from shared.errors import MillraceError
+
+SessionHint = Annotated[
+    str | None, Query(description="the task's session, where it is known: saves a look-up")
+]
+
+
+def tasks_router(tasks: TasksApi) -> APIRouter:
+    """Submit, look, cancel."""
+    router = APIRouter(route_class=JsonRoute, tags=["Tasks"])
+
+    @router.post("/v1/tasks", status_code=202, summary="Submit a task to an agent")
+    async def submit(
+        request: Request, body: TaskBody, caller: CallerOf, key: IdempotencyKey, wait: Wait
+    ) -> Response:
+        task = await tasks.submit(caller, body, key)
+        links = {"task": task.id, "session": task.session, "events": _events_path(task)}
+        headers = {"Location": f"/v1/tasks/{task.id}"}
+        if wait is not None:
+            headers["Preference-Applied"] = f"wait={wait}"
+            ended = await unless_gone(request, tasks.wait(task, wait))
+            if ended is None:
+                return Response(status_code=CLIENT_GONE)
+            if ended:
+                state = await tasks.state(caller, task)
+                return Json(state | links, headers=headers)
+        return Json(links, 202, headers)
+
+    @router.get("/v1/tasks/{task}", summary="The state of a task")
+    async def state(task: str, caller: CallerOf, session: SessionHint = None) -> Response:
+        return Json(await tasks.state(caller, await tasks.find(caller, task, session)))
+
+    @router.post("/v1/tasks/{task}/cancel", status_code=202, summary="Stop a task")
+    async def cancel(
+        task: str, caller: CallerOf, body: CancelBody | None = None, session: SessionHint = None
+    ) -> Response:
+        handle = await tasks.find(caller, task, session)
+        sequence = await tasks.cancel(handle, body or CancelBody())
+        return Json({"task": handle.id, "session": handle.session, "sequence": sequence}, 202)
+
+    return router
+
+
+def events_router(tasks: TasksApi, metrics: Metrics) -> APIRouter:
+    """Follow a task."""
+    router = APIRouter(tags=["Tasks"])
+
+    @router.get("/v1/tasks/{task}/events", summary="Facts and tokens of a task, as they happen")
+    async def events(
+        request: Request,
+        task: str,
+        caller: CallerOf,
+        session: SessionHint = None,
+        after: Annotated[str, Query(max_length=200, description="id of the last event")] = "",
+        last_event_id: Annotated[str, Header(max_length=200)] = "",
+    ) -> Response:
+        cursor = last_event_id or after
+        handle = await tasks.find(caller, task, session)
+        if await tasks.ended_before(handle, cursor):
+            return Response(status_code=204)  # tells an EventSource not to come again
+        frames = _frames(handle, cursor, metrics, trace_id_of(request.scope))
+        return event_stream(frames, {}, drain=None)
+
+    return router
+
+
+def _events_path(task: TaskHandle) -> str:
+    return f"/v1/tasks/{task.id}/events"
+
+
+async def _frames(
+    task: TaskHandle, after: str, metrics: Metrics, trace_id: str
+) -> AsyncGenerator[bytes]:
+    """Events as server-sent events. One named `error` says why a stream ends before `done`."""
+    with metrics.stream("task"):
+        async with aclosing(task.events(after)) as events:
+            try:
+                async for event in events:
+                    yield sse(event_data(event), event=event.kind, id=event.id)
+            except MillraceError as error:
+                yield sse(problem_details(error.as_failure(), trace_id), event="error")
+
+
+def sessions_router(tasks: TasksApi) -> APIRouter:
+    """What a session holds."""
+    router = APIRouter(route_class=JsonRoute, tags=["Sessions"])
+
+    @router.get("/v1/sessions/{session}", summary="A session and its tasks")
+    async def session_state(session: str, caller: CallerOf) -> Response:
+        return Json(await tasks.session(caller, session))
+
+    @router.get("/v1/sessions/{session}/history", summary="The facts of a session, page by page")
+    async def history(
+        session: str,
+        caller: CallerOf,
+        after: Annotated[int, Query(ge=0, lt=2**63)] = 0,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 500,
+    ) -> Response:
+        return Json(await tasks.history(caller, session, after, limit))
+
+    return router

@@ -1,0 +1,107 @@
+"""The bodies of the tasks, documents and search resources, as pydantic models.
+
+Strict: a wrong type is refused and named, an unknown field too, because a field that is
+silently ignored is worse than an error.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.contracts.agents import LimitsPatch
+from shared.contracts.tasks import InputMessage, TextPart
+
+Text = Annotated[str, Field(min_length=1)]
+Metadata = Annotated[dict[str, str], Field(max_length=32)]
+
+
+class Body(BaseModel):
+    """Base of the HTTP bodies."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class TextPartBody(Body):
+    """A part of a message; text is the only kind so far."""
+
+    type: Literal["text"]
+    text: str
+
+
+class MessageBody(Body):
+    """One message of a longer input."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str | list[TextPartBody]
+
+    def as_input(self) -> InputMessage:
+        """The message as it stands in a task."""
+        if isinstance(self.content, str):
+            return InputMessage(role=self.role, content=self.content)
+        parts = tuple(TextPart(text=part.text) for part in self.content)
+        return InputMessage(role=self.role, content=parts)
+
+
+class LimitsBody(Body):
+    """Bounds of one task; what is absent comes from the agent."""
+
+    max_steps: int | None = Field(default=None, ge=1, le=10_000)
+    max_tokens: int | None = Field(default=None, ge=1)
+    deadline_s: float | None = Field(default=None, gt=0, le=30 * 86_400)
+
+    def as_patch(self) -> LimitsPatch:
+        """The limits as they stand in a task."""
+        return LimitsPatch(
+            max_steps=self.max_steps, max_tokens=self.max_tokens, deadline_s=self.deadline_s
+        )
+
+
+class TaskBody(Body):
+    """`POST /v1/tasks`."""
+
+    agent: str = Field(description="the name of an agent", examples=["assistant"])
+    input: Text | Annotated[list[MessageBody], Field(min_length=1)] = Field(
+        examples=["What is 17 * 23?"]
+    )
+    session: str | None = Field(
+        default=None,
+        description="1 to 64 characters from A-Z a-z 0-9 _ -; absent: a new session",
+    )
+    limits: LimitsBody | None = None
+    metadata: Metadata = Field(default_factory=dict)
+    idempotency_key: Annotated[str, Field(min_length=1, max_length=256)] | None = Field(
+        default=None, description="as the header Idempotency-Key"
+    )
+
+    def as_input(self) -> str | tuple[InputMessage, ...]:
+        """The input as it stands in a task."""
+        if isinstance(self.input, str):
+            return self.input
+        return tuple(message.as_input() for message in self.input)
+
+
+class CancelBody(Body):
+    """`POST /v1/tasks/{id}/cancel`; the body may be left out."""
+
+    by: str = Field(default="", max_length=200)
+    reason: str = Field(default="", max_length=2000)
+
+
+class DocumentBody(Body):
+    """`PUT /v1/collections/{c}/documents/{id}` as JSON."""
+
+    text: Text
+    metadata: Metadata = Field(default_factory=dict)
+
+
+class SearchBody(Body):
+    """`POST /v1/collections/{c}/search`."""
+
+    query: Text
+    limit: int = Field(default=3, ge=1, le=100)
+    min_score: float = Field(default=0.0, ge=-1.0, le=1.0)
+    min_seq: int = Field(
+        default=0, ge=0, description="wait until this document sequence is searchable"
+    )

@@ -1,0 +1,57 @@
+"""What can stand in `model`: routes, the models of live workers, agents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from services.ingress.core.chat_body import AGENT_PREFIX
+from shared.contracts.agents import AgentSpec
+from shared.contracts.workers import WorkerState
+from shared.errors import Permanent
+
+Json = dict[str, object]
+Agents = Mapping[str, tuple[int, AgentSpec]]
+
+
+def models(routes: Iterable[str], agents: Agents, workers: Iterable[WorkerState]) -> list[Json]:
+    """OpenAI's model objects: routes, then models, then agents; a name stands once."""
+    alive = list(workers)
+    found: dict[str, Json] = {}
+    for route in sorted(set(routes)):
+        found[route] = _model(route, "millrace:route")
+    for name in sorted({worker.model for worker in alive}):
+        started = min(int(worker.started) for worker in alive if worker.model == name)
+        found.setdefault(name, _model(name, "millrace:model", started))
+    for name in sorted(agents):
+        found[AGENT_PREFIX + name] = _model(AGENT_PREFIX + name, "millrace:agent")
+    return list(found.values())
+
+
+def _model(name: str, owner: str, created: int = 0) -> Json:
+    return {"id": name, "object": "model", "created": created, "owned_by": owner}
+
+
+def find_model(name: str, known: Iterable[Json]) -> Json:
+    """One of them.
+
+    Raises:
+        Permanent: `model_not_found`.
+    """
+    for model in known:
+        if model["id"] == name:
+            return model
+    raise Permanent("model_not_found", f"The model {name[:80]!r} does not exist", field="model")
+
+
+def find_agent(name: str, agents: Agents, field: str) -> AgentSpec:
+    """An agent's definition.
+
+    Raises:
+        Permanent: `unknown_agent`, naming the field and the agents that there are.
+    """
+    if name not in agents:
+        known = ", ".join(sorted(agents)[:20]) or "none yet"
+        raise Permanent(
+            "unknown_agent", f"there is no agent {name[:80]!r} (known: {known})", field=field
+        )
+    return agents[name][1]

@@ -1,0 +1,134 @@
+"""Errors as HTTP: one table from codes and families to a status, and the two bodies they take.
+
+OpenAI's error object on OpenAI paths, RFC 9457 problem details elsewhere; both always carry the
+stable code and the trace id. Knows no web framework.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from shared.errors import Failure
+
+STATUS_BY_CODE = {
+    "invalid_json": 400,
+    "unsupported_parameter": 400,
+    "invalid_encoding": 400,
+    "foreign_origin": 403,
+    "foreign_host": 421,
+    "not_found": 404,
+    "model_not_found": 404,
+    "unknown_agent": 404,
+    "unknown_task": 404,
+    "unknown_session": 404,
+    "unknown_document": 404,
+    "unknown_collection": 404,
+    "method_not_allowed": 405,
+    "idempotency_conflict": 409,
+    "already_done": 409,
+    "task_ended": 409,
+    "session_busy": 409,
+    "task_cancelled": 409,
+    "body_too_large": 413,
+    "payload_too_large": 413,
+    "unsupported_media_type": 415,
+    "rate_limited": 429,
+    "overloaded": 429,
+    "request_timeout": 504,
+    "deadline_exceeded": 504,
+}
+"""Codes whose status is not the one of their family."""
+
+STATUS_BY_FAMILY = {"permanent": 422, "transient": 503, "broken": 500}
+
+MODEL_MISSING = frozenset({"unknown_model", "unknown_route", "no_model", "no_route"})
+"""What the router may call it; OpenAI clients know it as `model_not_found`."""
+
+_TITLES = {
+    400: "Bad request",
+    403: "Forbidden",
+    404: "Not found",
+    405: "Method not allowed",
+    409: "Conflict",
+    413: "Body too large",
+    415: "Unsupported media type",
+    421: "Misdirected request",
+    422: "Invalid request",
+    429: "Too many requests",
+    500: "Internal error",
+    503: "Not available now",
+    504: "Took too long",
+}
+_OPENAI_PATHS = ("/v1/chat", "/v1/models", "/v1/embeddings", "/v1/completions", "/v1/responses")
+_OPENAI_TYPES = {403: "permission_error", 429: "rate_limit_error"}
+_RETRY_STATUSES = frozenset({429, 503})
+_DEFAULT_RETRY_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An error as it leaves over HTTP."""
+
+    status: int
+    media_type: str
+    body: dict[str, object]
+    headers: dict[str, str]
+
+
+def speaks_openai(path: str) -> bool:
+    """Whether errors under this path take OpenAI's shape."""
+    return any(path == prefix or path.startswith(prefix + "/") for prefix in _OPENAI_PATHS)
+
+
+def status_of(failure: Failure) -> int:
+    """The HTTP status of a failure."""
+    if failure.code in MODEL_MISSING:
+        return 404
+    return STATUS_BY_CODE.get(failure.code, STATUS_BY_FAMILY[failure.family])
+
+
+def openai_error(failure: Failure, trace_id: str) -> dict[str, object]:
+    """OpenAI's error object."""
+    status = status_of(failure)
+    missing = failure.code in MODEL_MISSING
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    return {
+        "error": {
+            "message": failure.detail or failure.code,
+            "type": _OPENAI_TYPES.get(status, kind),
+            "code": "model_not_found" if missing else failure.code,
+            "param": "model" if missing else failure.field,
+            "trace_id": trace_id,
+        }
+    }
+
+
+def problem_details(failure: Failure, trace_id: str) -> dict[str, object]:
+    """RFC 9457; `type` is a URN, because there is no page to link to that every site has."""
+    status = status_of(failure)
+    body: dict[str, object] = {
+        "type": f"urn:millrace:error:{failure.code}",
+        "title": _TITLES.get(status, "Error"),
+        "status": status,
+        "detail": failure.detail or failure.code,
+        "code": failure.code,
+        "trace_id": trace_id,
+    }
+    if failure.field is not None:
+        body["field"] = failure.field
+    return body
+
+
+def problem_of(failure: Failure, path: str, trace_id: str) -> Problem:
+    """The whole answer to a failed request."""
+    status = status_of(failure)
+    headers: dict[str, str] = {}
+    if status in _RETRY_STATUSES:
+        wait = _DEFAULT_RETRY_S if failure.retry_after is None else failure.retry_after
+        headers["Retry-After"] = str(max(1, math.ceil(wait)))
+    if status == 413:
+        headers["Connection"] = "close"  # the rest of the body is not read, so nothing can follow
+    if speaks_openai(path):
+        return Problem(status, "application/json", openai_error(failure, trace_id), headers)
+    return Problem(status, "application/problem+json", problem_details(failure, trace_id), headers)

@@ -1,0 +1,64 @@
+"""What is wrong with a body: validation errors and nesting as failures that name the field."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from shared.errors import Failure
+
+MAX_DEPTH = 64
+"""orjson reads 1,024 levels and writes 254; nothing that we take needs more than a few."""
+_SOURCES = frozenset({"body", "query", "path", "header"})
+
+
+def failure_of_validation(errors: Iterable[Mapping[str, Any]]) -> Failure:
+    """The first of pydantic's errors, as FastAPI reports them.
+
+    Of a union every member reports; the one that got furthest into the value is the one meant.
+    """
+    first, *others = errors
+    if first["type"] == "json_invalid":
+        where = first["loc"][-1]
+        reason = first.get("ctx", {}).get("error", "")
+        return Failure(code="invalid_json", detail=f"the body is not JSON: {reason} (at {where})")
+    field = _field(first["loc"])
+    root = field.split(".")[0]
+    for other in others:
+        deeper = _field(other["loc"])
+        if deeper.split(".")[0] == root and deeper.count(".") > field.count("."):
+            field, first = deeper, other
+    if field == "":
+        return Failure(code="invalid_request", detail="the body must be a JSON object")
+    return Failure(code="invalid_request", detail=f"{field}: {first['msg']}", field=field)
+
+
+def _field(location: Sequence[int | str]) -> str:
+    """The path of a value: names and indices, without the members of unions on the way."""
+    parts = [str(part) for part in location]
+    if parts and parts[0] in _SOURCES:
+        parts = parts[1:]
+    return ".".join(part for i, part in enumerate(parts) if i == 0 or not _is_type(part))
+
+
+def _is_type(part: str) -> bool:
+    return (
+        part in {"str", "int", "float", "bool", "constrained-str"}
+        or any(c in part for c in "[(")
+        or (part.endswith("Body") and part[:1].isupper())
+    )
+
+
+def too_deep(value: object) -> Failure | None:
+    """A failure naming the top-level field that nests deeper than we take."""
+    stack: list[tuple[object, int, str]] = [(value, 0, "")]
+    while stack:
+        item, depth, field = stack.pop()
+        if depth > MAX_DEPTH:
+            detail = f"nested deeper than {MAX_DEPTH} levels"
+            return Failure(code="invalid_request", detail=detail, field=field or None)
+        if isinstance(item, dict):
+            stack += [(child, depth + 1, field or str(key)) for key, child in item.items()]
+        elif isinstance(item, list):
+            stack += [(child, depth + 1, field) for child in item]
+    return None

@@ -1,0 +1,1 @@
+"""What the ingress does with a request, without the transport: one class per resource."""

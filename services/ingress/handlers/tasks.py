@@ -1,0 +1,121 @@
+"""Durable tasks and their sessions: submit, wait, look, cancel. Everything is in the log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from services.ingress.core.bodies import CancelBody, TaskBody
+from services.ingress.core.caller import Caller
+from services.ingress.core.catalog import find_agent
+from services.ingress.core.tasks import Json, Order, fact_data, session_state, task_state
+from services.ingress.handlers.placement import place
+from services.ingress.ports import Catalog, TaskHandle, Tasks
+from shared.contracts.base import SessionRef, check_token
+from shared.contracts.facts import Done
+from shared.errors import Permanent, Transient
+from shared.events import parse_cursor
+
+
+@dataclass(frozen=True, slots=True)
+class TaskHandlers:
+    """`/v1/tasks` and `/v1/sessions`."""
+
+    tasks: Tasks
+    catalog: Catalog
+
+    async def submit(self, caller: Caller, body: TaskBody, key: str | None) -> TaskHandle:
+        """Check and submit a task.
+
+        Raises:
+            Permanent: `unknown_agent`, `invalid_name`, `idempotency_conflict`.
+        """
+        check_token(body.agent, "agent")
+        placed = await place(self.tasks, caller.tenant, _one_key(key, body), body.session)
+        if placed.known is not None:
+            return placed.known
+        find_agent(body.agent, await self.catalog.agents(caller.tenant), "agent")
+        order = Order(
+            ref=placed.ref,
+            task=placed.task,
+            agent=body.agent,
+            input=body.as_input(),
+            limits=body.limits.as_patch() if body.limits else None,
+            metadata=body.metadata,
+        )
+        return await self.tasks.submit(order, caller.trace_id)
+
+    async def wait(self, task: TaskHandle, seconds: float) -> bool:
+        """Whether the task ended within that time."""
+        try:
+            await task.result(timeout=seconds)
+        except Transient as error:
+            if error.code != "still_running":
+                raise
+            return False
+        return True
+
+    async def find(self, caller: Caller, task: str, session: str | None) -> TaskHandle:
+        """An existing task.
+
+        Raises:
+            Permanent: `unknown_task`.
+        """
+        check_token(task, "task")
+        if session is not None:
+            return self.tasks.task(SessionRef(caller.tenant, check_token(session, "session")), task)
+        found = await self.tasks.find(caller.tenant, task)
+        if found is None:
+            raise Permanent("unknown_task", f"there is no task {task!r}", field="task")
+        return found
+
+    async def state(self, caller: Caller, task: TaskHandle) -> Json:
+        """Its state, folded from the log."""
+        ref = SessionRef(caller.tenant, task.session)
+        return task_state(ref, task.id, await task.facts())
+
+    async def ended_before(self, task: TaskHandle, after: str) -> bool:
+        """Whether nothing can follow the event `after`.
+
+        Raises:
+            Permanent: `invalid_cursor`; `unknown_task` where there is nothing to follow.
+        """
+        seen = parse_cursor(after).seq
+        facts = await task.facts()
+        if not facts:
+            raise Permanent("unknown_task", f"there is no task {task.id!r}", field="task")
+        return any(isinstance(stored.fact, Done) and stored.seq <= seen for stored in facts)
+
+    async def cancel(self, task: TaskHandle, body: CancelBody) -> int:
+        """The sequence of the request."""
+        return await task.cancel(body.by, body.reason)
+
+    async def session(self, caller: Caller, name: str) -> Json:
+        """A session and its tasks."""
+        ref = SessionRef(caller.tenant, check_token(name, "session"))
+        return session_state(ref, await self.tasks.history(ref))
+
+    async def history(self, caller: Caller, name: str, after: int, limit: int) -> Json:
+        """A page of a session's facts; `next` is the `after` of the page behind it."""
+        ref = SessionRef(caller.tenant, check_token(name, "session"))
+        facts = await self.tasks.history(ref, after)
+        if not facts and not await self.tasks.exists(ref):
+            raise Permanent("unknown_session", f"there is no session {name!r}", field="session")
+        page = facts[:limit]
+        return {
+            "session": name,
+            "facts": [fact_data(stored) for stored in page],
+            "next": page[-1].seq if len(facts) > limit else None,
+        }
+
+
+def _one_key(header: str | None, body: TaskBody) -> str | None:
+    """The idempotency key of the header or of the body.
+
+    Raises:
+        Permanent: `invalid_request` where both are there and differ.
+    """
+    if header is not None and body.idempotency_key not in (None, header):
+        raise Permanent(
+            "invalid_request", "differs from the header Idempotency-Key", field="idempotency_key"
+        )
+    return header if header is not None else body.idempotency_key

@@ -1,0 +1,227 @@
+"""What the ingress needs (driven ports), and what its transport calls (driving ports).
+
+Every error is one of `shared.errors` with a stable code. Must not know HTTP frameworks or NATS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from services.ingress.core.bodies import CancelBody, TaskBody
+from services.ingress.core.caller import Caller
+from services.ingress.core.chat_body import ChatBody
+from services.ingress.core.tasks import Json, Order
+from shared.contracts.agents import AgentSpec
+from shared.contracts.base import SessionRef
+from shared.contracts.documents import DocumentChanged
+from shared.contracts.facts import Done
+from shared.contracts.log import Event, StoredFact
+from shared.contracts.retrieval import EmbedReply, SearchReply
+from shared.contracts.tokens import DirectEvent
+from shared.contracts.work import DirectRequest
+from shared.contracts.workers import WorkerState
+
+# -- what the ingress needs -----------------------------------------------------------------------
+
+
+class TaskHandle(Protocol):
+    """One task of a known session. Holds no state of its own: all is read from the log."""
+
+    @property
+    def id(self) -> str:
+        """The task id."""
+        ...
+
+    @property
+    def session(self) -> str:
+        """The session's name."""
+        ...
+
+    def events(self, after: str = "") -> AsyncGenerator[Event]:
+        """Facts and deltas in order, each once, ending after `done`; `after` is an event id.
+
+        Closing it ends the viewing, never the task.
+        """
+        ...
+
+    async def result(self, timeout: float = 60.0) -> Done:  # noqa: ASYNC109  # the client's name
+        """Wait for the end; `Transient("still_running")` when the time is over."""
+        ...
+
+    async def facts(self) -> list[StoredFact]:
+        """What the log holds of it now; empty where it was never submitted."""
+        ...
+
+    async def cancel(self, by: str = "", reason: str = "") -> int:
+        """The sequence of the fact that records it; `task_ended` when it is too late."""
+        ...
+
+
+class Tasks(Protocol):
+    """Durable tasks."""
+
+    async def submit(self, order: Order, trace_id: str) -> TaskHandle:
+        """Durable when this returns. Repeating a task id in its session changes nothing."""
+        ...
+
+    def task(self, ref: SessionRef, task: str) -> TaskHandle:
+        """A task whose session is known; whether it exists is not checked."""
+        ...
+
+    async def known(self, ref: SessionRef, task: str) -> TaskHandle | None:
+        """The task that has this id already: in the session `ref`, or accepted in any other."""
+        ...
+
+    async def find(self, tenant: str, task: str) -> TaskHandle | None:
+        """A task by its id alone, also while it waits in a queue."""
+        ...
+
+    async def exists(self, ref: SessionRef) -> bool:
+        """Whether a task was ever submitted to the session."""
+        ...
+
+    async def history(self, ref: SessionRef, after: int = 0) -> list[StoredFact]:
+        """The facts of a session with a sequence above `after`, in order."""
+        ...
+
+
+class Completions(Protocol):
+    """Stateless completions."""
+
+    def complete(self, request: DirectRequest) -> AsyncGenerator[DirectEvent]:
+        """The last event has `done` or `error`. Closing it before aborts the generation."""
+        ...
+
+
+class Documents(Protocol):
+    """Collections of documents and their index."""
+
+    async def put(
+        self, tenant: str, collection: str, document: str, text: str, metadata: dict[str, str]
+    ) -> int:
+        """Store a version; answers its sequence, for `min_seq` of a search."""
+        ...
+
+    async def delete(self, tenant: str, collection: str, document: str) -> int:
+        """Remove a document; answers the sequence of its removal."""
+        ...
+
+    async def get(self, tenant: str, collection: str, document: str) -> DocumentChanged | None:
+        """The newest version, None where there is none."""
+        ...
+
+    async def list(self, tenant: str, collection: str) -> Sequence[str]:
+        """The ids, sorted."""
+        ...
+
+    async def search(self, tenant: str, collection: str, query: Query) -> SearchReply:
+        """Passages, best first."""
+        ...
+
+    async def embed(self, texts: tuple[str, ...]) -> EmbedReply:
+        """One unit vector per text."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A question to a collection."""
+
+    text: str
+    limit: int = 3
+    min_score: float = 0.0
+    min_seq: int = 0
+
+
+class Catalog(Protocol):
+    """Who and what there is."""
+
+    async def agents(self, tenant: str) -> Mapping[str, tuple[int, AgentSpec]]:
+        """The agents that the tenant may use: name -> revision and definition."""
+        ...
+
+    async def routes(self) -> Sequence[str]:
+        """The routes that a model can be reached by."""
+        ...
+
+    async def workers(self) -> Sequence[WorkerState]:
+        """The inference workers that are alive."""
+        ...
+
+
+class Health(Protocol):
+    """The parts of the system that requests depend on."""
+
+    async def missing(self) -> list[str]:
+        """The names of the parts that are away, the bus first. Never raises; bounded in time."""
+        ...
+
+
+# -- what the transport calls ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A finished answer and the headers that go with it."""
+
+    body: Json
+    headers: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunks:
+    """A streamed answer; `durable` where the client can come back to it."""
+
+    chunks: AsyncGenerator[Json]
+    headers: dict[str, str]
+    durable: bool
+
+
+class ChatApi(Protocol):
+    """Chat completions, stateless or by an agent."""
+
+    async def answer(self, caller: Caller, body: ChatBody, key: str | None) -> Answer:
+        """The whole answer at once."""
+        ...
+
+    async def stream(self, caller: Caller, body: ChatBody, key: str | None) -> Chunks:
+        """Chunks; whatever is refused is refused before the first one."""
+        ...
+
+
+class TasksApi(Protocol):
+    """Durable tasks and their sessions."""
+
+    async def submit(self, caller: Caller, body: TaskBody, key: str | None) -> TaskHandle:
+        """Check and submit a task."""
+        ...
+
+    async def wait(self, task: TaskHandle, seconds: float) -> bool:
+        """Whether the task ended within that time."""
+        ...
+
+    async def find(self, caller: Caller, task: str, session: str | None) -> TaskHandle:
+        """An existing task."""
+        ...
+
+    async def state(self, caller: Caller, task: TaskHandle) -> Json:
+        """Its state, folded from the log."""
+        ...
+
+    async def ended_before(self, task: TaskHandle, after: str) -> bool:
+        """Whether nothing can follow the event `after`."""
+        ...
+
+    async def cancel(self, task: TaskHandle, body: CancelBody) -> int:
+        """The sequence of the request."""
+        ...
+
+    async def session(self, caller: Caller, name: str) -> Json:
+        """A session and its tasks."""
+        ...
+
+    async def history(self, caller: Caller, name: str, after: int, limit: int) -> Json:
+        """A page of a session's facts."""
+        ...

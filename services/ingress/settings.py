@@ -1,0 +1,58 @@
+"""Settings of the ingress, read once in `__main__`."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from shared.errors import Permanent
+from shared.settings import BusSettings
+
+
+class Settings(BusSettings):
+    """Where to listen and whom to let in."""
+
+    http_host: str = "127.0.0.1"
+    http_port: int = Field(default=8080, ge=0, le=65535)
+    auth: Literal["off", "keys"] = Field(
+        default="off", description="off: on a loopback address only"
+    )
+    models: Path = Field(default=Path("infra/models.yaml"), description="the models file")
+    body_limit: int = Field(
+        default=1 << 20, ge=1024, description="bytes of a request's body at most"
+    )
+
+    def check_auth(self) -> None:
+        """Refuse a combination that would leave the system open.
+
+        Raises:
+            Permanent: `auth_unavailable` for keys, which this release does not have;
+                `auth_required` without authentication on an address that others can reach.
+        """
+        if self.auth == "keys":
+            raise Permanent(
+                "auth_unavailable",
+                "MILLRACE_AUTH=keys: this release has no API keys yet; use MILLRACE_AUTH=off on "
+                "a loopback address, behind a proxy that authenticates",
+                field="MILLRACE_AUTH",
+            )
+        if not is_loopback(self.http_host):
+            raise Permanent(
+                "auth_required",
+                f"MILLRACE_AUTH=off is allowed on a loopback address only, and MILLRACE_HTTP_HOST "
+                f"is {self.http_host!r}; use 127.0.0.1, behind a proxy that authenticates",
+                field="MILLRACE_HTTP_HOST",
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

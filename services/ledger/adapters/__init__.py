@@ -1,0 +1,1 @@
+"""Adapters of the ledger: SQL, its in-memory twin, and the log."""

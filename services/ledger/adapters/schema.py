@@ -1,0 +1,116 @@
+"""The ledger's tables and its `usage` view, as SQLAlchemy Core metadata; the same on every engine.
+
+Column groups are those of `core`: each has a guard column with the sequence of the fact that
+wrote it. Money is an integer (millionths of a cent), times are epoch seconds of the broker.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from services.ledger.core import KEYS, TOKENS
+
+SCHEMA_VERSION = 1
+
+metadata = sa.MetaData()
+
+_INTEGERS = frozenset(
+    {"step", "revision", "attempt", "steps", "infer_steps", "tool_steps", "failed_attempt", *TOKENS}
+)
+_REALS = frozenset(
+    {"opened", "touched", "submitted", "accepted", "done", "started", "finished", "failed"}
+)
+
+
+def _type_of(name: str) -> sa.types.TypeEngine[Any]:
+    if name.endswith("_seq") or name in _INTEGERS:
+        return sa.BigInteger()
+    if name in _REALS or name.endswith("_ms"):
+        return sa.Double()
+    return sa.Boolean() if name == "cached" else sa.Text()
+
+
+def _table(name: str, columns: tuple[str, ...], *indexes: sa.Index) -> sa.Table:
+    keys = (sa.Column(key, _type_of(key), primary_key=True) for key in KEYS[name])
+    rest = (sa.Column(column, _type_of(column)) for column in columns)
+    return sa.Table(name, metadata, *keys, *rest, *indexes)
+
+
+sessions = _table("sessions", ("opened_seq", "opened", "touched_seq", "touched"))
+tasks = _table(
+    "tasks",
+    (
+        *("submitted_seq", "agent", "submitted", "input", "accepted_seq", "revision", "accepted"),
+        *("done_seq", "status", "done", "steps", "infer_steps", "tool_steps", *TOKENS),
+        *("error_code", "output"),
+    ),
+    sa.Index("tasks_recent", "tenant", "submitted_seq"),
+)
+steps = _table(
+    "steps",
+    (
+        *("result_seq", "kind", "name", "worker", "status", "attempt", *TOKENS, "queued_ms"),
+        *("first_token_ms", "total_ms", "cached", "error_code", "started", "finished", "day"),
+        *("failed_seq", "failed_code", "failed_attempt", "failed_kind", "failed"),
+    ),
+    sa.Index("steps_days", "tenant", "day"),
+)
+completions = _table(
+    "completions",
+    (
+        *("result_seq", "model", "worker", *TOKENS, "queued_ms", "first_token_ms", "total_ms"),
+        *("finished", "day"),
+    ),
+    sa.Index("completions_days", "tenant", "day"),
+)
+projection = sa.Table(
+    "projection",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("schema_version", sa.Integer, nullable=False),
+    sa.Column("sequence", sa.BigInteger, nullable=False),
+    sa.Column("oldest", sa.BigInteger, nullable=False),
+    sa.Column("replay_from", sa.BigInteger, nullable=False),
+    sa.Column("replay_until", sa.BigInteger),
+)
+FACT_TABLES = (sessions, tasks, steps, completions)
+BY_NAME = {table.name: table for table in FACT_TABLES}
+
+
+def _usage() -> sa.Select[tuple[object, ...]]:
+    """Model calls with a result (retries that led to none are not billed), and completions."""
+    same = sa.and_(*(steps.c[key] == tasks.c[key] for key in KEYS["tasks"]))
+    numbers = [steps.c[name] for name in TOKENS]
+    loop = (
+        sa.select(
+            steps.c.tenant,
+            sa.func.coalesce(tasks.c.agent, "").label("agent"),
+            steps.c.session,
+            steps.c.task,
+            steps.c.name.label("model"),
+            steps.c.day,
+            steps.c.result_seq.label("sequence"),
+            *numbers,
+        )
+        .select_from(steps.outerjoin(tasks, same))
+        .where(steps.c.kind == sa.literal_column("'infer'"))
+    )
+    empty: sa.ColumnElement[str] = sa.literal_column("''", sa.Text())
+    direct = sa.select(
+        completions.c.tenant,
+        empty.label("agent"),
+        empty.label("session"),
+        completions.c.id.label("task"),
+        completions.c.model,
+        completions.c.day,
+        completions.c.result_seq.label("sequence"),
+        *(completions.c[name] for name in TOKENS),
+    )
+    both = sa.union_all(loop, direct).subquery("calls")
+    return sa.select(*both.c)
+
+
+usage_view = sa.CreateView(_usage(), "usage", metadata=metadata)
+usage = usage_view.table

@@ -1,0 +1,264 @@
+"""Fact -> row changes: what each fact of the log means for the ledger's tables (pure).
+
+Every change names a row, a group of its columns and the sequence of the fact it comes from.
+A group is written by one kind of fact only and keeps either the *first* fact (the lowest
+sequence: the first result of a step wins, as in the session's own fold) or the *last*. Both rules
+are a minimum or a maximum over sequences, so deliveries may repeat and overtake one another
+without changing the result. Must not know SQL; stores apply the same rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from shared.contracts import facts as f
+from shared.contracts.log import Malformed, StoredFact
+from shared.contracts.tasks import InputMessage, TaskSubmitted, text_of
+
+PREVIEW = 200
+"""Characters of input and output that the ledger keeps; the whole text is in the log."""
+
+Value = str | int | float | bool
+Key = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Columns of a table that one kind of fact writes; `guard` holds that fact's sequence."""
+
+    table: str
+    guard: str
+    rule: Literal["first", "last"]
+    columns: tuple[str, ...]
+
+    def wins(self, new: int, old: int | None) -> bool:
+        """Whether a fact at `new` replaces what the fact at `old` wrote."""
+        if old is None:
+            return True
+        return new < old if self.rule == "first" else new > old
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Write `values` into `group` of the row `key`, unless a fact that rules it was there."""
+
+    group: Group
+    key: Key
+    sequence: int
+    values: dict[str, Value]
+
+
+TOKENS = ("input_tokens", "cached_tokens", "output_tokens", "price")
+KEYS: dict[str, tuple[str, ...]] = {
+    "sessions": ("tenant", "session"),
+    "tasks": ("tenant", "session", "task"),
+    "steps": ("tenant", "session", "task", "step"),
+    "completions": ("tenant", "id"),
+}
+OPENED = Group("sessions", "opened_seq", "first", ("opened",))
+TOUCHED = Group("sessions", "touched_seq", "last", ("touched",))
+SUBMITTED = Group("tasks", "submitted_seq", "first", ("agent", "submitted", "input"))
+ACCEPTED = Group("tasks", "accepted_seq", "first", ("revision", "accepted"))
+DONE = Group(
+    "tasks",
+    "done_seq",
+    "first",
+    ("status", "done", "steps", "infer_steps", "tool_steps", *TOKENS, "error_code", "output"),
+)
+RESULT = Group(
+    "steps",
+    "result_seq",
+    "first",
+    (
+        *("kind", "name", "worker", "status", "attempt", *TOKENS, "queued_ms", "first_token_ms"),
+        *("total_ms", "cached", "error_code", "started", "finished", "day"),
+    ),
+)
+FAILURE = Group(
+    "steps", "failed_seq", "last", ("failed_code", "failed_attempt", "failed_kind", "failed")
+)
+COMPLETION = Group(
+    "completions",
+    "result_seq",
+    "first",
+    ("model", "worker", *TOKENS, "queued_ms", "first_token_ms", "total_ms", "finished", "day"),
+)
+GROUPS = (OPENED, TOUCHED, SUBMITTED, ACCEPTED, DONE, RESULT, FAILURE, COMPLETION)
+
+
+def changes_of(stored: StoredFact) -> tuple[Change, ...]:
+    """What a fact changes in the ledger. A body that could not be read changes nothing, except
+    that a malformed submission is still a task (the session answers it with `done`)."""
+    if isinstance(stored.fact, Malformed):
+        body = _submitted(stored, TaskSubmitted(input="")) if stored.kind == "task" else ()
+    else:
+        project = _PROJECTIONS.get(type(stored.fact))
+        body = project(stored, stored.fact) if project else ()
+    return (*body, *_session(stored))
+
+
+def coalesce(changes: Iterable[Change]) -> list[Change]:
+    """At most one change per row and group, the one that rules: one statement each for the store.
+
+    In the order of tables and keys, so that concurrent writers lock rows in the same order.
+    """
+    best: dict[tuple[str, str, Key], Change] = {}
+    for change in changes:
+        place = (change.group.table, change.group.guard, change.key)
+        held = best.get(place)
+        if held is None or change.group.wins(change.sequence, held.sequence):
+            best[place] = change
+    return [best[place] for place in sorted(best)]
+
+
+def day_of(time: float) -> str:
+    """The UTC day of a fact: the day it is billed on."""
+    return datetime.fromtimestamp(time, UTC).date().isoformat()
+
+
+def clean(text: str) -> str:
+    """Without NUL, which is legal in JSON and refused by PostgreSQL."""
+    return text.replace("\0", "")
+
+
+def preview(text: str) -> str:
+    """The beginning of a text, on one line."""
+    line = " ".join(clean(text[: PREVIEW * 2]).split())
+    return line if len(line) <= PREVIEW else line[: PREVIEW - 1] + "…"
+
+
+def _session(stored: StoredFact) -> tuple[Change, ...]:
+    if stored.ref.session.startswith("_"):
+        return ()  # ours (stateless completions, for example), not a conversation
+    key: Key = (stored.ref.tenant, stored.ref.session)
+    return (
+        Change(OPENED, key, stored.seq, {"opened": stored.time}),
+        Change(TOUCHED, key, stored.seq, {"touched": stored.time}),
+    )
+
+
+def _task_key(stored: StoredFact) -> Key:
+    return (stored.ref.tenant, stored.ref.session, stored.task)
+
+
+def _tokens(usage: f.Usage, price: int) -> dict[str, Value]:
+    return {
+        "input_tokens": usage.input,
+        "cached_tokens": usage.cached,
+        "output_tokens": usage.output,
+        "price": price,
+    }
+
+
+def _question(given: str | tuple[InputMessage, ...]) -> str:
+    if isinstance(given, str):
+        return given
+    return text_of(given[-1].content) if given else ""
+
+
+def _submitted(stored: StoredFact, fact: TaskSubmitted) -> tuple[Change, ...]:
+    values: dict[str, Value] = {
+        "agent": stored.rest,
+        "submitted": stored.time,
+        "input": preview(_question(fact.input)),
+    }
+    return (Change(SUBMITTED, _task_key(stored), stored.seq, values),)
+
+
+def _accepted(stored: StoredFact, fact: f.Accepted) -> tuple[Change, ...]:
+    values: dict[str, Value] = {"revision": fact.revision, "accepted": stored.time}
+    return (Change(ACCEPTED, _task_key(stored), stored.seq, values),)
+
+
+def _done(stored: StoredFact, fact: f.Done) -> tuple[Change, ...]:
+    values: dict[str, Value] = {
+        "status": fact.status,
+        "done": stored.time,
+        "steps": fact.totals.steps,
+        "infer_steps": fact.totals.infer_steps,
+        "tool_steps": fact.totals.tool_steps,
+        **_tokens(fact.totals.usage, fact.totals.price),
+        "error_code": fact.error.code if fact.error else "",
+        "output": preview(fact.output),
+    }
+    return (Change(DONE, _task_key(stored), stored.seq, values),)
+
+
+def _inferred(stored: StoredFact, fact: f.Inferred) -> tuple[Change, ...]:
+    values: dict[str, Value] = {
+        "kind": "infer",
+        "name": fact.model,
+        "worker": fact.worker,
+        "status": "ok",
+        "attempt": fact.attempt,
+        **_tokens(fact.usage, fact.price),
+        "queued_ms": fact.timings.queued_ms,
+        "first_token_ms": fact.timings.first_token_ms,
+        "total_ms": fact.timings.total_ms,
+        "cached": fact.cached,
+        "error_code": "",
+        "started": stored.time - fact.timings.total_ms / 1000,
+        "finished": stored.time,
+        "day": day_of(stored.time),
+    }
+    return (Change(RESULT, (*_task_key(stored), fact.step), stored.seq, values),)
+
+
+def _tool(stored: StoredFact, fact: f.ToolDone | f.ToolFailed) -> tuple[Change, ...]:
+    failed = isinstance(fact, f.ToolFailed)
+    values: dict[str, Value] = {
+        "kind": "tool",
+        "name": clean(fact.name),
+        "worker": "",
+        "status": "failed" if failed else "ok",
+        "attempt": fact.attempt,
+        **_tokens(f.Usage(), 0),
+        "queued_ms": 0.0,
+        "first_token_ms": 0.0,
+        "total_ms": fact.duration_ms,
+        "cached": False,
+        "error_code": fact.error.code if isinstance(fact, f.ToolFailed) else "",
+        "started": stored.time - fact.duration_ms / 1000,
+        "finished": stored.time,
+        "day": day_of(stored.time),
+    }
+    return (Change(RESULT, (*_task_key(stored), fact.step), stored.seq, values),)
+
+
+def _infer_failed(stored: StoredFact, fact: f.InferFailed) -> tuple[Change, ...]:
+    values: dict[str, Value] = {
+        "failed_code": fact.error.code,
+        "failed_attempt": fact.attempt,
+        "failed_kind": "infer",
+        "failed": stored.time,
+    }
+    return (Change(FAILURE, (*_task_key(stored), fact.step), stored.seq, values),)
+
+
+def _completed(stored: StoredFact, fact: f.Completed) -> tuple[Change, ...]:
+    values: dict[str, Value] = {
+        "model": fact.model,
+        "worker": fact.worker,
+        **_tokens(fact.usage, fact.price),
+        "queued_ms": fact.timings.queued_ms,
+        "first_token_ms": fact.timings.first_token_ms,
+        "total_ms": fact.timings.total_ms,
+        "finished": stored.time,
+        "day": day_of(stored.time),
+    }
+    return (Change(COMPLETION, (stored.ref.tenant, fact.id), stored.seq, values),)
+
+
+_PROJECTIONS: dict[type, Callable[[StoredFact, Any], tuple[Change, ...]]] = {
+    TaskSubmitted: _submitted,
+    f.Accepted: _accepted,
+    f.Inferred: _inferred,
+    f.InferFailed: _infer_failed,
+    f.ToolDone: _tool,
+    f.ToolFailed: _tool,
+    f.Done: _done,
+    f.Completed: _completed,
+}

@@ -1,0 +1,1 @@
+"""Retrieval: documents become passages with vectors; questions find them again."""

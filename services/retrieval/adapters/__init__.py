@@ -1,0 +1,1 @@
+"""The outside of retrieval: the embedding model, the vector database, the bus."""

@@ -1,0 +1,1 @@
+"""Tools: runs the tool calls of agents and says what came of them."""

@@ -1,0 +1,63 @@
+"""Composition root of the tools service: `python -m services.tools [--print-settings]`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+
+from services.tools.adapters.builtin import Builtin
+from services.tools.adapters.knowledge import BusKnowledge
+from services.tools.adapters.kv import BucketMemory, BucketSpecs
+from services.tools.core.registry import Registry
+from services.tools.handlers import Assignment, Clock, Handlers
+from services.tools.settings import ToolsSettings
+from shared import clock
+from shared.bus.connect import Bus
+from shared.bus.consume import Delivery, Job
+from shared.bus.edge import make_broker, subscribe
+from shared.bus.log import RunLog
+from shared.bus.service import run_service, running
+from shared.contracts.base import Message, decode
+from shared.contracts.work import RunTool
+from shared.subjects import TOOLS
+
+CONCURRENCY = 64
+
+
+async def serve(settings: ToolsSettings, bus: Bus, stop: asyncio.Event) -> None:
+    """Announce the tools, then run calls until told to stop."""
+    builtin = Builtin(BusKnowledge(bus), BucketMemory(bus), clock.utc, settings.min_score)
+    registry = Registry(builtin.tools())
+    await BucketSpecs(bus).publish(registry.specs())
+    handlers = Handlers(registry, Clock(clock.now, clock.monotonic))
+    broker = make_broker(settings.address(), "tools")
+    subscribe(broker, bus, execute(handlers, RunLog(bus)), CONCURRENCY)
+    async with running(bus, broker):
+        bus.log.info("tools.ready")
+        await stop.wait()
+
+
+def execute(handlers: Handlers, runs: RunLog) -> Job[Assignment]:
+    """What to do with the messages of consumer TOOLS: run the call, append its fact."""
+
+    async def emit(job: Assignment, results: Sequence[Message]) -> None:
+        for fact in results:
+            await runs.append(job.work.ref, fact)
+
+    return Job(TOOLS, read, handlers.run, emit, handlers.give_up)
+
+
+def read(delivery: Delivery) -> Assignment:
+    """A delivery of WORK as a tool call."""
+    return Assignment(decode(delivery.body, RunTool), delivery.deliveries)
+
+
+def main() -> None:
+    """Run the service."""
+    settings = ToolsSettings()
+    run_service("tools", settings, partial(serve, settings))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The outside of the tools service: retrieval, memory, and the built-in tools that use them."""

@@ -1,0 +1,50 @@
+"""Owns how found passages read in a tool's result: one line each, with its source. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from shared.contracts.retrieval import Passage
+
+NOTHING = "no results"
+_HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+(.+?)[ \t]*#*[ \t]*$")
+
+
+def render(passages: Sequence[Passage]) -> str:
+    """`[1] travel.md: text`, best first, or `no results`."""
+    if not passages:
+        return NOTHING
+    return "\n".join(
+        f"[{number}] {_line(passage.document)}: {one_line(passage.text)}"
+        for number, passage in enumerate(passages, start=1)
+    )
+
+
+def one_line(text: str) -> str:
+    """A passage without line breaks and heading marks.
+
+    A heading leads the line only where its words are not in the text anyway: a small model
+    quotes what it reads, and a heading in the middle of its sentence would be quoted too.
+    """
+    title, body = _parted(text)
+    if not body or not title:
+        return body or title
+    return body if title.casefold() in body.casefold() else f"{title}: {body}"
+
+
+def _parted(text: str) -> tuple[str, str]:
+    """The last heading before the body, and the body."""
+    title = ""
+    body: list[str] = []
+    for line in text.splitlines():
+        heading = _HEADING.match(line)
+        if heading and not any(body):
+            title = heading.group(1)
+        else:
+            body.append(_line(heading.group(1) if heading else line))
+    return _line(title), " ".join(line for line in body if line)
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())

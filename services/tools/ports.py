@@ -1,0 +1,52 @@
+"""What the tools service needs from outside, with what each part guarantees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from shared.contracts.agents import ToolSpec
+from shared.contracts.base import SessionRef
+from shared.contracts.retrieval import Passage, SearchRequest
+
+
+class Knowledge(Protocol):
+    """The passages of a tenant's documents.
+
+    Raises:
+        Transient: `search_unavailable`: retrieval is down, slow or not ready.
+        Permanent: the question itself was refused.
+    """
+
+    async def search(self, request: SearchRequest) -> Sequence[Passage]:
+        """The best passages that reach the request's score, best first."""
+        ...
+
+
+class Memory(Protocol):
+    """Notes of one session. Guarantees: sessions and tenants are apart; the last write wins;
+    writing the same again changes nothing; notes survive restarts.
+
+    Raises:
+        Transient: `storage_unavailable`.
+    """
+
+    async def put(self, ref: SessionRef, key: str, value: str) -> None:
+        """Keep a value; durable when this returns."""
+        ...
+
+    async def get(self, ref: SessionRef, key: str) -> str | None:
+        """The value, or None."""
+        ...
+
+
+class SpecBoard(Protocol):
+    """Where tools are announced, for the workers that show them to a model.
+
+    Raises:
+        Transient: the bus is away.
+    """
+
+    async def publish(self, specs: Sequence[ToolSpec]) -> None:
+        """Make these specs readable by name; unchanged ones are not written again."""
+        ...

@@ -1,0 +1,1 @@
+"""Fakes that pass the suites of the ports they stand for."""

@@ -1,0 +1,227 @@
+"""An in-memory system behind the ingress's ports: a log that tests write, and a scripted model.
+
+It keeps the ports' guarantees: repeated task ids change nothing, events come in order and end
+with `done`, a closed completion is aborted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from services.ingress.core.tasks import Order
+from services.ingress.ports import Query, TaskHandle
+from shared.contracts import facts as f
+from shared.contracts.agents import AgentSpec, Sampling
+from shared.contracts.base import Message, SessionRef
+from shared.contracts.documents import DocumentChanged
+from shared.contracts.log import Event, StoredFact
+from shared.contracts.retrieval import EmbedReply, Passage, SearchReply
+from shared.contracts.tasks import TaskSubmitted
+from shared.contracts.tokens import DirectEvent
+from shared.contracts.work import DirectRequest
+from shared.contracts.workers import WorkerState
+from shared.errors import Permanent, Transient
+from shared.events import Merger, parse_cursor
+from shared.subjects import BY_TYPE
+
+Names = list[str]
+AGENT = AgentSpec(name="assistant", route="default", sampling=Sampling(max_tokens=99))
+
+
+@dataclass
+class FakeSystem:
+    """All driven ports in one. `script` is what the model answers, `refuse` what calls raise."""
+
+    log: list[StoredFact] = field(default_factory=list)
+    orders: list[Order] = field(default_factory=list)
+    traces: list[str] = field(default_factory=list)
+    requests: list[DirectRequest] = field(default_factory=list)
+    script: list[DirectEvent | Exception] = field(default_factory=list)
+    plan: list[Message] = field(default_factory=list)
+    """Facts that follow a submission at once."""
+    texts: dict[tuple[str, str, str], DocumentChanged] = field(default_factory=dict)
+    alive: list[WorkerState] = field(default_factory=list)
+    away: list[str] = field(default_factory=list)
+    refuse: Exception | None = None
+    hang: bool = False
+    gate: asyncio.Event | None = None
+    """Holds every event of a completion but the first until it is set."""
+    aborted: int = 0
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def check(self) -> None:
+        if self.refuse is not None:
+            raise self.refuse
+
+    def add(self, ref: SessionRef, fact: Message, task: str = "", agent: str = "") -> StoredFact:
+        """Append a fact."""
+        kind = BY_TYPE[type(fact)].token
+        seq = len(self.log) + 1
+        name = task or str(getattr(fact, "task", ""))
+        stored = StoredFact(seq, 1000.0 + seq, ref, kind, agent, name, fact)  # type: ignore[arg-type]  # facts only
+        self.log.append(stored)
+        self.changed.set()
+        return stored
+
+    # -- Tasks
+    async def submit(self, order: Order, trace_id: str) -> TaskHandle:
+        self.check()
+        handle = FakeTask(self, order.ref, order.task)
+        if await handle.facts():
+            return handle
+        self.orders.append(order)
+        self.traces.append(trace_id)
+        body = TaskSubmitted(input=order.input, metadata=order.metadata)
+        self.add(order.ref, body, order.task, order.agent)
+        for fact in self.plan:
+            self.add(order.ref, _for_task(fact, order.task))
+        return handle
+
+    def task(self, ref: SessionRef, task: str) -> TaskHandle:
+        self.check()
+        return FakeTask(self, ref, task)
+
+    async def known(self, ref: SessionRef, task: str) -> TaskHandle | None:
+        return await self.find(ref.tenant, task)
+
+    async def find(self, tenant: str, task: str) -> TaskHandle | None:
+        self.check()
+        for stored in self.log:
+            if stored.ref.tenant == tenant and stored.task == task:
+                return FakeTask(self, stored.ref, task)
+        return None
+
+    async def exists(self, ref: SessionRef) -> bool:
+        return any(stored.ref == ref for stored in self.log)
+
+    async def history(self, ref: SessionRef, after: int = 0) -> list[StoredFact]:
+        self.check()
+        return [stored for stored in self.log if stored.ref == ref and stored.seq > after]
+
+    # -- Completions
+    async def complete(self, request: DirectRequest) -> AsyncGenerator[DirectEvent]:
+        self.check()
+        self.requests.append(request)
+        ended = False
+        try:
+            for event in self.script:
+                if isinstance(event, Exception):
+                    raise event
+                if self.gate is not None and event is not self.script[0]:
+                    await self.gate.wait()
+                ended = event.done is not None or event.error is not None
+                yield event
+            if self.hang:
+                await asyncio.Event().wait()
+        finally:
+            self.aborted += not ended
+
+    # -- Documents
+    async def put(
+        self, tenant: str, collection: str, document: str, text: str, metadata: dict[str, str]
+    ) -> int:
+        self.check()
+        change = DocumentChanged(document=document, text=text, metadata=metadata)
+        self.texts[tenant, collection, document] = change
+        return len(self.texts)
+
+    async def delete(self, tenant: str, collection: str, document: str) -> int:
+        del self.texts[tenant, collection, document]
+        return len(self.texts) + 2
+
+    async def get(self, tenant: str, collection: str, document: str) -> DocumentChanged | None:
+        return self.texts.get((tenant, collection, document))
+
+    async def list(self, tenant: str, collection: str) -> Sequence[str]:
+        return sorted(key[2] for key in self.texts if key[:2] == (tenant, collection))
+
+    async def search(self, tenant: str, collection: str, query: Query) -> SearchReply:
+        self.check()
+        words = query.text.lower().split()
+        found = [
+            Passage(
+                document=key[2],
+                text=change.text,
+                score=0.5,
+                start=0,
+                end=len(change.text),
+                sequence=1,
+            )
+            for key, change in self.texts.items()
+            if key[:2] == (tenant, collection)
+            and any(word in change.text.lower() for word in words)
+        ]
+        return SearchReply(results=tuple(found[: query.limit]), watermark=len(self.texts))
+
+    async def embed(self, texts: tuple[str, ...]) -> EmbedReply:
+        self.check()
+        vectors = tuple((float(len(text)), 0.5) for text in texts)
+        return EmbedReply(vectors=vectors, model="all-MiniLM-L6-v2", tokens=len(texts))
+
+    # -- Catalog and Health
+    async def agents(self, tenant: str) -> Mapping[str, tuple[int, AgentSpec]]:
+        self.check()
+        return {"assistant": (1, AGENT)}
+
+    async def routes(self) -> Sequence[str]:
+        return ["default"]
+
+    async def workers(self) -> Sequence[WorkerState]:
+        return self.alive
+
+    async def missing(self) -> Names:
+        return self.away
+
+
+def _for_task(fact: Message, task: str) -> Message:
+    return type(fact)(
+        **{name: getattr(fact, name) for name in fact.__struct_fields__ if name != "task"},
+        task=task,
+    )
+
+
+@dataclass
+class FakeTask:
+    """Port `TaskHandle` over the list of facts."""
+
+    system: FakeSystem
+    ref: SessionRef
+    id: str
+
+    @property
+    def session(self) -> str:
+        return self.ref.session
+
+    async def events(self, after: str = "") -> AsyncGenerator[Event]:
+        merger = Merger(parse_cursor(after))
+        while True:
+            self.system.changed.clear()
+            for stored in await self.facts():
+                for event in merger.fact(stored):
+                    yield event
+                    if isinstance(event.data, f.Done):
+                        return
+            self.system.check()
+            await self.system.changed.wait()
+
+    async def result(self, timeout: float = 60.0) -> f.Done:  # noqa: ASYNC109  # the port's name
+        try:
+            async with asyncio.timeout(timeout):
+                async for event in self.events():
+                    if isinstance(event.data, f.Done):
+                        return event.data
+        except TimeoutError as error:
+            raise Transient("still_running") from error
+        raise Transient("still_running")
+
+    async def facts(self) -> list[StoredFact]:
+        return [one for one in self.system.log if one.ref == self.ref and one.task == self.id]
+
+    async def cancel(self, by: str = "", reason: str = "") -> int:
+        if not await self.facts():
+            raise Permanent("unknown_task", "not here")
+        if any(isinstance(one.fact, f.Done) for one in await self.facts()):
+            raise Permanent("task_ended", "it has ended")
+        return self.system.add(self.ref, f.Cancelled(task=self.id, by=by, reason=reason)).seq

@@ -1,0 +1,94 @@
+"""A command line over a fake system: `cli("run", "...")` gives exit code and both outputs."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import orjson
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from services.cli.core.place import Place
+from services.cli.handlers.application import build
+from services.cli.handlers.context import App
+from shared.errors import MillraceError
+from tests.fakes.cli_system import NOW, FakeProbes, FakeSystem, FakeTerminal
+from tests.fakes.ledger_log import Recorder, arithmetic
+
+
+class Launched(Exception):
+    """The process would be another one now."""
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        super().__init__(arguments)
+        self.arguments = list(arguments)
+
+
+def launch(arguments: Sequence[str]) -> NoReturn:
+    raise Launched(arguments)
+
+
+@dataclass
+class Outcome:
+    code: int
+    out: str
+    err: str
+    exception: BaseException | None = None
+
+    def json(self) -> Any:
+        return orjson.loads(self.out)
+
+
+@dataclass
+class Cli:
+    system: FakeSystem
+    place: Place
+    terminal: FakeTerminal = field(default_factory=FakeTerminal)
+    probes: FakeProbes = field(default_factory=FakeProbes)
+    refusal: MillraceError | None = None
+    seen: list[tuple[Place, str]] = field(default_factory=list)
+
+    def __call__(self, *arguments: str) -> Outcome:
+        out, err = io.StringIO(), io.StringIO()
+
+        @asynccontextmanager
+        async def connect(place: Place, tenant: str) -> AsyncIterator[FakeSystem]:
+            self.seen.append((place, tenant))
+            if self.refusal is not None:
+                raise self.refusal
+            yield self.system
+
+        app = App(
+            place=self.place,
+            connect=connect,
+            terminal=self.terminal,
+            probes=lambda _place, _tenant: self.probes,
+            launch=launch,
+            now=lambda: NOW,
+            out=Console(file=out, width=200),
+            err=Console(file=err, width=200),
+        )
+        result = CliRunner().invoke(build(), list(arguments), obj=app)
+        failed = result.exception
+        text = out.getvalue() + result.stdout
+        return Outcome(result.exit_code, text, err.getvalue() + result.stderr, failed)
+
+
+@pytest.fixture
+def recorded() -> Recorder:
+    log = Recorder()
+    arithmetic(log)
+    return log
+
+
+@pytest.fixture
+def cli(recorded: Recorder, tmp_path: Path) -> Cli:
+    return Cli(
+        FakeSystem(recorded.facts), Place(tmp_path, "127.0.0.1", 8080, tmp_path / "models.yaml")
+    )

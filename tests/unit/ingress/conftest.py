@@ -1,0 +1,42 @@
+"""The real application over the in-memory system, called without a socket."""
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from starlette.types import ASGIApp
+
+from services.ingress.adapters.http.app import Parts, build
+from services.ingress.handlers.chat import ChatHandlers
+from services.ingress.handlers.tasks import TaskHandlers
+from tests.fakes.ingress_system import FakeSystem
+
+
+@pytest.fixture(scope="session")
+def running() -> tuple[FakeSystem, ASGIApp]:
+    """One application for all tests: building its routes takes longer than a test."""
+    system = FakeSystem()
+    parts = Parts(
+        chat=ChatHandlers(system, system, system),
+        tasks=TaskHandlers(system, system),
+        documents=system,
+        catalog=system,
+        health=system,
+    )
+    return system, build(parts, host="127.0.0.1", body_limit=4096)
+
+
+@pytest.fixture
+def system(running: tuple[FakeSystem, ASGIApp]) -> FakeSystem:
+    system, _ = running
+    vars(system).update(vars(FakeSystem()))
+    return system
+
+
+@pytest.fixture
+async def http(
+    running: tuple[FakeSystem, ASGIApp], system: FakeSystem
+) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(running[1], raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+        yield client

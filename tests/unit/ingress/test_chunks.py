@@ -1,0 +1,146 @@
+"""The order and shape of OpenAI's chunks."""
+
+import pytest
+
+from services.ingress.core.chunks import DirectChunks, Frame, TaskChunks, completion
+from shared.contracts.facts import Done, Timings, ToolCall, Totals, Usage
+from shared.contracts.log import Event
+from shared.contracts.tokens import DirectEvent, DirectResult, TokenDelta
+from shared.errors import Failure, Permanent, Transient
+
+FRAME = Frame("chatcmpl_1", 7, "default", include_usage=True)
+
+
+def result(content="", calls=(), finish="stop"):
+    return DirectResult(
+        content=content,
+        tool_calls=calls,
+        finish=finish,
+        usage=Usage(input=3, cached=1, output=2),
+        model="nano",
+        worker="w",
+        timings=Timings(),
+    )
+
+
+def run_direct(*events):
+    chunks = DirectChunks(FRAME)
+    return [chunks.start(), *(chunk for event in events for chunk in chunks.of(event))]
+
+
+def delta(step, index, text, attempt=1):
+    body = TokenDelta(task="t", step=step, index=index, text=text, attempt=attempt)
+    return Event("1", "delta", 0.0, "t", body)
+
+
+def done(output="", status="completed", error=None):
+    body = Done(
+        task="t", status=status, output=output, error=error, totals=Totals(usage=Usage(input=5))
+    )
+    return Event("2", "done", 0.0, "t", body)
+
+
+def run_task(*events):
+    chunks = TaskChunks(FRAME)
+    return [chunks.start(), *(chunk for event in events for chunk in chunks.of(event))]
+
+
+def deltas(chunks):
+    return [chunk["choices"][0]["delta"] for chunk in chunks if chunk["choices"]]
+
+
+def text(chunks):
+    return "".join(str(one.get("content", "")) for one in deltas(chunks))
+
+
+def test_the_order_is_role_content_finish_usage():
+    chunks = run_direct(
+        DirectEvent(text="4"), DirectEvent(text="2"), DirectEvent(done=result("42"))
+    )
+    assert deltas(chunks) == [
+        {"role": "assistant", "content": ""},
+        {"content": "4"},
+        {"content": "2"},
+        {},
+    ]
+    assert [c["choices"][0]["finish_reason"] for c in chunks[:-1]] == [None, None, None, "stop"]
+    assert chunks[-1]["choices"] == []
+    assert chunks[-1]["usage"]["total_tokens"] == 5
+    assert all(chunk["usage"] is None for chunk in chunks[:-1])
+
+
+def test_without_include_usage_there_is_no_usage_at_all():
+    chunks = DirectChunks(Frame("id", 1, "m"))
+    found = [chunks.start(), *chunks.of(DirectEvent(done=result("hi")))]
+    assert all("usage" not in chunk for chunk in found)
+
+
+def test_text_that_was_not_streamed_comes_before_the_end():
+    assert text(run_direct(DirectEvent(text="for"), DirectEvent(done=result("forty")))) == "forty"
+
+
+def test_tool_calls_have_ids_and_indices_and_arguments_apart():
+    calls = (
+        ToolCall(id="a", name="add", arguments='{"x":1}'),
+        ToolCall(id="b", name="n", arguments="{}"),
+    )
+    chunks = run_direct(DirectEvent(done=result(calls=calls, finish="tool_calls")))
+    found = [one["tool_calls"][0] for one in deltas(chunks) if "tool_calls" in one]
+    assert [one["index"] for one in found] == [0, 0, 1, 1]
+    assert found[0]["id"] == "a"
+    assert found[0]["function"] == {"name": "add", "arguments": ""}
+    assert found[1] == {"index": 0, "function": {"arguments": '{"x":1}'}}
+    assert chunks[-2]["choices"][0]["finish_reason"] == "tool_calls"
+
+
+def test_a_failure_is_raised_as_what_it_stands_for():
+    with pytest.raises(Permanent, match="unknown_model"):
+        run_direct(DirectEvent(error=Failure(code="unknown_model")))
+
+
+def test_an_aborted_generation_is_no_answer():
+    with pytest.raises(Transient, match="aborted"):
+        run_direct(DirectEvent(done=result("half", finish="aborted")))
+
+
+def test_a_whole_answer_with_tool_calls_has_null_content():
+    body = completion(FRAME, "", (ToolCall(id="a", name="add", arguments="{}"),), "tool_calls")
+    message = body["choices"][0]["message"]
+    assert message["content"] is None
+    assert message["tool_calls"][0]["function"]["name"] == "add"
+
+
+def test_a_task_streams_its_deltas_once():
+    chunks = run_task(delta(0, 0, "3"), delta(0, 1, "91"), done("391"))
+    assert text(chunks) == "391"
+    assert chunks[-1]["usage"]["prompt_tokens"] == 5
+
+
+def test_the_texts_of_two_steps_are_set_apart():
+    assert text(run_task(delta(0, 0, "Looking."), delta(2, 0, "391"), done("391"))) == (
+        "Looking.\n\n391"
+    )
+
+
+def test_a_second_attempt_repeats_nothing():
+    events = (delta(0, 0, "The ans"), delta(0, 0, "The ", 2), delta(0, 1, "answer", 2))
+    assert text(run_task(*events, done("The answer"))) == "The answer"
+
+
+def test_a_second_attempt_that_differs_is_said_again_in_full():
+    events = (delta(0, 0, "One"), delta(0, 0, "Two", 2), delta(0, 1, "!", 2))
+    assert text(run_task(*events, done("Two!"))) == "One\n\nTwo!"
+
+
+def test_an_answer_without_deltas_comes_with_done():
+    assert text(run_task(done("391"))) == "391"
+
+
+def test_a_failed_task_raises_its_error():
+    with pytest.raises(Permanent, match="step_limit"):
+        run_task(done(status="failed", error=Failure(code="step_limit")))
+
+
+def test_a_cancelled_task_raises():
+    with pytest.raises(Permanent, match="task_cancelled"):
+        run_task(done(status="cancelled"))

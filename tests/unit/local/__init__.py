@@ -1,0 +1,1 @@
+"""The local supervisor's pure parts."""

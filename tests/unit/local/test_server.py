@@ -1,0 +1,58 @@
+"""The embedded nats-server's configuration and identity."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+import pytest
+
+from infra.local import server
+from infra.local.server import GIB, Identity, Store
+
+IDENTITY = Identity(4333, 'to"ken\n')
+
+
+def test_the_server_listens_on_loopback_only_and_wants_the_token() -> None:
+    text = server.config_text(Identity(4333, "secret"), Store(Path("/d/nats"), "always", 5 * GIB))
+    assert 'listen: "127.0.0.1:4333"' in text
+    assert 'authorization { token: "secret" }' in text
+    assert 'store_dir: "/d/nats"' in text
+    assert "sync_interval: always" in text
+    assert f"max_file_store: {5 * GIB}" in text
+
+
+def test_values_cannot_break_out_of_their_string() -> None:
+    text = server.config_text(IDENTITY, Store(Path('/a "b"'), "2m", GIB))
+    assert r'token: "to\"ken\n"' in text
+    assert r'store_dir: "/a \"b\""' in text
+
+
+@pytest.mark.parametrize("value", ["always", "100ms", "1s", "2m", "1h"])
+def test_sync_takes_always_or_a_duration(value: str) -> None:
+    assert server.check_sync(value) == value
+
+
+@pytest.mark.parametrize("value", ["", "never", "2", "2m\nport: 1", "-1s", "1d"])
+def test_sync_refuses_everything_else(value: str) -> None:
+    with pytest.raises(ValueError, match="MILLRACE_SYNC"):
+        server.check_sync(value)
+
+
+def test_an_identity_survives_its_file() -> None:
+    assert server.read_identity(server.identity_file(IDENTITY)) == IDENTITY
+
+
+@pytest.mark.parametrize("damaged", [b"", b"[]", b'{"port": 1}', b'{"port": "x", "token": "t"}'])
+def test_a_damaged_identity_is_none(damaged: bytes) -> None:
+    assert server.read_identity(damaged) is None
+
+
+def test_clients_get_an_address_and_the_token() -> None:
+    found = orjson.loads(server.client_file(IDENTITY))
+    assert found == {"url": "nats://127.0.0.1:4333", "token": IDENTITY.token}
+
+
+@pytest.mark.parametrize(("free", "bound"), [(0, GIB), (GIB, GIB), (8 * GIB, 6 * GIB)])
+def test_file_streams_leave_a_quarter_of_the_disk(free: int, bound: int) -> None:
+    assert server.max_file(free) == bound

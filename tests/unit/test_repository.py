@@ -1,0 +1,66 @@
+"""What the files beside the code promise: locks, services, agents, models."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+import yaml
+
+from infra.local.plan import SERVICES
+from shared.contracts.agents import AgentSpec
+from shared.contracts.base import TOKEN
+from shared.models import read_models
+
+ROOT = Path(__file__).resolve().parents[2]
+AGENTS = sorted((ROOT / "infra" / "agents").glob("*.yaml"))
+BUILT_IN = {"calculator", "search_knowledge", "current_time", "remember", "recall"}
+
+
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])
+def test_every_locked_package_is_pinned_and_hashed(name: str) -> None:
+    text = (ROOT / name).read_text().replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    assert len(lines) > 20
+    assert not [line for line in lines if not re.match(r"\S+==\S+( ; .*?)? +--hash=sha256:", line)]
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("requirements*")), ids=lambda path: path.name)
+def test_no_file_names_a_package_index(path: Path) -> None:
+    assert not re.search(r"://|--(extra-)?index|--find-links", path.read_text())
+
+
+def test_the_run_time_lock_holds_no_tools_and_no_torch() -> None:
+    names = set(re.findall(r"^([\w.-]+)==", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
+    assert not names & {"torch", "pytest", "mypy", "ruff", "openai", "transformers"}
+
+
+@pytest.mark.parametrize("path", AGENTS, ids=lambda path: path.stem)
+def test_an_agent_file_is_an_agent(path: Path) -> None:
+    found = msgspec.convert(yaml.safe_load(path.read_text()), AgentSpec)
+    known = {field.name for field in msgspec.structs.fields(AgentSpec)}
+    assert set(yaml.safe_load(path.read_text())) <= known
+    assert found.name == path.stem
+    assert TOKEN.fullmatch(found.name)
+    assert set(found.tools) <= BUILT_IN
+
+
+def test_the_default_agent_has_every_built_in_tool() -> None:
+    found = yaml.safe_load((ROOT / "infra" / "agents" / "assistant.yaml").read_text())
+    assert set(found["tools"]) == BUILT_IN
+
+
+def test_every_route_leads_to_a_model_of_the_file() -> None:
+    found = read_models(ROOT / "infra" / "models.yaml")
+    assert {"default", "fast", "deep"} <= set(found.routes)
+    assert all(model in found.models for route in found.routes.values() for model in route)
+
+
+def test_compose_and_the_supervisor_run_the_same_services() -> None:
+    found = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    assert set(found) == {"nats", *SERVICES}
+    for name in SERVICES:
+        assert found[name]["command"][-1] == f"services.{name}"
+        assert (ROOT / "services" / name / "__init__.py").exists()

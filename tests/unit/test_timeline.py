@@ -1,0 +1,150 @@
+"""The waterfall's arithmetic over recorded facts."""
+
+from __future__ import annotations
+
+import pytest
+
+from shared.contracts import facts as f
+from shared.contracts.log import Malformed, StoredFact
+from shared.errors import Failure
+from shared.timeline import Timeline, overheads, p50, timeline
+from tests.fakes.ledger_log import CALL, REF, START, Recorder, arithmetic, inferred
+
+OTHER = f.ToolCall(id="c2", name="clock", arguments="{}")
+
+
+def recorded(log: Recorder, task: str = "t1") -> Timeline:
+    found = timeline(log.facts, task)
+    assert found is not None
+    return found
+
+
+def tool(step: int, call: str = "c1", ms: float = 3.0) -> f.ToolDone:
+    return f.ToolDone(
+        task="t1", step=step, call=call, name="calculator", result="391", duration_ms=ms
+    )
+
+
+def started() -> Recorder:
+    log = Recorder()
+    log.submit("t1", 0.0)
+    log.accept("t1", 0.010)
+    return log
+
+
+def test_a_finished_task_has_its_steps_in_order() -> None:
+    log = Recorder()
+    arithmetic(log)
+    line = recorded(log)
+    assert [(row.step, row.kind, row.label, row.status) for row in line.rows] == [
+        (0, "infer", "nano", "ok"),
+        (1, "tool", "calculator", "ok"),
+        (2, "infer", "nano", "ok"),
+    ]
+    assert (line.status, line.agent, line.question) == ("completed", "assistant", "17 * 23?")
+    assert (line.totals.steps, line.output) == (3, "It is 391.")
+    assert line.queue_ms == pytest.approx(2.0, abs=0.01)
+    assert line.done - line.submitted == pytest.approx(0.084, abs=1e-5)
+
+
+def test_overhead_is_the_gap_without_waiting_model_and_tool() -> None:
+    log = Recorder()
+    arithmetic(log)
+    line = recorded(log)
+    assert overheads(line) == pytest.approx([3.0, 2.0, 2.0], abs=0.01)
+    assert p50(overheads(line)) == pytest.approx(2.0, abs=0.01)
+    assert line.rows[0].queued_ms == 1.0
+
+
+def test_without_values_there_is_no_median() -> None:
+    assert p50([]) is None
+
+
+def test_parallel_tools_start_together_and_the_model_waits_for_the_last() -> None:
+    log = started()
+    log.add(inferred("t1", 0, calls=(CALL, OTHER), total_ms=30.0), 0.050)
+    log.add(tool(2, "c2", 5.0), 0.060)
+    log.add(tool(1, "c1", 40.0), 0.100)
+    log.add(inferred("t1", 3, total_ms=20.0), 0.121)
+    rows = recorded(log).rows
+    assert [row.start for row in rows] == pytest.approx([0.010, 0.050, 0.050, 0.100], abs=1e-5)
+    assert rows[1].arguments == CALL.arguments
+    assert rows[3].overhead_ms == pytest.approx(1.0, abs=0.01)
+
+
+def test_the_first_result_of_a_step_counts() -> None:
+    log = started()
+    log.add(inferred("t1", 0, usage=f.Usage(output=5)), 0.060)
+    log.add(inferred("t1", 0, usage=f.Usage(output=9)), 0.070)
+    line = recorded(log)
+    assert len(line.rows) >= 1
+    assert line.totals.usage.output == 5
+
+
+def test_a_retried_step_tells_no_overhead() -> None:
+    log = started()
+    log.add(f.InferFailed(task="t1", step=0, error=Failure(code="engine_failed")), 0.050)
+    log.add(inferred("t1", 0, attempt=2), 0.500)
+    (row, *_) = recorded(log).rows
+    assert (row.attempt, row.overhead_ms) == (2, None)
+
+
+def test_a_step_that_only_failed_is_a_failed_row() -> None:
+    log = started()
+    log.add(f.InferFailed(task="t1", step=0, error=Failure(code="engine_failed")), 0.050)
+    log.add(f.Done(task="t1", status="failed", error=Failure(code="engine_failed")), 0.051)
+    line = recorded(log)
+    assert [(row.status, row.error) for row in line.rows] == [("failed", "engine_failed")]
+    assert (line.status, line.error) == ("failed", "engine_failed")
+
+
+def test_calls_without_an_answer_are_running() -> None:
+    log = started()
+    log.add(inferred("t1", 0, calls=(CALL, OTHER)), 0.060)
+    log.add(tool(1), 0.070)
+    rows = recorded(log).rows
+    assert [(row.step, row.label, row.status) for row in rows[2:]] == [(2, "clock", "running")]
+    assert rows[2].start == pytest.approx(0.060, abs=1e-5)
+    assert rows[2].end is None
+
+
+def test_a_model_call_under_way_is_running_from_the_last_result_on() -> None:
+    log = started()
+    assert [(row.kind, row.status) for row in recorded(log).rows] == [("infer", "running")]
+    log.add(inferred("t1", 0, calls=(CALL,)), 0.060)
+    log.add(tool(1), 0.070)
+    rows = recorded(log).rows
+    assert (rows[-1].step, rows[-1].kind, rows[-1].status) == (2, "infer", "running")
+    assert rows[-1].start == pytest.approx(0.070, abs=1e-5)
+
+
+def test_a_queued_task_has_no_rows_yet() -> None:
+    log = Recorder()
+    log.submit("t1", 0.0)
+    line = recorded(log)
+    assert (line.status, line.rows, line.queue_ms) == ("queued", (), 0.0)
+
+
+def test_other_tasks_of_the_session_are_left_out() -> None:
+    log = Recorder()
+    arithmetic(log)
+    arithmetic(log, "t2", 1.0)
+    assert recorded(log, "t2").submitted == pytest.approx(START + 1.0)
+    assert len(recorded(log, "t2").rows) == 3
+    assert timeline(log.facts, "t9") is None
+
+
+def test_a_malformed_submission_still_has_a_timeline() -> None:
+    bad = Malformed(error=Failure(code="invalid_message"))
+    done = f.Done(task="t1", status="failed", error=Failure(code="invalid_task", detail="no input"))
+    facts = [
+        StoredFact(1, START, REF, "task", "assistant", "t1", bad),
+        StoredFact(2, START + 0.002, REF, "done", "t1", "t1", done),
+    ]
+    line = timeline(facts, "t1")
+    assert line is not None
+    assert (line.status, line.agent, line.error) == (
+        "failed",
+        "assistant",
+        "invalid_task: no input",
+    )

@@ -1,0 +1,35 @@
+"""How found passages read for a small model: one line each."""
+
+from __future__ import annotations
+
+from services.tools.core.passages import one_line, render
+from shared.contracts.retrieval import Passage
+
+
+def passage(text: str, document: str = "travel.md") -> Passage:
+    return Passage(document=document, text=text, score=0.8, start=0, end=len(text), sequence=1)
+
+
+def test_one_line_per_passage() -> None:
+    found = [passage("One\nnight costs\n\n140 euros."), passage("Breakfast.", "a\nb.md")]
+    assert render(found) == "[1] travel.md: One night costs 140 euros.\n[2] a b.md: Breakfast."
+
+
+def test_nothing_found_is_said() -> None:
+    assert render([]) == "no results"
+
+
+def test_a_heading_is_dropped_where_the_text_names_it() -> None:
+    assert one_line("# Leave\n\n## Sick leave ##\n\nSick leave is paid.") == "Sick leave is paid."
+
+
+def test_a_heading_leads_where_the_text_needs_it() -> None:
+    assert one_line("## Sick leave\nIt is fully paid.") == "Sick leave: It is fully paid."
+
+
+def test_a_heading_alone_is_its_own_text() -> None:
+    assert one_line("## Sick leave") == "Sick leave"
+
+
+def test_a_heading_in_the_middle_loses_its_marks() -> None:
+    assert one_line("First.\n## Then\nSecond.") == "First. Then Second."
