@@ -74,13 +74,14 @@ class BusSettings(BaseSettings):
         path = self.data / "nats.json"
         try:
             found = orjson.loads(path.read_bytes())
-        except (OSError, orjson.JSONDecodeError) as error:
+            url, token = found["url"], found["token"]
+        except (OSError, orjson.JSONDecodeError, KeyError, TypeError) as error:
             raise Transient(
                 "no_broker",
                 f"no running system on {self.data} (start one with `make run`), "
                 f"and {PREFIX}NATS_URL is not set",
             ) from error
-        return Address(found["url"], found["token"], None)
+        return Address(url, token, None)
 
 
 class Address:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import defaultdict
-from pathlib import Path
 
 from rich.console import Console
 from rich.progress import Progress
 
-from infra.demo.cases import CASES, Case, faults
+from infra.demo.cases import CASES, HANDBOOK, Case, faults
 from infra.demo.system import system
 from infra.demo.view import Verdict, show, summary
 from infra.demo.ways import Ways, open_ways
@@ -21,7 +20,6 @@ from shared.contracts.log import StoredFact
 from shared.errors import MillraceError, Permanent, Transient
 from shared.timeline import timeline
 
-HANDBOOK = Path(__file__).parent / "handbook"
 _PATIENCE = 60.0
 
 

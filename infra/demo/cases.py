@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from shared.contracts.facts import Done, Inferred
@@ -14,6 +15,7 @@ from shared.contracts.log import StoredFact
 from shared.timeline import Timeline
 
 Way = Literal["nats", "http", "openai", "client"]
+HANDBOOK = Path(__file__).parent / "handbook"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -170,7 +170,9 @@ class Bus:
         try:
             await asyncio.wait_for(self.nc.drain(), 5)
         except (TimeoutError, nats.errors.Error):
-            await self.nc.close()
+            # while it reconnects, nats-py writes what is pending to the transport that is gone
+            with suppress(nats.errors.Error, OSError, RuntimeError, TypeError):
+                await self.nc.close()
 
 
 class ApiError(Permanent):

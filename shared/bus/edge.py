@@ -1,29 +1,30 @@
-"""The edges run as FastStream applications; acknowledgement stays with `consume.settle`.
+"""The edges run as FastStream applications; consuming from a stream stays with `consume`.
 
 FastStream brings the application shell, the request/reply subscribers and the AsyncAPI document.
-Its own ack policies lose or burn messages (facts: nats.md section 3), so they are off.
+Its pull subscriber is not used: it fetches up to three times what it has workers for, so that what
+waits for a worker is redelivered; its ack policies lose or burn messages (facts: nats.md section
+3); and nobody would create a lost consumer again.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from functools import cached_property
+from types import TracebackType
+from typing import Any
 
-from faststream import AckPolicy
+import nats.errors
 from faststream.nats import (
-    JStream,
     NatsBroker,
     NatsCredentials,
     NatsMessage,
     NatsSecurity,
     NatsToken,
-    PullSub,
 )
-from nats.js.api import ConsumerConfig
 
-from shared.bus import topology
 from shared.bus.connect import Bus
-from shared.bus.consume import Job, attempt, settle
+from shared.bus.consume import Consuming, Job, attempt
 from shared.contracts.base import Message, decode, encode
 from shared.errors import Failure
 from shared.settings import Address
@@ -32,9 +33,40 @@ _AT_ONCE = 32
 """Requests that a replica answers side by side: one that waits must not hold up the others."""
 
 
-def make_broker(address: Address, name: str) -> NatsBroker:
+class Edge(NatsBroker):
+    """A FastStream broker, and the consumers that live as long as it runs."""
+
+    @cached_property
+    def consuming(self) -> list[Consuming[Any]]:
+        """What `subscribe` has added."""
+        return []
+
+    async def start(self) -> None:
+        """Connect, answer requests, then consume."""
+        await super().start()
+        for one in self.consuming:
+            await one.start()
+
+    async def stop(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_val: BaseException | None = None,
+        exc_tb: TracebackType | None = None,
+    ) -> None:
+        """Hand back what is unfinished first: requests are answered until then."""
+        for one in self.consuming:
+            await one.stop()
+        connection = self._connection
+        try:
+            await super().stop(exc_type, exc_val, exc_tb)
+        except nats.errors.Error:  # the server is away: there is nothing to flush to
+            if connection is not None:
+                await connection.close()
+
+
+def make_broker(address: Address, name: str) -> Edge:
     """A FastStream broker on our terms: no type magic (110 microseconds a parameter), for ever."""
-    return NatsBroker(
+    return Edge(
         address.url,
         name=name,
         logger=logging.getLogger("faststream"),
@@ -57,34 +89,9 @@ async def _as_it_is(message: NatsMessage) -> NatsMessage:
     return message
 
 
-def subscribe[M](broker: NatsBroker, bus: Bus, job: Job[M], concurrency: int) -> None:
-    """Consume a durable pull consumer of the subject table, `concurrency` messages at a time."""
-    row = job.consumer
-
-    async def on_message(message: NatsMessage) -> None:
-        await settle(bus, message.raw_message, job)
-
-    broker.subscriber(
-        stream=JStream(row.stream, declare=False),
-        durable=row.name,
-        pull_sub=PullSub(batch_size=concurrency, timeout=5.0),
-        max_workers=max(2, concurrency),
-        decoder=_as_it_is,
-        ack_policy=AckPolicy.MANUAL,
-        config=ConsumerConfig(
-            filter_subjects=list(row.filters),
-            ack_wait=row.ack_wait,
-            max_deliver=topology.consumer_config(row)["max_deliver"],
-            max_ack_pending=row.max_ack_pending,
-            mem_storage=row.memory,
-        ),
-    )(on_message)
-
-    async def restore() -> None:
-        await topology.ensure(bus)
-        await topology.ensure_consumer(bus, row)
-
-    bus.on_reconnect(restore)
+def subscribe[M](broker: Edge, bus: Bus, job: Job[M], concurrency: int) -> None:
+    """Consume a durable pull consumer of the subject table while the broker runs."""
+    broker.consuming.append(Consuming(bus, job, concurrency))
 
 
 def answer[Q: Message, A: Message](

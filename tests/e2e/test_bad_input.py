@@ -66,8 +66,8 @@ def _post(system: System, path: str, **options: object) -> httpx.Response:
     [
         ({"agent": "nobody", "input": "x"}, 404, "unknown_agent", "agent"),
         ({"agent": "assistant", "input": "x", "session": "a.b"}, 422, "invalid_name", "session"),
-        ({"agent": "assistant"}, 422, "invalid_body", "input"),
-        ({"agent": "assistant", "input": 5}, 422, "invalid_body", "input"),
+        ({"agent": "assistant"}, 422, "invalid_request", "input"),
+        ({"agent": "assistant", "input": 5}, 422, "invalid_request", "input"),
     ],
 )
 def test_http_tasks_name_the_field(

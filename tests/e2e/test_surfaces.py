@@ -179,10 +179,14 @@ async def test_usage_in_the_ledger_equals_the_log(system: System) -> None:
         done = await task.result(30)
     for _ in range(50):
         shown = orjson.loads(_cli(system, "tasks", "--json").stdout)
-        rows = [row for row in shown["tasks"] if row["task"] == task.id and row["status"] != ""]
+        rows = [row for row in shown if row["task"] == task.id and row["status"] != ""]
         if rows and rows[0]["status"] == "completed":
             break
         await asyncio.sleep(0.1)
     usage = done.totals.usage
-    assert (rows[0]["input_tokens"], rows[0]["output_tokens"]) == (usage.input, usage.output)
+    assert rows[0]["usage"] == {
+        "input": usage.input,
+        "cached": usage.cached,
+        "output": usage.output,
+    }
     assert rows[0]["price"] == done.totals.price

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from itertools import takewhile
 from types import TracebackType
 from typing import Literal
 
@@ -46,10 +47,9 @@ class Display(AbstractContextManager["Display"]):
         self.pause()
 
     def pause(self) -> None:
-        """Leave the screen as it is: finished steps printed, nothing moving."""
+        """Stop moving; the finished steps stay."""
         if self._live:
             self._live.stop()
-        self._print_steps(everything=True)
 
     def resume(self) -> None:
         """Move again after a pause."""
@@ -60,19 +60,18 @@ class Display(AbstractContextManager["Display"]):
     def show(self, view: View) -> None:
         """The next view."""
         self._view = view
-        self._print_steps(everything=False)
-        if self._live:
-            self._live.update(self._frame(view))
-
-    def _print_steps(self, *, everything: bool) -> None:
-        """Print steps, in order, that will not change any more."""
-        for step in self._view.steps[self._printed :]:
-            if step.state == "running":
-                if not everything:
-                    return
-                break
+        finished = self._take_finished()
+        if self._live:  # first, or a step would stand there twice for a moment
+            self._live.update(self._frame(view), refresh=bool(finished))
+        for step in finished:
             self._console.print(step_line(step))
-            self._printed += 1
+
+    def _take_finished(self) -> list[StepLine]:
+        """Steps, in order, that will not change any more and were not printed yet."""
+        waiting = self._view.steps[self._printed :]
+        finished = list(takewhile(lambda step: step.state != "running", waiting))
+        self._printed += len(finished)
+        return finished
 
     def _frame(self, view: View) -> Group:
         waiting = view.steps[self._printed :]

@@ -40,6 +40,8 @@ _RETRY = 1.0
 _AGENTS_FOR = 2.0
 """Seconds for which the list of agents may be old; an unknown name is looked up again at once."""
 _PROBE = 2.0
+_PARTS = ("sessions", "router", "tools", "retrieval", "ledger")
+"""Services that answer `health.<name>` once they are ready; a worker shows itself in KV."""
 _SECOND_LOOK = 0.2
 
 
@@ -256,12 +258,8 @@ class BusHealth:
             client = self._link.client()
         except Transient:
             return ["bus"]
-        checks = {
-            "sessions": self._answers(client, "sessions"),
-            "router": self._answers(client, "router"),
-            "worker": self._has_worker(client),
-            "retrieval": self._has_index(client),
-        }
+        checks = {name: self._answers(client, name) for name in _PARTS}
+        checks["worker"] = self._has_worker(client)
         found = await asyncio.gather(*checks.values())
         return [name for name, there in zip(checks, found, strict=True) if not there]
 
@@ -277,10 +275,3 @@ class BusHealth:
             return bool(await client.workers())
         except MillraceError:
             return False
-
-    async def _has_index(self, client: Millrace) -> bool:
-        try:
-            await client.documents().state()
-        except MillraceError:
-            return False
-        return True

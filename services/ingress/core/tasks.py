@@ -60,10 +60,15 @@ def full(value: object) -> object:
 
 
 def event_data(event: Event) -> Json:
-    """The JSON of an event: its task and time, then the fact's or the delta's own fields."""
+    """The JSON of an event: its task, the time of a fact, then the fact's or delta's own fields.
+
+    A delta has no time: it is cut again from its fact when it is read later, and then has to be
+    the same as it was live.
+    """
     body = full(event.data)
     own = body if isinstance(body, dict) else {}
-    return {"task": event.task, "time": event.time, **own}
+    time = {} if event.kind == "delta" else {"time": event.time}
+    return {"task": event.task, **time, **own}
 
 
 def fact_data(stored: StoredFact) -> Json:

@@ -144,7 +144,7 @@ def _upsert(insert: Any, group: Group) -> sa.Executable:  # noqa: ANN401  # per 
     table = schema.BY_NAME[group.table]
     statement = insert(table)
     guard, new = table.c[group.guard], statement.excluded[group.guard]
-    wins = new > guard
+    wins = new < guard if group.rule == "first" else new > guard
     built: sa.Executable = statement.on_conflict_do_update(
         index_elements=list(KEYS[group.table]),
         set_={name: statement.excluded[name] for name in (group.guard, *group.columns)},

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from infra.demo.__main__ import HANDBOOK
-from infra.demo.cases import CALCULATE, CASES, Case, Expected, calls_at_once, faults, mentions
+from infra.demo.cases import (
+    CALCULATE,
+    CASES,
+    HANDBOOK,
+    Case,
+    Expected,
+    calls_at_once,
+    faults,
+    mentions,
+)
 from shared.contracts.base import SessionRef
 from shared.contracts.facts import Done, Inferred, ToolCall
 from shared.contracts.log import StoredFact

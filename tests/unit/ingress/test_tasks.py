@@ -115,7 +115,7 @@ def test_defaults_are_filled_in():
 def test_an_event_names_its_task_and_step():
     delta = TokenDelta(task="t", step=0, index=0, text="a")
     data = event_data(Event("1:t.0.1.0", "delta", 5.0, "t", delta))
-    assert data == {"task": "t", "time": 5.0, "step": 0, "index": 0, "text": "a", "attempt": 1}
+    assert data == {"task": "t", "step": 0, "index": 0, "text": "a", "attempt": 1}
 
 
 @pytest.mark.parametrize("key", ["order-1", "a.b", "ünï", "x" * 300])

@@ -1,0 +1,204 @@
+"""One filled example of every message: every field is set, and to something else than its default.
+
+The files in `golden/` are their wire form. A file is never edited: what an older release has
+written must be read for ever, so a field that is gone or renamed needs a message of its own.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+import msgspec
+
+import shared.contracts
+from shared.contracts import (
+    agents,
+    control,
+    dead,
+    documents,
+    facts,
+    ledger,
+    log,
+    retrieval,
+    tasks,
+    tokens,
+    work,
+    workers,
+)
+from shared.contracts.base import Message, SessionRef
+from shared.errors import Failure
+
+FAILURE = Failure(
+    code="no_worker", family="transient", detail="none is alive", field="route", retry_after=1.5
+)
+USAGE = facts.Usage(input=120, cached=64, output=17)
+TIMINGS = facts.Timings(queued_ms=0.25, first_token_ms=12.5, total_ms=80.75)
+TOTALS = facts.Totals(steps=3, infer_steps=2, tool_steps=1, usage=USAGE, price=4_210)
+CALL = facts.ToolCall(id="call_1f", name="calculator", arguments='{"expression": "17 * 23"}')
+LIMITS = agents.Limits(max_steps=8, max_tokens=9000, deadline_s=30.5)
+PATCH = agents.LimitsPatch(max_steps=4, max_tokens=800, deadline_s=2.5)
+SAMPLING = agents.Sampling(temperature=0.7, top_p=0.9, max_tokens=64, seed=7, stop=("END", "\n\n"))
+TOOL = agents.ToolSpec(
+    name="calculator",
+    description="Exact arithmetic.",
+    parameters={"type": "object", "properties": {"expression": {"type": "string"}}},
+)
+AGENT = agents.AgentSpec(
+    name="helper",
+    instructions="Antworte kurz – immer.",
+    route="fast",
+    tools=("calculator", "recall"),
+    limits=LIMITS,
+    sampling=SAMPLING,
+    collection="handbook",
+)
+REF = SessionRef("acme", "s-1")
+PART = tasks.TextPart(text="What is this?", type="input_text")
+INPUT = tasks.InputMessage(role="user", content=(PART,))
+ROUTE = work.RouteStep(
+    ref=REF,
+    task="t1",
+    step=2,
+    route="fast",
+    seq=41,
+    sampling=SAMPLING,
+    tools=("calculator",),
+    attempt=2,
+    deadline=1_790_000_030.5,
+)
+TARGET = work.Target(model="nano", worker="w1", input_price=2_000_000, output_price=6_000_000)
+CHAT = work.ChatMessage(
+    role="assistant",
+    content="Let me see.",
+    tool_calls=({"id": "call_1f", "type": "function"},),
+    tool_call_id="call_0",
+    name="helper",
+)
+RESULT = tokens.DirectResult(
+    content="391",
+    tool_calls=(CALL,),
+    finish="stop",
+    usage=USAGE,
+    model="nano",
+    worker="w1",
+    timings=TIMINGS,
+)
+PASSAGE = retrieval.Passage(
+    document="a/b.txt", text="The key is blue.", score=0.75, start=10, end=26, sequence=9
+)
+SUMMARY = ledger.TaskSummary(
+    task="t1",
+    session="s-1",
+    agent="helper",
+    status="failed",
+    sequence=40,
+    submitted=1_790_000_000.25,
+    accepted=1_790_000_000.5,
+    done=1_790_000_003.75,
+    queue_ms=250.5,
+    revision=3,
+    steps=3,
+    infer_steps=2,
+    tool_steps=1,
+    usage=USAGE,
+    price=4_210,
+    error_code="step_limit",
+    input="17 * 23?",
+    output="39",
+)
+ROW = ledger.UsageSummary(key="2026-01-31", calls=2, usage=USAGE, price=4_210)
+
+_ALL: tuple[msgspec.Struct, ...] = (
+    FAILURE, USAGE, TIMINGS, TOTALS, CALL, LIMITS, PATCH, SAMPLING, TOOL, AGENT, REF, PART, INPUT,
+    ROUTE, TARGET, CHAT, RESULT, PASSAGE, SUMMARY, ROW,
+    control.CancelTask(task="t1", by="ada", reason="changed my mind"),
+    control.ControlReply(sequence=44, error=FAILURE),
+    dead.DeadLetter(
+        subject="work.route", consumer="router", error=FAILURE, deliveries=5, body="{oh",
+        stream="WORK", sequence=12, headers={"Nats-Msg-Id": "x"},
+    ),
+    documents.DocumentChanged(
+        document="a/b.txt", text="The key is blue.", op="delete", metadata={"lang": "en"}
+    ),
+    facts.Accepted(
+        task="t1", agent=AGENT, revision=3, limits=LIMITS, sampling=SAMPLING,
+        deadline=1_790_000_030.5, source=40,
+    ),
+    facts.Inferred(
+        task="t1", step=2, content="Let me see.", cuts=(3, 7, 11), tool_calls=(CALL,),
+        finish="tool_calls", usage=USAGE, price=4_210, model="nano", worker="w1", attempt=2,
+        timings=TIMINGS, cached=True,
+    ),
+    facts.InferFailed(task="t1", step=2, error=FAILURE, attempt=3),
+    facts.ToolDone(
+        task="t1", step=3, call="call_1f", name="calculator", result="391 €", duration_ms=1.25,
+        attempt=2,
+    ),
+    facts.ToolFailed(
+        task="t1", step=3, call="call_1f", name="calculator", error=FAILURE, duration_ms=1.25,
+        attempt=2,
+    ),
+    facts.Cancelled(task="t1", by="ada", reason="changed my mind"),
+    facts.TimerFired(task="t1", timer="deadline"),
+    facts.Done(task="t1", status="failed", output="39", error=FAILURE, totals=TOTALS),
+    facts.Completed(
+        id="cmpl_1", model="nano", worker="w1", usage=USAGE, price=4_210, timings=TIMINGS,
+        finish="length",
+    ),
+    ledger.TasksQuery(
+        tenant="acme", session="s-1", status="running", task="t1", limit=5, before=40
+    ),
+    ledger.TasksReply(tasks=(SUMMARY,), sequence=44, error=FAILURE),
+    ledger.UsageQuery(tenant="acme", by="model", session="s-1", since="2026-01-31", limit=5),
+    ledger.UsageReply(rows=(ROW,), total=ROW, sequence=44, error=FAILURE),
+    log.Malformed(error=FAILURE),
+    retrieval.SearchRequest(
+        tenant="acme", collection="handbook", query="which key?", limit=5, min_score=0.25,
+        min_seq=9,
+    ),
+    retrieval.SearchReply(results=(PASSAGE,), watermark=9, error=FAILURE),
+    retrieval.EmbedRequest(texts=("one", "two")),
+    retrieval.EmbedReply(vectors=((0.5, -0.25),), model="all-MiniLM-L6-v2", tokens=4, error=FAILURE),
+    retrieval.IndexState(
+        watermark=9, chunks=3, model="all-MiniLM-L6-v2", engine="milvus", error=FAILURE
+    ),
+    tasks.TaskSubmitted(input=(INPUT,), limits=PATCH, sampling=SAMPLING, metadata={"ticket": "7"}),
+    tokens.TokenDelta(task="t1", step=2, index=3, text=" see", attempt=2),
+    tokens.DirectEvent(text="39", done=RESULT, error=FAILURE),
+    work.InferStep(route=ROUTE, target=TARGET, published=1_790_000_000.5),
+    work.RunTool(
+        ref=REF, task="t1", step=3, call="call_1f", name="calculator",
+        arguments='{"expression": "17 * 23"}', collection="handbook", deadline=1_790_000_030.5,
+    ),
+    work.DirectRequest(
+        id="cmpl_1", tenant="acme", model="fast", messages=(CHAT,), sampling=SAMPLING,
+        tools=(TOOL,), target=TARGET,
+    ),
+    workers.WorkerState(
+        worker="w1", model="nano", engine="openvino", slots=8, running=2, waiting=1, context=4096,
+        started=1_790_000_000.5,
+    ),
+)  # fmt: skip
+EXAMPLES: dict[type, msgspec.Struct] = {type(one): one for one in _ALL}
+
+
+def messages() -> list[type[msgspec.Struct]]:
+    """Every struct that travels."""
+    found: list[type[msgspec.Struct]] = [Failure]
+    for info in pkgutil.iter_modules(shared.contracts.__path__):
+        module = importlib.import_module(f"shared.contracts.{info.name}")
+        found += [
+            kind
+            for kind in vars(module).values()
+            if isinstance(kind, type)
+            and issubclass(kind, msgspec.Struct)
+            and kind.__module__ == module.__name__
+            and kind is not Message
+        ]
+    return found
+
+
+def golden_name(kind: type) -> str:
+    """`facts.Done.json` for `shared.contracts.facts.Done`."""
+    return f"{kind.__module__.rpartition('.')[2]}.{kind.__name__}.json"

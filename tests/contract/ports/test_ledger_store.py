@@ -1,0 +1,177 @@
+"""What every `LedgerStore` guarantees: run against SQLite on disk and the in-memory twin."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from services.ledger.adapters.memory import MemoryStore
+from services.ledger.adapters.sql import SqlStore
+from services.ledger.core import changes_of
+from services.ledger.handlers import total
+from services.ledger.ports import LedgerStore
+from shared.contracts.facts import Usage
+from shared.contracts.ledger import TasksQuery, TaskSummary, UsageQuery, UsageSummary
+from shared.contracts.log import StoredFact
+from tests.fakes.ledger_log import START, billed, eventful
+
+LOG = eventful()
+KEYS = ("day", "agent", "model", "session", "task")
+
+
+@pytest.fixture(params=["sqlite", "memory"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[LedgerStore]:
+    made: LedgerStore = (
+        SqlStore(f"sqlite+aiosqlite:///{tmp_path / 'ledger.db'}")
+        if request.param == "sqlite"
+        else MemoryStore()
+    )
+    await made.open()
+    yield made
+    await made.close()
+
+
+async def feed(store: LedgerStore, facts: Sequence[StoredFact], size: int = 4) -> None:
+    for start in range(0, len(facts), size):
+        group = facts[start : start + size]
+        changes = [change for fact in group for change in changes_of(fact)]
+        await store.apply(changes, max(fact.seq for fact in group))
+
+
+Picture = tuple[tuple[TaskSummary, ...], dict[str, tuple[UsageSummary, ...]], int]
+
+
+async def picture(store: LedgerStore, tenant: str = "default") -> Picture:
+    tasks = await store.tasks(TasksQuery(tenant=tenant, limit=100))
+    usage = {by: await store.usage(UsageQuery(tenant=tenant, by=by)) for by in KEYS}
+    return tasks, usage, (await store.position()).sequence
+
+
+@pytest.fixture
+async def expected() -> Picture:
+    twin = MemoryStore()
+    await feed(twin, LOG)
+    return await picture(twin)
+
+
+@pytest.mark.parametrize("tenant", ["default", "acme", "nobody"])
+async def test_usage_is_the_sum_over_the_log(store: LedgerStore, tenant: str) -> None:
+    await feed(store, LOG)
+    for by in KEYS:
+        rows = total(await store.usage(UsageQuery(tenant=tenant, by=by)))
+        assert (rows.usage, rows.price) == billed(LOG, tenant)
+
+
+async def test_both_stores_tell_the_same(store: LedgerStore, expected: Picture) -> None:
+    await feed(store, LOG)
+    assert await picture(store) == expected
+
+
+async def test_a_replay_changes_nothing(store: LedgerStore, expected: Picture) -> None:
+    await feed(store, LOG)
+    await feed(store, LOG, size=7)
+    assert await picture(store) == expected
+
+
+async def test_facts_backwards_and_one_by_one_give_the_same(
+    store: LedgerStore, expected: Picture
+) -> None:
+    await feed(store, LOG[::-1], size=1)
+    assert await picture(store) == expected
+
+
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(data=st.data())
+async def test_any_order_and_repetition_gives_the_same_in_memory(data: st.DataObject) -> None:
+    await _check_deliveries(MemoryStore(), data)
+
+
+@settings(
+    max_examples=12,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(data=st.data())
+async def test_any_order_and_repetition_gives_the_same_in_sql(data: st.DataObject) -> None:
+    await _check_deliveries(SqlStore("sqlite+aiosqlite://"), data)
+
+
+async def _check_deliveries(store: LedgerStore, data: st.DataObject) -> None:
+    again = data.draw(st.lists(st.sampled_from(LOG), max_size=12))
+    order = data.draw(st.permutations(LOG + again))
+    size = data.draw(st.integers(1, len(order)))
+    twin = MemoryStore()
+    await feed(twin, LOG)
+    await store.open()
+    try:
+        await feed(store, order, size)
+        assert await picture(store) == await picture(twin)
+        assert await picture(store, "acme") == await picture(twin, "acme")
+    finally:
+        await store.close()
+
+
+async def test_the_first_result_of_a_step_wins(store: LedgerStore) -> None:
+    await feed(store, LOG)
+    (running,) = await store.tasks(TasksQuery(tenant="default", status="running"))
+    assert running.task == "t2"
+    assert (running.steps, running.infer_steps, running.tool_steps) == (2, 1, 1)
+    assert running.usage == Usage(input=100, cached=64, output=10)
+
+
+async def test_a_finished_task_has_times_totals_and_words(store: LedgerStore) -> None:
+    await feed(store, LOG)
+    (task,) = await store.tasks(TasksQuery(tenant="default", task="t1"))
+    assert (task.status, task.agent, task.revision) == ("completed", "assistant", 3)
+    assert task.submitted == START
+    assert task.queue_ms == pytest.approx(2.0, abs=0.01)
+    assert (task.steps, task.price) == (3, 3_000)
+    assert (task.input, task.output) == ("17 * 23?", "It is 391.")
+
+
+async def test_tasks_page_backwards_and_filter(store: LedgerStore) -> None:
+    await feed(store, LOG)
+    newest = await store.tasks(TasksQuery(tenant="default", limit=1))
+    older = await store.tasks(TasksQuery(tenant="default", before=newest[0].sequence))
+    failed = await store.tasks(TasksQuery(tenant="default", status="failed"))
+    assert [task.task for task in newest] == ["t3"]
+    assert [task.task for task in older] == ["t2", "t1"]
+    assert [(task.task, task.error_code) for task in failed] == [("t3", "engine_unavailable")]
+    assert await store.tasks(TasksQuery(tenant="default", session="none")) == ()
+
+
+async def test_usage_by_day_and_since(store: LedgerStore) -> None:
+    await feed(store, LOG)
+    days = await store.usage(UsageQuery(tenant="default", by="day"))
+    later = await store.usage(UsageQuery(tenant="default", by="day", since=days[1].key))
+    assert [day.calls for day in days] == [3, 2]
+    assert later == days[1:]
+
+
+async def test_a_new_store_owes_everything_and_notes_its_replay(store: LedgerStore) -> None:
+    assert (await store.position()).replay_until is None
+    await store.begin_replay(10)
+    await store.apply([], 4, replayed=5)
+    position = await store.position()
+    assert (position.replay_from, position.replay_until, position.replaying) == (5, 10, True)
+    await store.apply([], 10, replayed=11)
+    assert not (await store.position()).replaying
+
+
+async def test_dropping_forgets_every_row(store: LedgerStore) -> None:
+    await feed(store, LOG)
+    before = await store.position()
+    await store.begin_replay(before.sequence, drop=True)
+    position = await store.position()
+    assert (before.oldest, position.oldest, position.sequence) == (1, 0, 0)
+    tasks, usage, _ = await picture(store)
+    assert not tasks
+    assert not any(usage.values())

@@ -1,0 +1,183 @@
+"""The embedded engine against the suite, and what only it promises."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from functools import partial
+from os import listdir
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from services.inference.adapters.openvino.batch import StepBatch
+from services.inference.adapters.openvino.engine import OpenVinoEngine
+from services.inference.adapters.openvino.factory import build_engine
+from services.inference.adapters.openvino.grammar import JsonConstraint
+from services.inference.adapters.openvino.model import PagedModel, StepModel
+from services.inference.adapters.openvino.options import EngineOptions
+from services.inference.adapters.tokenizer import FolderTokenizer
+from services.inference.ports import EngineBroken, EngineUnavailable, InvalidRequest, Sampling
+from tests.contract.ports.engine_suite import (
+    EngineSuite,
+    Harness,
+    MakeHarness,
+    answer,
+    ask,
+    started,
+    words,
+)
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"n": {"type": "integer", "minimum": 0, "maximum": 999}, "k": {"enum": ["x"]}},
+    "required": ["n", "k"],
+    "additionalProperties": False,
+}
+
+
+class FallibleModel:
+    """A real model whose next step can be made to fail as OpenVINO does."""
+
+    def __init__(self, model: StepModel) -> None:
+        self._model = model
+        self.failing = False
+        self.name, self.vocabulary = model.name, model.vocabulary
+        self.context_tokens, self.kv_blocks = model.context_tokens, model.kv_blocks
+        self.block_tokens = model.block_tokens
+
+    def infer(self, batch: StepBatch) -> NDArray[np.float32]:
+        if self.failing:
+            self.failing = False
+            raise RuntimeError("Exception from src/inference: primitive failed")
+        return self._model.infer(batch)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_model: Path) -> FolderTokenizer:
+    return FolderTokenizer(tiny_model)
+
+
+class TestOpenVinoEngine(EngineSuite):
+    @pytest.fixture
+    def make(self, tiny_model: Path, tokenizer: FolderTokenizer) -> MakeHarness:
+        def build(*, max_sequences: int = 16, kv_blocks: int = 64) -> Harness:
+            options = EngineOptions(
+                max_sequences=max_sequences, kv_blocks=kv_blocks, batch_tokens=64
+            )
+            loaded: list[FallibleModel] = []
+
+            def load() -> StepModel:
+                loaded.append(FallibleModel(PagedModel(tiny_model, options)))
+                return loaded[0]
+
+            engine = OpenVinoEngine(
+                load, partial(JsonConstraint, tokenizer.vendor, tokenizer.vocabulary), options
+            )
+            return Harness(engine, lambda: setattr(loaded[0], "failing", True))
+
+        return build
+
+    async def test_a_schema_makes_valid_compact_json(
+        self, make: MakeHarness, tokenizer: FolderTokenizer
+    ) -> None:
+        async with started(make()) as (engine, _):
+            request = ask(
+                "a", words(1, 8), 60, json_schema=json.dumps(SCHEMA), sampling=Sampling(seed=4)
+            )
+            said = await answer(engine, request)
+            text = b"".join(map(tokenizer.decode, said.token_ids)).decode()
+            value = json.loads(text)
+            assert said.finished.reason == "stop"
+            assert text == json.dumps(value, separators=(",", ":"))
+            assert 0 <= value["n"] <= 999
+
+    async def test_a_bad_schema_is_refused_alone(self, make: MakeHarness) -> None:
+        async with started(make()) as (engine, _):
+            good = asyncio.create_task(answer(engine, ask("good", words(1, 8), 40)))
+            for n, schema in enumerate(("{", '{"type": 7}', '{"pattern": "(", "type": "string"}')):
+                with pytest.raises(InvalidRequest):
+                    await answer(engine, ask(f"bad{n}", words(2, 8), json_schema=schema))
+            assert (await good).finished.reason == "length"
+
+    async def test_an_abort_while_the_schema_is_compiled_counts(self, make: MakeHarness) -> None:
+        async with started(make()) as (engine, _):
+            request = ask("a", words(1, 8), 500, json_schema='{"type": "string"}')
+            running = asyncio.create_task(answer(engine, request))
+            await asyncio.sleep(0)
+            await engine.abort("a")
+            assert (await running).finished.reason == "aborted"
+
+
+async def test_a_mixed_crowd_in_little_memory_says_what_each_says_alone(tiny_model: Path) -> None:
+    """Aborts, preemption, prefix hits and bad requests at once; then every block is back."""
+    random = np.random.default_rng(11)
+    wanted = [ask(f"r{n}", words(n % 7, 20 + 9 * (n % 7)), 10 + 25 * (n % 3)) for n in range(50)]
+    local = build_engine(tiny_model, EngineOptions(kv_blocks=12, max_sequences=6, batch_tokens=48))
+    async with started(Harness(local.engine, lambda: None)) as (engine, info):
+        alone = {r.request_id: (await answer(engine, r)).token_ids for r in wanted[:21]}
+
+        async def one(number: int) -> None:
+            await asyncio.sleep(float(random.random()) * 0.2)
+            request = wanted[number]
+            expected = alone[f"r{number % 21}"]
+            shown: list[int] = []
+            async for chunk in engine.generate(request):
+                shown += chunk.token_ids
+                if number % 5 == 0 and len(shown) == 4:
+                    await engine.abort(request.request_id)
+            assert tuple(shown) == expected[: len(shown)]
+            assert len(shown) == len(expected) or number % 5 == 0
+
+        await asyncio.gather(*map(one, range(50)))
+        stats = engine.stats()
+        assert (stats.running, stats.waiting) == (0, 0)
+        assert stats.blocks_free + stats.blocks_cached == info.kv_blocks
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_a_bug_of_ours_breaks_the_engine_and_leaves_nobody_waiting(tiny_model: Path) -> None:
+    class Buggy(FallibleModel):
+        def infer(self, batch: StepBatch) -> NDArray[np.float32]:
+            raise TypeError("not what a vendor raises")
+
+    options = EngineOptions(kv_blocks=8)
+    engine = OpenVinoEngine(lambda: Buggy(PagedModel(tiny_model, options)), no_schema, options)
+    await engine.start()
+    for name in ("first", "later"):
+        with pytest.raises(EngineBroken) as broken:
+            await answer(engine, ask(name, [30]))
+        assert broken.value.family == "broken"
+    await engine.close()
+
+
+async def test_a_failed_start_is_told_and_close_is_harmless(tmp_path: Path) -> None:
+    def load() -> StepModel:
+        raise FileNotFoundError("no safetensors file")
+
+    engine = OpenVinoEngine(load, no_schema, EngineOptions())
+    with pytest.raises(FileNotFoundError):
+        await engine.start()
+    await engine.close()
+    with pytest.raises(EngineUnavailable):
+        await answer(engine, ask("a", [30], 1))
+
+
+@pytest.mark.parametrize("weights", ["f32", "f16", "int8"])
+async def test_the_graph_is_cached_per_precision(
+    tiny_model: Path, tmp_path: Path, weights: str
+) -> None:
+    options = EngineOptions(kv_blocks=8, weights=weights, cache_dir=tmp_path)  # type: ignore[arg-type]  # parametrized literal
+    said = []
+    for _ in range(2):
+        local = build_engine(tiny_model, options)
+        async with started(Harness(local.engine, lambda: None)) as (engine, _info):
+            said.append((await answer(engine, ask("a", words(3, 40)))).token_ids)
+    assert said[0] == said[1]
+    assert [name.startswith(f"tiny-{weights}-") for name in listdir(tmp_path)] == [True]
+
+
+def no_schema(schema: str) -> JsonConstraint:
+    raise InvalidRequest(f"no schema in this test: {schema}")

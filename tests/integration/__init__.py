@@ -1,0 +1,1 @@
+"""Real parts: nats-server, Milvus Lite, processes."""

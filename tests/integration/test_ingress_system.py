@@ -1,0 +1,181 @@
+"""HTTP in, answers out: the ingress process before real services and the embedded model."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import httpx
+import openai
+import orjson
+import pytest
+import pytest_asyncio
+
+from tests.integration.ingress_system import Ingress, ingress, whole_system
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.timeout(180),
+    pytest.mark.asyncio(loop_scope="module"),
+]
+SERVICES = ("sessions", "router", "inference", "tools")
+ASK = {"agent": "plain", "input": "Hello"}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def front(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ingress]:
+    async with whole_system(tmp_path_factory.mktemp("ingress"), SERVICES) as running:
+        await running.ready("retrieval", "ledger")
+        yield running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def client(front: Ingress) -> AsyncIterator[openai.AsyncOpenAI]:
+    http = httpx.AsyncClient(trust_env=False)
+    async with openai.AsyncOpenAI(
+        base_url=f"{front.url}/v1", api_key="unused", max_retries=0, http_client=http
+    ) as client:
+        yield client
+
+
+def read(text: str) -> list[tuple[str, str, dict[str, object]]]:
+    found = []
+    for block in text.split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.splitlines() if ": " in line)
+        if "data" in fields:
+            found.append((fields["id"], fields["event"], orjson.loads(fields["data"])))
+    return found
+
+
+async def test_readiness_names_only_what_was_not_started(front):
+    assert (await front.http.get("/readyz")).json()["missing"] == ["retrieval", "ledger"]
+
+
+async def test_a_stateless_completion_by_openais_client(client):
+    answer = await client.chat.completions.create(
+        model="default", messages=[{"role": "user", "content": "Hello"}], max_tokens=16
+    )
+    assert answer.choices[0].message.content
+    assert answer.choices[0].finish_reason in ("stop", "length")
+    assert answer.usage.completion_tokens > 0
+
+
+async def test_a_stream_says_what_the_whole_answer_says(client):
+    ask = {
+        "model": "nano",
+        "messages": [{"role": "user", "content": "Hello"}],
+        "temperature": 0,
+        "max_tokens": 16,
+    }
+    whole = await client.chat.completions.create(**ask)
+    stream = await client.chat.completions.create(
+        **ask, stream=True, stream_options={"include_usage": True}
+    )
+    chunks = [chunk async for chunk in stream]
+    said = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert said == whole.choices[0].message.content
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert chunks[-2].choices[0].finish_reason == whole.choices[0].finish_reason
+    assert chunks[-1].usage.total_tokens == whole.usage.total_tokens
+
+
+async def test_an_agent_keeps_its_session(front, client):
+    ask = {"model": "agent:plain", "metadata": {"session": "talk"}}
+    first = await client.chat.completions.create(
+        **ask, messages=[{"role": "user", "content": "Hello"}]
+    )
+    stream = await client.chat.completions.create(
+        **ask, messages=[{"role": "user", "content": "Hello again"}], stream=True
+    )
+    said = "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+    view = (await front.http.get("/v1/sessions/talk")).json()
+    states = [(one["state"], one["agent"]) for one in view["tasks"]]
+    assert states == [("completed", "plain")] * 2
+    last = (await front.http.get(f"/v1/tasks/{view['tasks'][1]['task']}")).json()
+    assert (last["input"], last["output"]) == ("Hello again", said)
+    assert first.choices[0].message.content
+
+
+async def test_an_agent_with_tools_streams_only_what_it_says(front, client):
+    """Its tools run on our side: the client sees the words, the task's state shows the calls."""
+    stream = await client.chat.completions.create(
+        model="agent:calculator",
+        messages=[{"role": "user", "content": "What is 17 * 23?"}],
+        stream=True,
+        stream_options={"include_usage": True},
+    )
+    chunks = [chunk async for chunk in stream]
+    deltas = [chunk.choices[0].delta for chunk in chunks if chunk.choices]
+    state = (await front.http.get(f"/v1/tasks/{chunks[0].millrace['task']}")).json()
+    assert "tool" in [step["kind"] for step in state["steps"]]
+    assert not any(delta.tool_calls for delta in deltas)
+    assert "".join(delta.content or "" for delta in deltas) == state["output"]
+    assert chunks[-1].usage.prompt_tokens == state["totals"]["usage"]["input"]
+
+
+async def test_models_and_errors_as_openais_client_sees_them(client):
+    names = [model.id async for model in client.models.list()]
+    assert {"default", "nano", "agent:plain"} <= set(names)
+    with pytest.raises(openai.NotFoundError) as missing:
+        await client.chat.completions.create(
+            model="none", messages=[{"role": "user", "content": "Hello"}]
+        )
+    assert (missing.value.code, missing.value.param) == ("model_not_found", "model")
+    with pytest.raises(openai.BadRequestError) as refused:
+        await client.chat.completions.create(
+            model="nano", messages=[{"role": "user", "content": "Hello"}], logprobs=True
+        )
+    assert refused.value.param == "logprobs"
+
+
+async def test_events_resume_at_another_replica_after_any_id(front):
+    answer = await front.http.post("/v1/tasks", json=ASK, headers={"Prefer": "wait=60"})
+    assert answer.json()["state"] == "completed"
+    path = answer.json()["events"]
+    whole = read((await front.http.get(path)).text)
+    assert [whole[0][1], whole[-1][1]] == ["task", "done"]
+    text = "".join(str(data["text"]) for _, kind, data in whole if kind == "delta")
+    assert text == answer.json()["output"]
+    assert front.system is not None
+    async with ingress(front.system.data) as other:
+        await other.ready("retrieval", "ledger")
+        for at in range(0, len(whole) - 1, max(1, len(whole) // 6)):
+            rest = await other.http.get(path, headers={"Last-Event-ID": whole[at][0]})
+            assert [one[0] for one in read(rest.text)] == [one[0] for one in whole[at + 1 :]]
+        end = await other.http.get(path, headers={"Last-Event-ID": whole[-1][0]})
+        assert end.status_code == 204
+
+
+async def test_a_task_is_found_and_its_key_remembered(front):
+    headers = {"Idempotency-Key": "order/1"}
+    first = await front.http.post("/v1/tasks", json=ASK, headers=headers)
+    task = first.json()["task"]
+    assert (await front.http.get(f"/v1/tasks/{task}")).status_code == 200
+    done = await front.http.post("/v1/tasks", json=ASK, headers=headers | {"Prefer": "wait=60"})
+    assert (done.status_code, done.json()["task"]) == (200, task)
+    late = await front.http.post(f"/v1/tasks/{task}/cancel")
+    assert (late.status_code, late.json()["code"]) == (409, "task_ended")
+    history = (await front.http.get(f"/v1/sessions/{done.json()['session']}/history")).json()
+    assert [fact["kind"] for fact in history["facts"]].count("task") == 1
+
+
+async def test_a_viewer_that_goes_leaves_the_task_alone(front):
+    task = (await front.http.post("/v1/tasks", json=ASK)).json()
+    async with front.http.stream("GET", task["events"]) as response:
+        async for _ in response.aiter_bytes():
+            break
+    events = (await front.http.get(task["events"])).text
+    assert read(events)[-1][1] == "done"
+    assert (await front.http.get(f"/v1/tasks/{task['task']}")).json()["state"] == "completed"
+
+
+async def test_documents_are_stored_without_the_index(front):
+    url = "/v1/collections/handbook/documents/guide%2Fone.md"
+    put = await front.http.put(url, json={"text": "Opens at nine."})
+    assert put.json()["sequence"] > 0
+    assert (await front.http.get(url)).json()["text"] == "Opens at nine."
+    listed = (await front.http.get("/v1/collections/handbook/documents")).json()
+    assert listed["documents"] == ["guide/one.md"]
+    search = await front.http.post("/v1/collections/handbook/search", json={"query": "nine"})
+    assert (search.status_code, search.json()["code"]) == (503, "no_responders")
+    assert (await front.http.delete(url)).status_code == 200
+    assert (await front.http.get(url)).status_code == 404

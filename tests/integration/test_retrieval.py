@@ -1,0 +1,113 @@
+"""Retrieval as a process on a real broker, with the real model and Milvus Lite."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from shared.client import Documents, Millrace
+from shared.contracts.base import decode
+from shared.contracts.dead import DeadLetter
+from shared.contracts.retrieval import EmbedReply, EmbedRequest, IndexState, SearchReply
+from shared.documents import ask
+from shared.errors import Permanent, Transient
+from shared.subjects import DEAD, EMBED
+from tests.integration.edge_system import EdgeSystem, edge_system
+
+pytestmark = pytest.mark.integration
+
+LEAVE = "# Leave\n\n## Annual leave\nEveryone gets 28 days of annual leave per year.\n"
+TRAVEL = "# Travel\n\n## Hotels\nOne night in a hotel may cost up to 140 euros.\n"
+
+
+@pytest.fixture
+async def system(tmp_path: Path) -> AsyncIterator[EdgeSystem]:
+    async with edge_system(tmp_path) as system:
+        yield system
+
+
+async def search(documents: Documents, query: str, min_seq: int = 0) -> SearchReply:
+    """Ask until the service answers: it may still be starting."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                return await documents.search(query, min_seq=min_seq)
+            except Transient:
+                await asyncio.sleep(0.1)
+
+
+async def state(documents: Documents, watermark: int) -> IndexState:
+    """The state, once the index has come that far."""
+    await search(documents, "anything", watermark)
+    return await documents.state()
+
+
+async def test_documents_are_found_replaced_and_removed(system: EdgeSystem) -> None:
+    async with system.client() as client, system.service("retrieval"):
+        books = client.documents("handbook")
+        await books.upsert("leave.md", LEAVE)
+        sequence = await books.upsert("travel.md", TRAVEL)
+        reply = await search(books, "How many days of annual leave do I get?", sequence)
+        best = reply.results[0]
+        assert best.document == "leave.md"
+        assert best.text == LEAVE[best.start : best.end]
+        assert best.score > 0.5
+        assert reply.watermark >= sequence
+        assert (await search(client.documents("other"), "annual leave")).results == ()
+        await check_tenants(system, sequence)
+        sequence = await books.upsert("leave.md", LEAVE.replace("28", "31"))
+        assert "31 days" in (await search(books, "annual leave", sequence)).results[0].text
+        sequence = await books.delete("leave.md")
+        found = (await search(books, "annual leave", sequence)).results
+        assert {passage.document for passage in found} == {"travel.md"}
+        await check_embedding(client)
+        await check_dead_letter(client)
+
+
+async def check_tenants(system: EdgeSystem, sequence: int) -> None:
+    async with system.client(tenant="stranger") as stranger:
+        found = await search(stranger.documents("handbook"), "annual leave", sequence)
+        assert found.results == ()
+
+
+async def check_embedding(client: Millrace) -> None:
+    reply = await ask(client.bus, EMBED, EmbedRequest(texts=("one", "two")), EmbedReply)
+    assert [len(vector) for vector in reply.vectors] == [384, 384]
+    assert reply.model == "all-MiniLM-L6-v2"
+    with pytest.raises(Permanent) as caught:
+        await client.documents("handbook").search(" ")
+    assert caught.value.field == "query"
+
+
+async def check_dead_letter(client: Millrace) -> None:
+    """What is no document goes aside at once and holds nobody up."""
+    subject = "docs.default.handbook.broken"
+    await client.bus.publish(subject, b"not json")
+    after = await client.documents("handbook").upsert("travel.md", TRAVEL)
+    await search(client.documents("handbook"), "hotel", after)
+    stored = await client.bus.api(f"STREAM.MSG.GET.{DEAD}", {"last_by_subj": "dead.retrieval"})
+    letter = decode(base64.b64decode(stored["message"]["data"]), DeadLetter)
+    assert (letter.subject, letter.error.code) == (subject, "invalid_message")
+    assert (letter.body, letter.deliveries) == ("not json", 1)
+
+
+async def test_the_index_survives_a_kill_and_is_rebuilt_when_lost(system: EdgeSystem) -> None:
+    async with system.client() as client:
+        books = client.documents("handbook")
+        async with system.service("retrieval", kill=True):
+            sequence = await books.upsert("leave.md", LEAVE)
+            before = await state(books, sequence)
+        sequence = await books.upsert("travel.md", TRAVEL)
+        async with system.service("retrieval"):
+            after = await state(books, sequence)
+            assert after.chunks == before.chunks + 1, "only what was missed was indexed"
+            assert after.engine.startswith("milvus_lite")
+        shutil.rmtree(system.data / "milvus.db")
+        async with system.service("retrieval"):
+            assert (await state(books, sequence)).chunks == after.chunks
+            assert (await search(books, "hotel night")).results[0].document == "travel.md"

@@ -1,0 +1,147 @@
+"""Where a model call goes, for every state that the workers can be in."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.router.core import ALIVE, Workers, place, place_direct
+from shared.contracts.work import Target
+from shared.contracts.workers import WorkerState
+from shared.errors import Permanent, Transient
+from shared.models import ModelRow, ModelsFile, Prices
+
+MODELS = ModelsFile(
+    models={
+        "small": ModelRow(engine="openvino", path="s", prices=Prices(input="0.02", output="0.06")),
+        "large": ModelRow(engine="openvino", path="l"),
+    },
+    routes={"default": ("small", "large")},
+)
+
+
+def workers(*states: tuple[str, str, int, int], at: float = 0.0) -> Workers:
+    """Workers by (name, model, slots, running)."""
+    found = Workers()
+    for name, model, slots, running in states:
+        state = WorkerState(
+            worker=name, model=model, engine="openvino", slots=slots, running=running
+        )
+        found.report(state, at)
+    return found
+
+
+def put(found: Workers, route: str = "default", now: float = 0.0) -> tuple[str, str]:
+    target = place(route, MODELS, found, now)
+    return target.model, target.worker
+
+
+def test_a_target_carries_the_prices() -> None:
+    target = place("default", MODELS, workers(("a", "small", 2, 0)), 0.0)
+    assert target == Target(
+        model="small", worker="a", input_price=2_000_000, output_price=6_000_000
+    )
+
+
+def test_the_emptiest_worker_is_chosen() -> None:
+    assert put(workers(("a", "small", 8, 3), ("b", "small", 8, 1))) == ("small", "b")
+
+
+def test_names_decide_between_equals() -> None:
+    assert put(workers(("b", "small", 8, 1), ("a", "small", 8, 1))) == ("small", "a")
+
+
+def test_a_burst_spreads_over_the_workers() -> None:
+    found = workers(("a", "small", 3, 0), ("b", "small", 3, 1))
+    chosen = [put(found)[1] for _ in range(5)]
+    assert chosen == ["a", "a", "b", "a", "b"]
+    assert put(found) == ("small", "any")
+
+
+def test_waiting_jobs_count_as_load() -> None:
+    found = workers(("b", "small", 8, 1))
+    found.report(WorkerState(worker="a", model="small", engine="openvino", slots=8, waiting=2), 0.0)
+    assert put(found) == ("small", "b")
+
+
+def test_a_report_replaces_the_estimate() -> None:
+    found = workers(("a", "small", 1, 0))
+    assert put(found) == ("small", "a")
+    assert put(found) == ("small", "any")
+    found.report(WorkerState(worker="a", model="small", engine="openvino", slots=1), 1.0)
+    assert put(found, now=1.0) == ("small", "a")
+
+
+def test_a_small_full_worker_does_not_hide_a_large_free_one() -> None:
+    assert put(workers(("a", "small", 1, 1), ("b", "small", 8, 2))) == ("small", "b")
+
+
+def test_the_next_model_of_the_route_takes_over_when_the_first_is_full() -> None:
+    found = workers(("a", "small", 1, 1), ("b", "large", 1, 0))
+    assert put(found) == ("large", "b")
+    assert put(found) == ("small", "any")
+
+
+def test_a_model_without_workers_is_passed_over() -> None:
+    found = workers(("b", "large", 1, 1))
+    assert put(found) == ("large", "any")
+
+
+def test_the_name_of_a_model_is_a_route_to_it_alone() -> None:
+    found = workers(("a", "small", 1, 0), ("b", "large", 1, 0))
+    assert put(found, "large") == ("large", "b")
+
+
+def test_an_unknown_route_is_refused() -> None:
+    with pytest.raises(Permanent) as caught:
+        put(workers(("a", "small", 1, 0)), "nowhere")
+    assert caught.value.code == "unknown_route"
+
+
+def test_without_a_worker_the_call_waits() -> None:
+    with pytest.raises(Transient) as caught:
+        put(Workers())
+    assert caught.value.code == "no_worker"
+    assert caught.value.retry_after is not None
+    assert "small, large" in caught.value.detail
+
+
+def test_a_silent_worker_is_not_chosen() -> None:
+    found = workers(("a", "small", 8, 0))
+    assert put(found, now=ALIVE) == ("small", "a")
+    with pytest.raises(Transient):
+        put(found, now=ALIVE + 0.01)
+
+
+def test_silent_workers_are_taken_out_once() -> None:
+    found = workers(("a", "small", 8, 0))
+    found.report(WorkerState(worker="b", model="small", engine="openvino", slots=1), 5.0)
+    assert found.expired(ALIVE) == []
+    assert [state.worker for state in found.expired(ALIVE + 0.01)] == ["a"]
+    assert found.expired(ALIVE + 0.01) == []
+    assert [seen.state.worker for seen in found.of("small", ALIVE + 0.01)] == ["b"]
+
+
+def test_a_worker_that_says_goodbye_is_known_no_more() -> None:
+    found = workers(("a", "small", 8, 0))
+    gone = found.gone("a")
+    assert gone is not None
+    assert gone.worker == "a"
+    assert found.gone("a") is None
+    assert found.of("small", 0.0) == []
+
+
+def test_a_completion_always_goes_to_one_worker() -> None:
+    found = workers(("a", "small", 1, 3), ("b", "small", 1, 2), ("c", "large", 1, 1))
+    chosen = [place_direct("default", MODELS, found, 0.0).worker for _ in range(3)]
+    assert chosen == ["b", "a", "b"]
+
+
+def test_a_completion_takes_a_free_slot_where_there_is_one() -> None:
+    found = workers(("a", "small", 1, 1), ("b", "large", 1, 0))
+    target = place_direct("default", MODELS, found, 0.0)
+    assert (target.model, target.worker) == ("large", "b")
+
+
+def test_a_completion_without_a_worker_is_refused() -> None:
+    with pytest.raises(Transient):
+        place_direct("default", MODELS, Workers(), 0.0)
