@@ -116,7 +116,7 @@ class Millrace:
             metadata=options.get("metadata") or {},
         )
         headers = {
-            MSG_ID: name,
+            MSG_ID: f"{ref}/{name}/task",
             TASK_HEADER: name,
             "traceparent": traceparent(ref, name, "task", options.get("trace_id", "")),
         }

@@ -255,6 +255,8 @@ class Consumer:
     max_deliver: int = 5
     max_ack_pending: int = 1000
     memory: bool = False
+    inactive: float = 0.0
+    """Seconds without a reader after which the server removes it, 0 for never."""
 
 
 SESSIONS = Consumer(

@@ -192,7 +192,7 @@ def _infer_row(
         end=stored.time - origin,
         queued_ms=queued,
         busy_ms=busy,
-        overhead_ms=max(0.0, gap_ms - queued - busy) if alone else None,
+        overhead_ms=max(0.0, gap_ms - busy) if alone else None,
         attempt=fact.attempt,
         usage=fact.usage,
         price=fact.price,

@@ -53,7 +53,8 @@ class Transcript:
 
     seq: int = 0
     _tasks: list[_Task] = field(default_factory=list)
-    _submitted: dict[str, TaskSubmitted] = field(default_factory=dict)
+    _submitted: dict[str, TaskSubmitted | None] = field(default_factory=dict)
+    """Tasks that wait; None for one that was refused, which no late `accepted` can start."""
 
     def fold(self, stored: Iterable[StoredFact]) -> Transcript:
         """Add facts; returns itself."""
@@ -77,13 +78,20 @@ class Transcript:
             self._result(fact, fact.result)
         elif isinstance(fact, ToolFailed):
             self._result(fact, f"error: {fact.error.detail or fact.error.code}")
-        elif isinstance(fact, Done) and (task := self._find(fact.task)):
-            task.ended = True
+        elif isinstance(fact, Done):
+            self._ended(fact)
 
     def _accepted(self, fact: Accepted) -> None:
         submitted = self._submitted.pop(fact.task, None)
         if submitted is not None and self._find(fact.task) is None:
             self._tasks.append(_Task(fact.agent.instructions, fact.task, _input(submitted)))
+
+    def _ended(self, fact: Done) -> None:
+        task = self._find(fact.task)
+        if task is not None:
+            task.ended = True
+        else:
+            self._submitted[fact.task] = None
 
     def _result(self, fact: ToolDone | ToolFailed, text: str) -> None:
         task = self._open(fact.task)

@@ -40,6 +40,7 @@ class Workers:
     """The workers this router has heard of."""
 
     seen: dict[str, Seen] = field(default_factory=dict)
+    alive: float = ALIVE
 
     def report(self, state: WorkerState, now: float) -> None:
         """A worker said how it is."""
@@ -52,7 +53,7 @@ class Workers:
 
     def expired(self, now: float) -> list[WorkerState]:
         """Take out and answer the workers that fell silent."""
-        late = [seen.state for seen in self.seen.values() if now - seen.at > ALIVE]
+        late = [seen.state for seen in self.seen.values() if now - seen.at > self.alive]
         for state in late:
             del self.seen[state.worker]
         return late
@@ -62,7 +63,7 @@ class Workers:
         alive = [
             seen
             for seen in self.seen.values()
-            if seen.state.model == model and now - seen.at <= ALIVE
+            if seen.state.model == model and now - seen.at <= self.alive
         ]
         return sorted(alive, key=lambda seen: (seen.load, seen.state.worker))
 

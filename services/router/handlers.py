@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
-from services.router.core import Workers, place, place_direct
+from services.router.core import ALIVE, Workers, place, place_direct
 from services.router.ports import Rescue
 from shared.contracts.base import Message, as_token
 from shared.contracts.facts import InferFailed
@@ -25,10 +25,11 @@ class Router:
         rescue: Rescue,
         clock: Callable[[], float],
         ticks: Callable[[], float],
+        alive: float = ALIVE,
     ) -> None:
         self._models, self._rescue = models, rescue
         self._clock, self._ticks = clock, ticks
-        self.workers = Workers()
+        self.workers = Workers(alive=alive)
         self._lost: dict[str, WorkerState] = {}
 
     async def route(self, step: RouteStep) -> Sequence[Message]:
@@ -59,17 +60,15 @@ class Router:
         """A worker is alive."""
         self.workers.report(state, self._ticks())
 
-    async def goodbye(self, worker: str) -> None:
+    def goodbye(self, worker: str) -> None:
         """A worker has stopped in an orderly way; `worker` is its name as a token.
 
-        Raises:
-            Transient: as `sweep`.
+        The next sweep takes care of what it left.
         """
         name = next((one for one in self.workers.seen if as_token(one) == worker), worker)
         state = self.workers.gone(name)
         if state is not None:
             self._lost[name] = state
-            await self.sweep()
 
     async def sweep(self) -> list[WorkerState]:
         """Rescue the jobs of workers that are gone; answers those workers.

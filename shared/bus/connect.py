@@ -43,6 +43,7 @@ class Bus:
         self.name = name
         self.log = log
         self._waiting: dict[str, asyncio.Future[Msg]] = {}
+        self._pages: dict[str, list[Msg]] = {}
         self._next = 0
         self._inbox = ""
         self._reconnected: list[Reconnected] = []
@@ -58,7 +59,13 @@ class Bus:
         )
 
     async def _on_reply(self, message: Msg) -> None:
-        future = self._waiting.pop(message.subject[len(self._inbox) :], None)
+        key = message.subject[len(self._inbox) :]
+        pages = self._pages.get(key)
+        if pages is not None:
+            pages.append(message)
+            if "Status" not in (message.headers or ()):
+                return  # more to come
+        future = self._waiting.pop(key, None)
         if future is not None and not future.done():
             future.set_result(message)
 
@@ -87,8 +94,7 @@ class Bus:
     async def _ask(
         self, subject: str, body: bytes, headers: Mapping[str, str] | None, patience: float
     ) -> Msg:
-        self._next += 1
-        key = str(self._next)
+        key = self._key()
         future: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
         self._waiting[key] = future
         handle = asyncio.get_running_loop().call_later(patience, _expire, future)
@@ -109,6 +115,27 @@ class Bus:
         finally:
             handle.cancel()
             self._waiting.pop(key, None)
+
+    def _key(self) -> str:
+        self._next += 1
+        return str(self._next)
+
+    async def ask_many(self, subject: str, body: bytes, patience: float = 5.0) -> list[Msg]:
+        """A request with many replies; the last one has a `Status` header.
+
+        Over the inbox that is there already: a subscription of its own for each request, read
+        message by message, costs four times as much.
+
+        Raises:
+            Transient: `bus_unavailable`.
+        """
+        key = str(self._next + 1)
+        found = self._pages[key] = []
+        try:
+            await self._ask(subject, body, None, patience)
+        finally:
+            del self._pages[key]
+        return found
 
     async def send(
         self, subject: str, body: bytes, headers: Mapping[str, str] | None = None, reply: str = ""
@@ -152,6 +179,11 @@ class Bus:
         if error := answer.get("error"):
             raise ApiError(call, error)
         return answer
+
+    def disconnected(self) -> None:
+        """No answer comes any more to what was published: whoever waits may try again now."""
+        for future in self._waiting.values():
+            _expire(future)
 
     def on_reconnect(self, callback: Reconnected) -> None:
         """Call this after every reconnect (streams and consumers in memory may be gone)."""
@@ -213,6 +245,8 @@ async def open_bus(address: Address, name: str, log: Log) -> AsyncIterator[Bus]:
 
     async def disconnected() -> None:
         log.warning("bus.disconnected")
+        if bus is not None:
+            bus.disconnected()
 
     async def failed(error: Exception) -> None:
         log.warning("bus.error", error=type(error).__name__)

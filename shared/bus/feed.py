@@ -12,12 +12,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import nats.errors
-import orjson
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from shared.bus.connect import Bus
-from shared.bus.log import RunLog, parse_time, stored_fact
+from shared.bus.log import RunLog, direct_get, parse_time, stored_fact
 from shared.contracts.base import SessionRef, decode
 from shared.contracts.log import Event, StoredFact
 from shared.contracts.tokens import TokenDelta
@@ -125,23 +124,17 @@ class Feed:
 
     async def _spoken(self, ref: SessionRef, merger: Merger) -> list[Event]:
         """The deltas that TOKENS still holds of a step that has not ended."""
-        inbox = self._bus.nc.new_inbox()
-        subscription = await self._bus.nc.subscribe(inbox, pending_bytes_limit=0)
-        events: list[Event] = []
+        query = {
+            "batch": 10_000,
+            "seq": 1,
+            "next_by_subj": f"tokens.{ref.tenant}.{ref.session}.>",
+        }
         try:
-            subject = f"tokens.{ref.tenant}.{ref.session}.>"
-            query = orjson.dumps({"batch": 10_000, "seq": 1, "next_by_subj": subject})
-            await self._bus.send(f"$JS.API.DIRECT.GET.{TOKENS}", query, reply=inbox)
-            while True:
-                message = await subscription.next_msg(timeout=2)
-                if (message.headers or {}).get("Status"):
-                    return events
-                if (item := _delta(message)) is not None:
-                    events += merger.delta(*item)
-        except (nats.errors.Error, Transient):
-            return events  # a delta that is missing here comes again with its fact
-        finally:
-            await subscription.unsubscribe()
+            messages, _ = await direct_get(self._bus, f"$JS.API.DIRECT.GET.{TOKENS}", query)
+        except Transient:
+            return []  # a delta that is missing here comes again with its fact
+        items = [item for message in messages if (item := _delta(message)) is not None]
+        return [event for item in items for event in merger.delta(*item)]
 
     @asynccontextmanager
     async def _viewing(self, ref: SessionRef) -> AsyncIterator[_Viewer]:

@@ -56,24 +56,11 @@ async def direct_get(bus: Bus, api: str, query: Mapping[str, Any]) -> tuple[list
     Raises:
         Transient: `bus_unavailable`.
     """
-    inbox = bus.nc.new_inbox()
-    messages: list[Msg] = []
-    try:
-        subscription = await bus.nc.subscribe(inbox, pending_bytes_limit=0)
-        try:
-            await bus.send(api, orjson.dumps(query), reply=inbox)
-            while True:
-                message = await subscription.next_msg(timeout=5)
-                headers = message.headers or {}
-                if status := headers.get("Status"):
-                    if status not in ("204", "404"):
-                        raise Transient("bus_unavailable", f"direct get answered {status}")
-                    return messages, int(headers.get("Nats-Num-Pending", 0)) > 0
-                messages.append(message)
-        finally:
-            await subscription.unsubscribe()
-    except nats.errors.Error as error:
-        raise Transient("bus_unavailable", type(error).__name__) from error
+    *messages, end = await bus.ask_many(api, orjson.dumps(query))
+    headers = end.headers or {}
+    if headers["Status"] not in ("204", "404"):
+        raise Transient("bus_unavailable", f"direct get answered {headers['Status']}")
+    return messages, int(headers.get("Nats-Num-Pending", 0)) > 0
 
 
 class Page:

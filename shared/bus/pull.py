@@ -111,7 +111,7 @@ class Pull:
 
     async def _refill(self) -> None:
         free = self._room - self._asked - self._held
-        threshold = 1 if self._credit else max(1, self._room // 2)
+        threshold = max(1, self._room // (4 if self._credit else 2))
         if free < threshold or self._stopped:
             return
         request = {

@@ -46,6 +46,7 @@ def consumer_config(row: Consumer) -> dict[str, Any]:
         "max_deliver": row.max_deliver if row.max_deliver < 0 else row.max_deliver + BURIALS,
         "max_ack_pending": row.max_ack_pending,
         "mem_storage": row.memory,
+        "inactive_threshold": int(row.inactive * _NANO),
     }
 
 

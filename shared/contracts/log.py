@@ -58,8 +58,12 @@ class Event:
 
 
 def task_id_of(seq: int, headers: dict[str, str]) -> str:
-    """The id of a submitted task: its message id where it has one, else `t<sequence>`."""
-    given = headers.get(MSG_ID, "")
+    """The id of a submitted task: the one that it names, else its message id, else `t<sequence>`.
+
+    Clients of ours name it, because message ids are shared by all sessions: the task of one tenant
+    must not be taken for the repetition of another's.
+    """
+    given = headers.get(TASK_HEADER, "") or headers.get(MSG_ID, "")
     if not given:
         return f"t{seq}"
     return given if TOKEN.fullmatch(given) else as_token(given)

@@ -46,7 +46,7 @@ TOOL = agents.ToolSpec(
 )
 AGENT = agents.AgentSpec(
     name="helper",
-    instructions="Antworte kurz – immer.",
+    instructions="Antworte kürzer.",
     route="fast",
     tools=("calculator", "recall"),
     limits=LIMITS,
@@ -159,7 +159,9 @@ _ALL: tuple[msgspec.Struct, ...] = (
     ),
     retrieval.SearchReply(results=(PASSAGE,), watermark=9, error=FAILURE),
     retrieval.EmbedRequest(texts=("one", "two")),
-    retrieval.EmbedReply(vectors=((0.5, -0.25),), model="all-MiniLM-L6-v2", tokens=4, error=FAILURE),
+    retrieval.EmbedReply(
+        vectors=((0.5, -0.25),), model="all-MiniLM-L6-v2", tokens=4, error=FAILURE
+    ),
     retrieval.IndexState(
         watermark=9, chunks=3, model="all-MiniLM-L6-v2", engine="milvus", error=FAILURE
     ),

@@ -123,7 +123,7 @@ class Loop:
         return [Owner(bus, sessions), timers(bus, sessions)]
 
     async def _router(self, bus: Bus) -> list[Runs]:
-        router = Router(MODELS, BusRescue(bus), clock.now, clock.monotonic)
+        router = Router(MODELS, BusRescue(bus), clock.now, clock.monotonic, alive=2.5)
         return [WorkerWatch(bus, router), routing(bus, RunLog(bus), router), Completions(bus, router)]
 
     async def _tools(self, bus: Bus) -> list[Runs]:

@@ -10,7 +10,6 @@ import pytest
 
 from shared.bus.connect import Bus
 from shared.bus.log import RunLog
-from shared.client import Task
 from shared.contracts.agents import LimitsPatch
 from shared.contracts.base import SessionRef
 from shared.contracts.facts import Accepted, Done, Inferred, ToolDone, ToolFailed
@@ -18,7 +17,7 @@ from shared.contracts.log import task_id_of
 from shared.contracts.work import RunTool
 from shared.errors import Permanent
 from tests.integration.broker_process import NatsServer
-from tests.integration.jobs import forever, letters
+from tests.integration.jobs import letters
 from tests.integration.running_loop import Loop, running_loop
 from tests.integration.waiting import until
 
@@ -135,18 +134,20 @@ async def test_a_tool_that_the_agent_does_not_have_is_an_answer_to_the_model(loo
     assert loop.calls == []
 
 
-async def hang(_work: RunTool) -> str:
-    await forever()
-    return ""
-
-
 async def test_a_deadline_ends_a_task_but_not_early(loop: Loop) -> None:
-    loop.run_call = hang
+    release = asyncio.Event()
+
+    async def wait(_work: RunTool) -> str:
+        await release.wait()
+        return "late"
+
+    loop.run_call = wait
     await loop.all()
     task = await loop.client.submit(
         "helper", "call hang", session="s1", limits=LimitsPatch(deadline_s=1.2)
     )
     done = await task.result(20)
+    release.set()
     assert done.error and done.error.code == "deadline_exceeded"
     facts = {fact.kind: fact for fact in await task.facts()}
     accepted = facts["accepted"].fact
@@ -205,7 +206,3 @@ async def test_tools_done_once(loop: Loop) -> None:
     assert (await task.result(20)).output.startswith("got")
     results = [f.fact.step for f in await task.facts() if isinstance(f.fact, ToolDone)]
     assert results == [1, 3, 5, 7, 9, 11] == [call.step for call in loop.calls]
-
-
-async def until_ended(*tasks: Task) -> list[Done]:
-    return [await task.result(40) for task in tasks]

@@ -100,6 +100,7 @@ class WorkerWatch:
     def __init__(self, bus: Bus, router: Router) -> None:
         self._bus, self._router = bus, router
         self._kv = KeyValue(bus, WORKERS)
+        self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -119,13 +120,16 @@ class WorkerWatch:
             if entry.value:
                 self._router.report(decode(entry.value, WorkerState))
             else:
-                await self._router.goodbye(entry.key)
-        except (Permanent, Transient) as error:
+                self._router.goodbye(entry.key)
+                self._wake.set()
+        except Permanent as error:
             self._bus.log.warning("worker.unreadable", worker=entry.key, error=str(error))
 
     async def _sweep_often(self) -> None:
         while True:
-            await asyncio.sleep(1.0)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), 1.0)
+            self._wake.clear()
             try:
                 for state in await self._router.sweep():
                     self._bus.log.warning("worker.lost", worker=state.worker, model=state.model)
@@ -143,7 +147,7 @@ class BusRescue:
         """See `Rescue.rescue`. A lane has one consumer at a time, so the worker's goes first."""
         lane = infer_consumer(worker.model, worker.worker)
         await topology.delete_consumer(self._bus, lane)
-        mine = Consumer(f"rescue-{lane.name}", WORK, lane.filters, ack_wait=10.0, memory=True)
+        mine = Consumer(f"rescue-{lane.name}", WORK, lane.filters, memory=True, inactive=5.0)
         try:
             await topology.ensure_consumer(self._bus, mine)
             return await self._move(mine, lane.max_deliver + topology.BURIALS)

@@ -1,0 +1,255 @@
+"""Viewers see every fact and every delta once and in order, whatever happens on the way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+
+import pytest
+
+from shared.bus.connect import Bus, open_bus
+from shared.bus.feed import Feed
+from shared.bus.log import RunLog
+from shared.contracts.base import SessionRef, encode
+from shared.contracts.facts import Done, Inferred, ToolCall, ToolDone
+from shared.contracts.log import Event
+from shared.contracts.tasks import TaskSubmitted
+from shared.contracts.tokens import TokenDelta
+from shared.errors import Permanent, Transient
+from shared.subjects import task_subject, tokens_subject
+from tests.integration.broker_process import NatsServer
+from tests.integration.running_loop import LOG
+from tests.integration.test_log import accepted
+from tests.integration.waiting import until
+
+pytestmark = pytest.mark.integration
+REF = SessionRef("default", "s1")
+TEXT = ("Good ", "morn", "ing.")
+CALL = ToolCall(id="c", name="x", arguments="{}")
+
+
+class Story:
+    """Plays a task with `turns` model calls, each spoken in three deltas, on its own connection."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus, self.log = bus, RunLog(bus)
+
+    async def play(self, turns: int = 3, task: str = "t1") -> None:
+        await self._bus.publish(
+            task_subject(REF, "plain"), encode(TaskSubmitted(input="x")), {"Nats-Msg-Id": task}
+        )
+        await self.log.append(REF, accepted(task))
+        for turn in range(turns):
+            step = 2 * turn
+            await self.speak(task, step)
+            call = (CALL,) if turn < turns - 1 else ()
+            cuts = (5, 9, 13)
+            await self.log.append(
+                REF,
+                Inferred(task=task, step=step, content="".join(TEXT), cuts=cuts, tool_calls=call),
+            )
+            if call:
+                tool = ToolDone(task=task, step=step + 1, call="c", name="x", result="r")
+                await self.log.append(REF, tool)
+        await self.log.append(REF, Done(task=task, status="completed"))
+
+    async def speak(self, task: str, step: int) -> None:
+        for index, text in enumerate(TEXT):
+            delta = TokenDelta(task=task, step=step, index=index, text=text)
+            await self._bus.send(tokens_subject(REF, task), encode(delta))
+
+
+def kinds_of(turns: int) -> list[str]:
+    """What a viewer has to see of a story."""
+    turn = ["delta"] * 3 + ["inferred", "tool_done"]
+    return ["task", "accepted", *(turn * turns)[:-1], "done"]
+
+
+async def watch(feed: Feed, after: str = "", tasks: int = 1) -> list[Event]:
+    """Follow until so many tasks have ended."""
+    seen: list[Event] = []
+    async with aclosing(feed.follow(REF, after)) as events:
+        async for event in events:
+            seen.append(event)
+            tasks -= event.kind == "done"
+            if not tasks:
+                return seen
+    return seen
+
+
+@asynccontextmanager
+async def viewer(server: NatsServer) -> AsyncIterator[Feed]:
+    async with open_bus(server.address(), "viewer", LOG) as bus:
+        yield Feed(bus, RunLog(bus))
+
+
+async def watching(feed: Feed, count: int = 1) -> None:
+    """Wait until so many viewers follow live."""
+    await until(lambda: sum(len(c.viewers) for c in feed._channels.values()) == count)
+
+
+async def test_a_live_viewer_sees_everything_once_in_order(
+    bus: Bus, nats_server: NatsServer
+) -> None:
+    async with viewer(nats_server) as feed:
+        seen = asyncio.create_task(watch(feed))
+        await watching(feed)
+        await Story(bus).play()
+        events = await asyncio.wait_for(seen, 10)
+    assert [event.kind for event in events] == kinds_of(3)
+    assert len({event.id for event in events}) == len(events)
+    spoken = [e.data.text for e in events if isinstance(e.data, TokenDelta)]
+    assert tuple(spoken) == TEXT * 3
+
+
+async def test_deltas_come_before_their_fact_is_known(bus: Bus, nats_server: NatsServer) -> None:
+    async with viewer(nats_server) as feed, aclosing(feed.follow(REF)) as events:
+        story = Story(bus)
+        await story.log.append(REF, accepted("t1"))
+        assert (await anext(events)).kind == "accepted"
+        await story.speak("t1", 0)
+        async with asyncio.timeout(5):
+            assert [(await anext(events)).kind for _ in range(3)] == ["delta"] * 3
+
+
+async def test_who_comes_while_it_speaks_hears_the_beginning(
+    bus: Bus, nats_server: NatsServer
+) -> None:
+    story = Story(bus)
+    begun = await story.log.append(REF, accepted("t1"))
+    await story.speak("t1", 0)
+    await bus.nc.flush()
+    for after in ("", str(begun.seq)):
+        async with viewer(nats_server) as feed, aclosing(feed.follow(REF, after)) as events:
+            async with asyncio.timeout(5):
+                seen = [await anext(events) for _ in range(3 if after else 4)]
+        assert [event.kind for event in seen][-3:] == ["delta"] * 3
+
+
+async def test_any_event_id_resumes_exactly_there(bus: Bus, nats_server: NatsServer) -> None:
+    await Story(bus).play()
+    async with viewer(nats_server) as feed:
+        whole = [event async for event in feed.follow(REF, follow=False)]
+        assert [event.kind for event in whole] == kinds_of(3)
+        for place, event in enumerate(whole):
+            rest = [one async for one in feed.follow(REF, event.id, follow=False)]
+            assert [one.id for one in rest] == [one.id for one in whole[place + 1 :]]
+
+
+async def test_any_event_id_resumes_while_it_goes_on(bus: Bus, nats_server: NatsServer) -> None:
+    story = Story(bus)
+    await story.play()
+    async with viewer(nats_server) as feed:
+        whole = [event async for event in feed.follow(REF, follow=False)]
+        viewers = [asyncio.create_task(watch(feed, event.id, 2)) for event in whole[:-1]]
+        await watching(feed, len(viewers))
+        await story.play(turns=2, task="t2")
+        for place, seen in enumerate(await asyncio.wait_for(asyncio.gather(*viewers), 20)):
+            expected = [one.kind for one in whole[place + 1 :]] + kinds_of(2)
+            assert [event.kind for event in seen] == expected
+            assert len({event.id for event in seen}) == len(seen)
+
+
+async def test_a_wrong_id_is_refused(bus: Bus) -> None:
+    with pytest.raises(Permanent) as refused:
+        await anext(Feed(bus, RunLog(bus)).follow(REF, "yesterday"))
+    assert refused.value.code == "invalid_cursor"
+
+
+async def test_a_server_restart_hides_nothing(bus: Bus, nats_server: NatsServer) -> None:
+    story, over = Story(bus), asyncio.Event()
+    async with viewer(nats_server) as feed:
+        seen = asyncio.create_task(watch_until(feed, "last"))
+        await watching(feed)
+        telling = asyncio.create_task(_tell(story, over))
+        for _ in range(2):
+            await asyncio.sleep(0.2)
+            await asyncio.to_thread(nats_server.restart)
+        over.set()
+        await asyncio.wait_for(telling, 30)
+        events = await asyncio.wait_for(seen, 20)
+    facts = [event.id for event in events if event.kind != "delta"]
+    assert facts == [str(fact.seq) for fact in await story.log.read(REF)]
+    spoken = [e.data.text for e in events if isinstance(e.data, TokenDelta)]
+    inferred = [event for event in events if event.kind == "inferred"]
+    assert tuple(spoken) == TEXT * len(inferred)
+    assert len(inferred) > 30
+
+
+async def watch_until(feed: Feed, task: str) -> list[Event]:
+    seen: list[Event] = []
+    async with aclosing(feed.follow(REF)) as events:
+        async for event in events:
+            seen.append(event)
+            if isinstance(event.data, Done) and event.task == task:
+                break
+    return seen
+
+
+async def _tell(story: Story, over: asyncio.Event) -> None:
+    """One story after the other until it is over; what a lost connection spoilt is told again."""
+    number = 0
+    while True:
+        name = "last" if over.is_set() else f"t{number}"
+        try:
+            await story.play(task=name)
+        except Transient:
+            continue
+        if name == "last":
+            return
+        number += 1
+
+
+async def test_what_happens_while_a_viewer_is_cut_off_is_not_skipped(
+    bus: Bus, nats_server: NatsServer
+) -> None:
+    async with viewer(nats_server) as feed, aclosing(feed.follow(REF)) as events:
+        log = RunLog(bus)
+        await log.append(REF, accepted("t0"))
+        first = await anext(events)
+        channel = feed._channels[REF]
+        for subscription in channel.subscriptions:  # as a lost connection: nothing comes live
+            await subscription.unsubscribe()
+        channel.subscriptions.clear()
+        await log.append(REF, accepted("t1"))
+        feed._bus.nc.stats["reconnects"] += 1
+        await feed._open(REF, channel)
+        channel.connection -= 1
+        await log.append(REF, accepted("t2"))
+        async with asyncio.timeout(5):
+            rest = [await anext(events) for _ in range(2)]
+    assert [event.task for event in [first, *rest]] == ["t0", "t1", "t2"]
+
+
+async def test_a_viewer_that_does_not_read_gets_everything_later(
+    bus: Bus, nats_server: NatsServer
+) -> None:
+    async with viewer(nats_server) as feed, aclosing(feed.follow(REF)) as events:
+        log = RunLog(bus)
+        await log.append(REF, accepted("t1"))
+        seen = [await anext(events)]
+        for start in range(0, 5000, 1000):
+            await asyncio.gather(
+                *(log.append(REF, Inferred(task="t1", step=start + n)) for n in range(1000))
+            )
+        await log.append(REF, Done(task="t1", status="completed"))
+        async with asyncio.timeout(30):
+            async for event in events:
+                seen.append(event)
+                if event.kind == "done":
+                    break
+    assert [event.kind for event in seen] == ["accepted", *["inferred"] * 5000, "done"]
+
+
+async def test_fifty_viewers_share_one_subscription_and_all_see_all(
+    bus: Bus, nats_server: NatsServer
+) -> None:
+    async with viewer(nats_server) as feed:
+        viewers = [asyncio.create_task(watch(feed)) for _ in range(50)]
+        await watching(feed, 50)
+        await until(lambda: len(feed._channels[REF].subscriptions) == 2)
+        await Story(bus).play()
+        for events in await asyncio.wait_for(asyncio.gather(*viewers), 20):
+            assert [event.kind for event in events] == kinds_of(3)
+        assert feed._channels == {}

@@ -1,0 +1,60 @@
+"""A misspelt setting is an error, and a secret is never shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from shared.errors import Permanent, Transient
+from shared.settings import KNOWN, PREFIX, Address, BusSettings, masked, unknown_names
+
+
+def test_names_that_nobody_knows_are_found() -> None:
+    environment = {
+        "MILLRACE_NATS_URL": "x",
+        "MILLRACE_NATS_ULR": "x",
+        "MILLRACE_": "x",
+        "millrace_data": "x",
+        "PATH": "x",
+        "XMILLRACE_FOO": "x",
+    }
+    assert unknown_names(environment) == ["MILLRACE_", "MILLRACE_NATS_ULR"]
+
+
+def test_every_known_name_is_accepted() -> None:
+    assert unknown_names({PREFIX + name: "x" for name in KNOWN}) == []
+
+
+def test_a_misspelt_name_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MILLRACE_NATS_ULR", "x")
+    with pytest.raises(Permanent) as caught:
+        BusSettings()
+    assert (caught.value.code, caught.value.field) == ("unknown_setting", "MILLRACE_NATS_ULR")
+
+
+def test_without_a_system_the_error_says_how_to_start_one(tmp_path: Path) -> None:
+    with pytest.raises(Transient) as caught:
+        BusSettings(data=tmp_path, nats_url=None).address()
+    assert caught.value.code == "no_broker"
+    assert "make run" in caught.value.detail
+
+
+def test_the_running_system_is_found_by_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "nats.json").write_text('{"url": "nats://127.0.0.1:4222", "token": "geheim"}')
+    address = BusSettings(data=tmp_path, nats_url=None).address()
+    assert (address.url, address.token) == ("nats://127.0.0.1:4222", "geheim")
+    assert "geheim" not in repr(address)
+
+
+@pytest.mark.parametrize("body", ["", "{", "[]", "{}", '{"url": "nats://127.0.0.1:1"}', "3"])
+def test_a_damaged_file_is_no_system(tmp_path: Path, body: str) -> None:
+    (tmp_path / "nats.json").write_text(body)
+    with pytest.raises(Transient) as caught:
+        BusSettings(data=tmp_path, nats_url=None).address()
+    assert caught.value.code == "no_broker"
+
+
+def test_secrets_are_masked() -> None:
+    assert "geheim" not in masked(BusSettings(nats_token="geheim"))  # noqa: S106  # the point
+    assert "geheim" not in repr(Address("nats://x", "geheim", None))
