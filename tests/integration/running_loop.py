@@ -124,7 +124,11 @@ class Loop:
 
     async def _router(self, bus: Bus) -> list[Runs]:
         router = Router(MODELS, BusRescue(bus), clock.now, clock.monotonic, alive=2.5)
-        return [WorkerWatch(bus, router), routing(bus, RunLog(bus), router), Completions(bus, router)]
+        return [
+            WorkerWatch(bus, router),
+            routing(bus, RunLog(bus), router),
+            Completions(bus, router),
+        ]
 
     async def _tools(self, bus: Bus) -> list[Runs]:
         kv = KeyValue(bus, TOOL_SPECS)
@@ -164,9 +168,7 @@ def worker_parts(bus: Bus, model: Model) -> list[Runs]:
     )
     shelf, broken = KvShelf(bus), asyncio.Event()
     conversations = LogConversations(RunLog(bus))
-    inference = Inference(
-        model, conversations, shelf, Tokens(bus), clock.now, clock.monotonic
-    )
+    inference = Inference(model, conversations, shelf, Tokens(bus), clock.now, clock.monotonic)
     return [
         shelf,
         Direct(bus, inference, model.worker),

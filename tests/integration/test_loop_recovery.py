@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from services.sessions.adapters.owner import KEY, Checkpoint
 from shared.bus import topology
 from shared.bus.connect import Bus, open_bus
 from shared.bus.kv import KeyValue
@@ -17,7 +18,6 @@ from shared.contracts.facts import Done, Inferred, ToolDone
 from shared.contracts.work import RunTool
 from shared.contracts.workers import WorkerState
 from shared.subjects import CHECKPOINTS, WORKERS, infer_consumer
-from services.sessions.adapters.owner import KEY, Checkpoint
 from tests.integration.broker_process import NatsServer
 from tests.integration.running_loop import CONTEXT, LOG, Loop, running_loop, shout
 from tests.integration.waiting import until

@@ -90,7 +90,10 @@ async def test_the_server_partitions_sessions_as_we_do(bus: Bus) -> None:
     names = random.Random(7)  # noqa: S311  # names, no secrets
     refs = [
         SessionRef(
-            *("".join(names.choices(LETTERS, k=names.randint(1, 64))) for _ in ("tenant", "session"))
+            *(
+                "".join(names.choices(LETTERS, k=names.randint(1, 64)))
+                for _ in ("tenant", "session")
+            )
         )
         for _ in range(200)
     ]

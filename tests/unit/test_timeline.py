@@ -47,11 +47,11 @@ def test_a_finished_task_has_its_steps_in_order() -> None:
     assert line.done - line.submitted == pytest.approx(0.084, abs=1e-5)
 
 
-def test_overhead_is_the_gap_without_waiting_model_and_tool() -> None:
+def test_overhead_is_the_gap_without_model_and_tool() -> None:
     log = Recorder()
     arithmetic(log)
     line = recorded(log)
-    assert overheads(line) == pytest.approx([3.0, 2.0, 2.0], abs=0.01)
+    assert overheads(line) == pytest.approx([4.0, 2.0, 2.0], abs=0.01)
     assert p50(overheads(line)) == pytest.approx(2.0, abs=0.01)
     assert line.rows[0].queued_ms == 1.0
 
