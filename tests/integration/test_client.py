@@ -143,7 +143,8 @@ async def test_documents_are_stored_listed_and_removed(client: Millrace) -> None
     second = await handbook.upsert("plain", "more")
     assert await handbook.upsert("plain", "most") > second > first
     found = await handbook.get("a/b ä")
-    assert found is not None and (found.text, found.metadata) == ("text", {"k": "v"})
+    assert found is not None
+    assert (found.text, found.metadata) == ("text", {"k": "v"})
     assert await handbook.list() == ["a/b ä", "plain"]
     await handbook.delete("plain")
     assert await handbook.get("plain") is None
@@ -174,7 +175,8 @@ async def test_a_stateless_completion(loop: Loop) -> None:
     )
     events = [event async for event in loop.client.complete(request)]
     assert "".join(event.text or "" for event in events) == "hello"
-    assert events[-1].done is not None and events[-1].done.content == "hello"
+    assert events[-1].done is not None
+    assert events[-1].done.content == "hello"
 
 
 async def test_a_stateless_completion_without_a_router(client: Millrace) -> None:

@@ -1,4 +1,4 @@
-"""What becomes of a message: acknowledged, tried again, buried, handed back. Both ways to consume."""
+"""What becomes of a message: acknowledged, tried again, buried or handed back."""
 
 from __future__ import annotations
 
@@ -90,7 +90,8 @@ async def test_a_transient_failure_is_tried_again_ever_later_and_then_buried(
     first, second, third = probe.began[0]
     assert 0.19 < second - first < third - second
     [fact] = await facts(bus)
-    assert isinstance(fact.fact, ToolFailed) and fact.fact.error.code == "away"
+    assert isinstance(fact.fact, ToolFailed)
+    assert fact.fact.error.code == "away"
     [letter] = await letters(bus)
     assert (letter.error.code, letter.deliveries, letter.consumer) == ("away", 3, "probe")
 
@@ -145,7 +146,8 @@ async def test_a_body_that_does_not_fit_into_a_letter_is_cut(bus: Bus, start: St
         await bus.publish(ORDERS, body)
         await until(lambda: settled(bus))
     [letter] = await letters(bus)
-    assert letter.body.startswith("\x01\x01") and len(letter.body) < 200_000
+    assert letter.body.startswith("\x01\x01")
+    assert len(letter.body) < 200_000
 
 
 async def test_a_bug_is_retried_and_bounded(bus: Bus, start: Start) -> None:
@@ -158,7 +160,8 @@ async def test_a_bug_is_retried_and_bounded(bus: Bus, start: Start) -> None:
         await until(lambda: settled(bus))
     assert probe.tries() == 2
     [fact] = await facts(bus)
-    assert isinstance(fact.fact, ToolFailed) and fact.fact.error.family == "broken"
+    assert isinstance(fact.fact, ToolFailed)
+    assert fact.fact.error.family == "broken"
 
 
 async def test_a_long_handler_is_not_started_twice(bus: Bus, start: Start) -> None:

@@ -85,7 +85,8 @@ async def test_a_long_session_is_read_whole_and_in_order(log: RunLog, bus: Bus) 
         fact.seq for fact in stored[1701:]
     ]
     page, upto = await log.read_page("run.>", middle)
-    assert page[0].seq == stored[1701].seq and upto == stored[-1].seq
+    assert page[0].seq == stored[1701].seq
+    assert upto == stored[-1].seq
     assert await log.read_page("run.>", upto) == ([], upto)
 
 

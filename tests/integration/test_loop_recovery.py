@@ -181,13 +181,3 @@ async def test_a_fresh_instance_begins_at_the_checkpoint(loop: Loop, bus: Bus) -
     gate.release.set()
     assert (await running.result(20)).output == "got shout0"
     await assert_ended_once(loop, running)
-
-
-async def test_two_instances_of_sessions_do_no_harm(loop: Loop, nats_server: NatsServer) -> None:
-    await loop.all()
-    loop.parts["first"] = loop.parts.pop("sessions")
-    await loop.start("sessions")
-    tasks = [await loop.client.submit("helper", "steps 2", session=f"s{n}") for n in range(5)]
-    results = [await task.result(30) for task in tasks]
-    assert {done.status for done in results} == {"completed"}
-    await assert_ended_once(loop, *tasks)

@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 
 from shared.bus.connect import Bus
+from shared.bus.kv import KeyValue
 from shared.bus.log import RunLog
-from shared.contracts.agents import LimitsPatch
-from shared.contracts.base import SessionRef
+from shared.contracts.agents import AgentSpec, LimitsPatch
+from shared.contracts.base import SessionRef, encode
 from shared.contracts.facts import Accepted, Done, Inferred, ToolDone, ToolFailed
 from shared.contracts.log import task_id_of
 from shared.contracts.work import RunTool
 from shared.errors import Permanent
+from shared.subjects import AGENTS
 from tests.integration.broker_process import NatsServer
 from tests.integration.jobs import letters
 from tests.integration.running_loop import Loop, running_loop
@@ -93,7 +95,9 @@ async def test_a_malformed_task_is_answered_and_kept(loop: Loop, bus: Bus) -> No
     await loop.all()
     ack = await bus.publish("tasks.default.helper.s1", b'{"input": 7}')
     done = await loop.client.task(task_id_of(ack.seq, {}), "s1").result(20)
-    assert done.status == "failed" and done.error and done.error.code == "invalid_task"
+    assert done.status == "failed"
+    assert done.error
+    assert done.error.code == "invalid_task"
     await until(lambda: letters(bus))
     [letter] = await letters(bus)
     assert (letter.consumer, letter.body) == ("sessions", '{"input": 7}')
@@ -105,7 +109,8 @@ async def test_a_malformed_task_as_long_as_the_bus_allows(loop: Loop, bus: Bus) 
     await loop.all()
     ack = await bus.publish("tasks.default.helper.s1", b"\x01" * 1_000_000)
     done = await loop.client.task(task_id_of(ack.seq, {}), "s1").result(20)
-    assert done.error and done.error.code == "invalid_task"
+    assert done.error
+    assert done.error.code == "invalid_task"
 
 
 @pytest.mark.parametrize(
@@ -122,7 +127,9 @@ async def test_what_cannot_succeed_fails_with_its_reason(
     await loop.all()
     task = await loop.client.submit(agent, order, session="s1")
     done = await task.result(20)
-    assert done.status == "failed" and done.error and done.error.code == code
+    assert done.status == "failed"
+    assert done.error
+    assert done.error.code == code
 
 
 async def test_a_tool_that_the_agent_does_not_have_is_an_answer_to_the_model(loop: Loop) -> None:
@@ -148,7 +155,8 @@ async def test_a_deadline_ends_a_task_but_not_early(loop: Loop) -> None:
     )
     done = await task.result(20)
     release.set()
-    assert done.error and done.error.code == "deadline_exceeded"
+    assert done.error
+    assert done.error.code == "deadline_exceeded"
     facts = {fact.kind: fact for fact in await task.facts()}
     accepted = facts["accepted"].fact
     assert isinstance(accepted, Accepted)
@@ -206,3 +214,34 @@ async def test_tools_done_once(loop: Loop) -> None:
     assert (await task.result(20)).output.startswith("got")
     results = [f.fact.step for f in await task.facts() if isinstance(f.fact, ToolDone)]
     assert results == [1, 3, 5, 7, 9, 11] == [call.step for call in loop.calls]
+
+
+async def test_no_task_meets_half_a_catalog_while_agents_change(loop: Loop, bus: Bus) -> None:
+    await loop.all()
+    catalog, over = KeyValue(bus, AGENTS), asyncio.Event()
+
+    async def change() -> None:
+        while not over.is_set():
+            await catalog.put("_shared.other", encode(AgentSpec(name="other")))
+
+    changing = asyncio.create_task(change())
+    tasks = [await loop.client.submit("helper", "say x", session=f"s{n}") for n in range(30)]
+    results = await asyncio.gather(*(task.result(30) for task in tasks))
+    over.set()
+    await changing
+    assert {done.status for done in results} == {"completed"}
+
+
+async def test_an_agent_can_be_added_while_the_system_runs(loop: Loop, bus: Bus) -> None:
+    await loop.all()
+    await KeyValue(bus, AGENTS).put("default.added", encode(AgentSpec(name="added")))
+
+    async def works() -> bool:
+        task = await loop.client.submit("added", "say x", session="s1")
+        return (await task.result(20)).status == "completed"
+
+    await until(works)
+    elsewhere = await loop.client.for_tenant("other").submit("added", "say x", session="s1")
+    refused = (await elsewhere.result(20)).error
+    assert refused is not None
+    assert refused.code == "unknown_agent"

@@ -108,7 +108,8 @@ async def test_the_server_partitions_sessions_as_we_do(bus: Bus) -> None:
         assert [fact.ref for fact in await log.read(ref)] == [ref]
     subjects = (await bus.api("STREAM.INFO.RUNS", {"subjects_filter": ">"}))["state"]["subjects"]
     wrong = [s for s in subjects if int(s.split(".")[1]) != _partition_of(s)]
-    assert len(subjects) == len(set(refs)) and wrong == []
+    assert len(subjects) == len(set(refs))
+    assert wrong == []
 
 
 def _partition_of(subject: str) -> int:
@@ -157,4 +158,5 @@ async def test_a_schedule_fires_once_and_is_gone(bus: Bus) -> None:
 async def test_a_refused_call_says_what_the_server_said(bus: Bus) -> None:
     with pytest.raises(ApiError) as refused:
         await bus.api("STREAM.INFO.NOTHING")
-    assert refused.value.missing and refused.value.number == 10059
+    assert refused.value.missing
+    assert refused.value.number == 10059
