@@ -117,10 +117,10 @@ class Inference:
         view = await self._conversations.view(route)
         if view.settled:
             return []
+        answer = Answer((self._clock() - work.published) * 1e3, self._ticks())
         tools = [function_of(spec) for spec in self._shelf.specs(route.tools)]
         owner = Owner(_key(route, attempt), route.ref.tenant)
         request = self._request(view.messages, tools, route.sampling, owner)
-        answer = Answer((self._clock() - work.published) * 1e3, self._ticks())
         generation = self._generation(route.sampling, bool(tools))
         running = self._running.setdefault((route.ref, route.task), set())
         running.add(request.request_id)
@@ -168,11 +168,11 @@ class Inference:
         Raises:
             Permanent, Transient: as `infer`.
         """
+        answer = Answer(0.0, self._ticks())
         messages = [message_of(one) for one in request.messages]
         tools = [function_of(spec) for spec in request.tools]
         owner = Owner(request.id, request.tenant)
         order = self._request(messages, tools, request.sampling, owner)
-        answer = Answer(0.0, self._ticks())
         generation = self._generation(request.sampling, bool(tools))
         key = (SessionRef(request.tenant, DIRECT_SESSION), request.id)
         self._running.setdefault(key, set()).add(order.request_id)

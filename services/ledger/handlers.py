@@ -1,8 +1,8 @@
 """What the ledger does with a fact, a question and a replay.
 
-Facts arrive one by one and are written in groups: whatever has come while a transaction was
-committing goes into the next one. `record` returns only after the commit, and the bus
-acknowledges after `record`, so nothing is lost between the two.
+Facts arrive one by one and are written in groups: whatever comes within a tenth of a second
+shares a transaction, because each one is an fsync on the disk that the log needs. `record` returns
+only after the commit, and the bus acknowledges after `record`, so nothing is lost between the two.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ GROUP = 512
 """Facts in one transaction at most."""
 MAX_ROWS = 500
 FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0
+LINGER, LOOK_EVERY, ENOUGH = 0.1, 0.02, 128
+"""Seconds that the first fact of a group waits for others, unless enough of them are there."""
 
 Waiting = tuple[StoredFact, asyncio.Future[None]]
 Warn = Callable[[str, float], None]
@@ -65,6 +67,7 @@ class Recorder:
 
     async def _write(self) -> None:
         while self._waiting:
+            await self._gather()
             group, self._waiting = self._waiting[:GROUP], self._waiting[GROUP:]
             try:
                 await self._commit([fact for fact, _ in group])
@@ -72,6 +75,12 @@ class Recorder:
                 await self._one_by_one(group)
             else:
                 _settle(group)
+
+    async def _gather(self) -> None:
+        waited = 0.0
+        while waited < LINGER and len(self._waiting) < ENOUGH:
+            await asyncio.sleep(LOOK_EVERY)
+            waited += LOOK_EVERY
 
     async def _one_by_one(self, group: Sequence[Waiting]) -> None:
         """Find out which fact cannot be written, so that it alone fails."""

@@ -43,7 +43,11 @@ class Usage(Message, frozen=True):
 
 
 class Timings(Message, frozen=True):
-    """Milliseconds of one model call: waiting for a slot, to the first token, and in all."""
+    """Milliseconds of one model call.
+
+    `queued_ms` from the router's hand to the worker's start on it; from there, the writing of the
+    prompt included, `first_token_ms` to the first token and `total_ms` to the last.
+    """
 
     queued_ms: float = 0.0
     first_token_ms: float = 0.0
