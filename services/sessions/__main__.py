@@ -13,7 +13,7 @@ from services.sessions.settings import Settings
 from shared import clock
 from shared.bus.connect import Bus
 from shared.bus.log import RunLog
-from shared.bus.service import run_service, running
+from shared.bus.service import refuse_a_second, run_service, running
 
 
 def main() -> None:
@@ -21,6 +21,7 @@ def main() -> None:
     settings = Settings()
 
     async def compose(bus: Bus, stop: asyncio.Event) -> None:
+        await refuse_a_second(bus)  # partitions have no owners yet: two would disturb each other
         log = RunLog(bus)
         agents = KvAgents(bus)
         await agents.start(settings.agents)

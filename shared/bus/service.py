@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import signal
 import sys
@@ -15,7 +16,7 @@ from nats.aio.msg import Msg
 
 from shared.bus import topology
 from shared.bus.connect import Bus, open_bus
-from shared.errors import MillraceError, Transient
+from shared.errors import MillraceError, Permanent, Transient
 from shared.settings import BusSettings, masked
 from shared.telemetry import Log, configure
 
@@ -84,6 +85,17 @@ async def ensure_patiently(bus: Bus, tries: int = 60) -> None:
         else:
             return
     raise Transient("bus_unavailable", "JetStream did not become ready")
+
+
+async def refuse_a_second(bus: Bus) -> None:
+    """For a service that must run once: end here if another one answers already.
+
+    Raises:
+        Permanent: `already_running`; whoever keeps this process alive tries again later.
+    """
+    with contextlib.suppress(Transient):
+        await bus.request(f"health.{bus.name}", b"", 1.0)
+        raise Permanent("already_running", f"another {bus.name} runs on this broker already")
 
 
 async def _answer_health(message: Msg) -> None:
