@@ -7,7 +7,7 @@ PY := $(BIN)/python
 # A stamp is named after the content of its lock file: another lock is another stamp.
 STAMP := .venv/.locked-$(shell cksum < requirements.lock | tr ' ' '-')
 DEV_STAMP := .venv/.dev-locked-$(shell cat requirements.lock requirements-dev.lock | cksum | tr ' ' '-')
-PIP := $(PY) -m pip install --disable-pip-version-check --no-deps --require-hashes --quiet
+PIP := $(PY) -m pip install --disable-pip-version-check --no-deps --require-hashes -qq
 COMPILE := $(BIN)/uv pip compile --quiet --python-version 3.12 --generate-hashes --no-emit-index-url --no-annotate --no-header
 # Named here, because the patterns in it count from the repository only when it is.
 RUFF := --config infra/lint/ruff.toml
