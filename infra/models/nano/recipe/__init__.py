@@ -1,0 +1,1 @@
+"""The recipe of the small model: data, tokenizer, training, export and judging."""

@@ -1,0 +1,244 @@
+"""The documents that look-ups find.
+
+Owns the facts (topic, attribute, sentence, questions) read from `data/facts*.txt`, and turns them
+into search results with distracting sentences and passages. Knows nothing of conversations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cache
+
+from .vocabulary import Voice, capital, lines, pools
+
+ENDINGS = ["md", "md", "md", "md", "txt", "txt", "pdf", "docx", "html"]
+
+
+@dataclass
+class Attribute:
+    """One thing that can be said about a topic."""
+
+    low: int = 0
+    high: int = 0
+    step: int = 1
+    units: list[str] = field(default_factory=list)
+    sentences: list[str] = field(default_factory=list)
+    questions: list[str] = field(default_factory=list)
+    embedded: list[str] = field(default_factory=list)
+
+    @property
+    def numeric(self) -> bool:
+        """Whether the sentence carries a number to compute with."""
+        return self.high > 0
+
+
+@dataclass
+class Kind:
+    """A family of topics that share attributes."""
+
+    name: str
+    article: str = ""
+    topics: list[str] = field(default_factory=list)
+    attributes: list[Attribute] = field(default_factory=list)
+
+
+@dataclass
+class Fact:
+    """One sentence of a document and what leads to it."""
+
+    kind: Kind
+    topic: str
+    attribute: Attribute
+    sentence: str
+    number: str
+
+
+@dataclass
+class Found:
+    """What a search returns: the text, and the sentence and file that answer the question."""
+
+    text: str
+    sentence: str
+    source: str
+
+
+def parse_attribute(head: str) -> Attribute:
+    """Read the part after ">": the number range and the units of follow-up questions."""
+    out = Attribute()
+    for part in head.split(" u=")[0].split():
+        if part.startswith("n="):
+            span, _, step = part[2:].partition("/")
+            low, _, high = span.partition("-")
+            out.low, out.high, out.step = int(low), int(high), int(step or 1)
+    if "u=" in head:
+        out.units = [u for u in head.split("u=")[1].strip().split(";") if u]
+    return out
+
+
+@cache
+def kinds() -> list[Kind]:
+    """Every family in the data files."""
+    out: list[Kind] = []
+    for line in lines("facts.txt") + lines("facts2.txt"):
+        mark, _, rest = line.partition(" ")
+        if mark == "@":
+            out.append(Kind(rest))
+        elif mark == "article:":
+            out[-1].article = "" if rest == "-" else rest + " "
+        elif mark == "topics:":
+            out[-1].topics = [topic.strip() for topic in rest.split(";")]
+        elif mark == ">":
+            out[-1].attributes.append(parse_attribute(rest))
+        elif mark in ("S:", "Q:", "E:"):
+            attribute = out[-1].attributes[-1]
+            target = {"S:": "sentences", "Q:": "questions", "E:": "embedded"}[mark]
+            getattr(attribute, target).append(rest)
+    return out
+
+
+def thing(voice: Voice) -> str:
+    """The name of a machine, product or building nobody has heard of."""
+    noun = voice.pool("noun")
+    shape = voice.rng.random()
+    if shape < 0.3:
+        return f"{voice.pool('brand')} {noun}"
+    if shape < 0.6:
+        return f"{voice.pool('adj')} {noun}"
+    if shape < 0.72:
+        return f"{voice.pool('brand')} {voice.rng.randint(2, 990)} {noun}"
+    if shape < 0.82:
+        return f"{voice.pool('word')} {noun}"
+    return f"{capital(voice.invented())} {noun}"
+
+
+def topic_of(voice: Voice, kind: Kind) -> str:
+    """A topic of the family, now and then with an unusual name."""
+    if not kind.topics:
+        return thing(voice)
+    topic = voice.of(kind.topics)
+    if voice.chance(0.12) and kind.name not in ("leave", "rules"):
+        last = topic.split()[-1]
+        return f"{voice.pool(voice.rng.choice(['word', 'adj', 'brand']))} {last}"
+    return topic
+
+
+def amount(voice: Voice, attribute: Attribute) -> str:
+    """A number in the attribute's range."""
+    value = voice.rng.randrange(attribute.low, attribute.high + 1, attribute.step)
+    value = max(attribute.low, value) if voice.chance(0.6) else value % 60 + attribute.low
+    if attribute.high >= 500 and attribute.low < 1000 and voice.chance(0.08):
+        return f"{value}.{voice.rng.choice(['50', '5', '95', '99', '25', '90'])}"
+    return str(value)
+
+
+def state(voice: Voice, kind: Kind, topic: str, attribute: Attribute) -> Fact:
+    """Put one attribute of a topic into a sentence."""
+    number = amount(voice, attribute) if attribute.numeric else ""
+    slots = {"t": kind.article + topic, "q": topic, "n": number}
+    sentence = voice.expand(voice.rng.choice(attribute.sentences), slots)
+    if voice.chance(0.1):
+        lead = voice.worded("lead") + " "
+        first = sentence.split()[0]
+        keep = first in ("HR", "Up") or (first[1:2].isupper() or first in names())
+        sentence = lead + (sentence if keep else sentence[:1].lower() + sentence[1:])
+    if voice.chance(0.1):
+        trail = voice.worded("trail")
+        sentence = sentence.rstrip(".") + ("" if trail[0] == "," else " ") + trail + "."
+    sentence = sentence.replace(" a a ", " a ")
+    return Fact(kind, topic, attribute, capital(sentence), number)
+
+
+@cache
+def names() -> set[str]:
+    """Words that keep their capital inside a sentence."""
+    out = {person.split()[0] for person in pools()["person"]}
+    return out | {"Slack", "Jira", "Workday", "Oslo", "Munich", "Lisbon"}
+
+
+def draw(voice: Voice, numeric: bool = False) -> Fact:
+    """A random fact; `numeric` asks for one to compute with."""
+    while True:
+        kind = voice.rng.choice(kinds())
+        fits = [a for a in kind.attributes if a.numeric or not numeric]
+        if fits:
+            return state(voice, kind, topic_of(voice, kind), voice.rng.choice(fits))
+
+
+def filename(voice: Voice) -> str:
+    """A source file."""
+    if voice.chance(0.08):
+        stem = voice.invented() if voice.chance(0.5) else voice.pool("word")
+    else:
+        stem = voice.pool("filename")
+    if voice.chance(0.06):
+        stem += "_" + voice.rng.choice(["2024", "2025", "2026", "v2", "en", "draft", "final"])
+    return f"{stem}.{voice.rng.choice(ENDINGS)}"
+
+
+def neighbours(voice: Voice, fact: Fact, count: int) -> list[str]:
+    """Other sentences about the same topic, none of which answers the same question."""
+    others = [a for a in fact.kind.attributes if a is not fact.attribute]
+    voice.rng.shuffle(others)
+    out = [state(voice, fact.kind, fact.topic, a).sentence for a in others[:count]]
+    start = capital(fact.kind.article + fact.topic) + " "
+    return [capital("it " + s[len(start) :]) if s.startswith(start) and voice.chance(0.4)
+            and fact.kind.article else s for s in out]  # fmt: skip
+
+
+def rival(voice: Voice, fact: Fact) -> str:
+    """A sentence about another topic, often with the very same attribute."""
+    if voice.chance(0.3):
+        return draw(voice).sentence
+    while True:
+        topic = topic_of(voice, fact.kind)
+        if topic != fact.topic:
+            break
+    attribute = fact.attribute if voice.chance(0.6) else voice.rng.choice(fact.kind.attributes)
+    return state(voice, fact.kind, topic, attribute).sentence
+
+
+def passage(voice: Voice, fact: Fact) -> tuple[str, str]:
+    """The passage that holds the answer; the passage and the answering sentence."""
+    extra = voice.rng.choice([0, 0, 1, 1, 2, 3])
+    body: list[str] = []
+    for _ in range(extra):
+        roll = voice.rng.random()
+        if roll < 0.5:
+            body += neighbours(voice, fact, 1)
+        elif roll < 0.75:
+            body.append(voice.pool("filler"))
+        else:
+            body.append(rival(voice, fact))
+    body = list(dict.fromkeys(body))[:3]
+    at = voice.rng.randint(0, len(body))
+    sentence = fact.sentence
+    start = capital(fact.kind.article + fact.topic) + " "
+    about = any(fact.topic.lower() in s.lower() for s in body[:at])
+    if about and fact.kind.article and sentence.startswith(start) and voice.chance(0.3):
+        sentence = "It " + sentence[len(start) :]
+    return " ".join([*body[:at], sentence, *body[at:]]), sentence
+
+
+def other_passage(voice: Voice, fact: Fact) -> str:
+    """A passage that does not answer."""
+    count = voice.rng.choice([1, 1, 2, 3])
+    return " ".join(
+        voice.pool("filler") if index and voice.chance(0.2) else rival(voice, fact)
+        for index in range(count)
+    )
+
+
+def search(voice: Voice, fact: Fact, missing: bool = False) -> Found:
+    """What the tool returns for a question about the fact."""
+    total = voice.rng.choice([1, 1, 1, 2, 2, 3])
+    place = min(voice.rng.choice([0, 0, 0, 1, 1, 2]), total - 1)
+    source, sentence, rows = "", "", []
+    for index in range(total):
+        file = filename(voice)
+        if index == place and not missing:
+            text, sentence = passage(voice, fact)
+            source = file
+        else:
+            text = other_passage(voice, fact)
+        rows.append(f"[{index + 1}] {file}: {text}")
+    return Found("\n".join(rows), sentence, source)

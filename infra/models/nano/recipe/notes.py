@@ -1,0 +1,83 @@
+"""Memory and clock: what is noted, recalled and asked about the time.
+
+Owns the wording of those three tools. Knows nothing of conversations.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from .vocabulary import Voice, lines, listed
+
+WEEKDAYS = listed("Monday Tuesday Wednesday Thursday Friday Saturday Sunday")
+MONTH_DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+
+
+@cache
+def zones() -> list[tuple[str, str]]:
+    """Pairs of place name and IANA zone."""
+    out = []
+    for line in lines("cities.txt"):
+        zone, _, names = line.partition(":")
+        out += [(name.strip(), zone.strip()) for name in names.split(";")]
+    return out
+
+
+@cache
+def keys() -> list[tuple[str, str]]:
+    """Pairs of key and the kind of its value."""
+    out = []
+    for line in lines("notes.txt"):
+        kind, _, names = line.partition(":")
+        out += [(name.strip(), kind.strip()) for name in names.split(";")]
+    return out
+
+
+def key(voice: Voice) -> tuple[str, str]:
+    """A key and its kind, respecting the vocabulary split."""
+    name = voice.of([name for name, _ in keys()])
+    return name, dict(keys())[name]
+
+
+SHAPES = {
+    "person": ["{person}", "{person}", "{first}", "Dr {first}", "Mr {word}"],
+    "date": ["{day} {month}", "{month} {day}", "{weekday}", "{day} {month} {year}",
+             "the {ord} of {month}"],
+    "time": ["{clock}"],
+    "word": ["{word}", "{word}", "{adj} {word}", "{brand}", "{invented}"],
+    "place": ["{city}"],
+}  # fmt: skip
+
+
+def value(voice: Voice, kind: str) -> str:
+    """Something to store."""
+    rng = voice.rng
+    if kind == "number":
+        return str(rng.randint(1, rng.choice([99, 999, 9999, 99999])))
+    if kind == "code":
+        return voice.code() if voice.chance(0.7) else str(rng.randint(1000, 99999))
+    if kind == "phone":
+        digits = "".join(rng.choice("0123456789") for _ in range(rng.randint(5, 8)))
+        return rng.choice([digits, f"0{digits[:3]} {digits[3:]}", f"{digits[:3]}-{digits[3:]}"])
+    shapes = SHAPES.get(kind, ["{" + kind + "}"])
+    return voice.expand(rng.choice(shapes), {"invented": voice.invented()})
+
+
+def moment(voice: Voice, zone: str) -> str:
+    """What the clock returns (any date will do)."""
+    rng = voice.rng
+    month = rng.randint(1, 12)
+    date = f"{rng.randint(2024, 2029)}-{month:02d}-{rng.randint(1, MONTH_DAYS[month - 1]):02d}"
+    clock = f"{rng.randint(0, 23):02d}:{rng.randint(0, 59):02d}"
+    return f"{date} {clock} {rng.choice(WEEKDAYS)} ({zone})"
+
+
+def place(voice: Voice) -> tuple[str, str, bool]:
+    """A place as the user names it, the zone to ask for, and whether the zone exists."""
+    roll = voice.rng.random()
+    if roll < 0.05:
+        invented = voice.invented().capitalize()
+        name = voice.rng.choice([invented, voice.pool("brand"), "the Moon", "Mars", "Narnia"])
+        return name, name.removeprefix("the "), False
+    name, zone = voice.rng.choice(zones())
+    return (zone, zone, True) if roll < 0.12 else (name, zone, True)

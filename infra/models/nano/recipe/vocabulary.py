@@ -1,0 +1,205 @@
+"""Words and how they are drawn.
+
+Owns the word pools in `data/`, the little template language and the split between vocabulary used
+for training and vocabulary kept back for evaluation. Knows nothing of intents or of tools.
+
+Template language: `(a|b|c)` chooses, `{name}` draws from a pool, `[...]` marks a span whose final
+spelling the caller needs back (a search query, a note), because noise may change it.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from functools import cache
+from pathlib import Path
+
+
+def listed(text: str, mark: str | None = None) -> list[str]:
+    """The items of a text that is easier to write and read than a list of strings."""
+    return text.split(mark)
+
+
+DATA = Path(__file__).parent / "data"
+CHOICE = re.compile(r"\(([^()]*\|[^()]*)\)")
+SLOT = re.compile(r"\{(\w+)\}")
+HELD_EVERY = 8
+SYLLABLES = listed(
+    "ba ko ri mel tor vin sa qu lex on dra pi zu hel mar net cor ia be lo fen gal nor ti sha wen "
+    "ul mo ke dor as cre ple ry ven tan bri os um fa ji"
+)
+NEVER_HELD = {"cur", "per", "weekday", "month", "ord", "container", "first", "filler", "clock"}
+
+
+@cache
+def lines(name: str) -> list[str]:
+    """The meaningful lines of one data file."""
+    text = (DATA / name).read_text(encoding="utf-8")
+    return [line.strip() for line in text.splitlines() if line.strip() and line[0] != "#"]
+
+
+@cache
+def pools() -> dict[str, list[str]]:
+    """Every word pool by name."""
+    out: dict[str, list[str]] = {}
+    for line in lines("words.txt"):
+        name, _, rest = line.partition(":")
+        out[name.strip()] = [word.strip() for word in rest.split(";")]
+    return out
+
+
+@cache
+def wordings() -> dict[str, list[str]]:
+    """Every list of templates by name."""
+    out: dict[str, list[str]] = {}
+    name = ""
+    for line in lines("wordings.txt"):
+        if line.startswith("@ "):
+            name = line.removeprefix("@ ")
+            out[name] = []
+        else:
+            out[name].append(line)
+    return out
+
+
+class Voice:
+    """A source of random words; `held` says whether kept-back vocabulary may be used."""
+
+    def __init__(self, seed: int, held: bool = False) -> None:
+        self.rng = random.Random(seed)
+        self.held = held
+
+    def chance(self, share: float) -> bool:
+        """True in `share` of the cases."""
+        return self.rng.random() < share
+
+    def of(self, items: list[str]) -> str:
+        """One of the items, respecting the split: every eighth one is kept back."""
+        if len(items) < HELD_EVERY:
+            return self.rng.choice(items)
+        kept = self.held and self.chance(0.5)
+        while True:
+            index = self.rng.randrange(len(items))
+            if (index % HELD_EVERY == 3) == kept:
+                return items[index]
+
+    def pool(self, name: str) -> str:
+        """One word of a pool, itself expanded."""
+        special = {
+            "day": lambda: str(self.rng.randint(1, 28)),
+            "year": lambda: str(self.rng.randint(2015, 2029)),
+            "small": lambda: str(self.rng.randint(2, 95)),
+        }.get(name)
+        if special:
+            return special()
+        items = pools()[name]
+        word = self.rng.choice(items) if name in NEVER_HELD else self.of(items)
+        return self.expand(word)
+
+    def expand(self, template: str, slots: dict[str, str] | None = None) -> str:
+        """Fill a template: choices first, then slots."""
+        while True:
+            found = CHOICE.search(template)
+            if not found:
+                break
+            pick = self.rng.choice(self.split(found.group(1)))
+            template = template[: found.start()] + pick + template[found.end() :]
+        given = slots or {}
+        return SLOT.sub(lambda m: given.get(m[1]) or self.pool(m[1]), template)
+
+    def worded(self, name: str, slots: dict[str, str] | None = None) -> str:
+        """One of the named templates, filled; slots may hold text that must stay as it is."""
+        template = self.rng.choice(wordings()[name])
+        kept = list((slots or {}).items())
+        marks = {key: f"\0{index}\0" for index, (key, _) in enumerate(kept)}
+        text = self.expand(template, marks)
+        for index, (_, value) in enumerate(kept):
+            text = text.replace(f"\0{index}\0", value)
+        return text
+
+    @staticmethod
+    def split(body: str) -> list[str]:
+        """The alternatives of a choice."""
+        return body.split("|")
+
+    def invented(self) -> str:
+        """A word that is in no dictionary."""
+        count = self.rng.choice([2, 2, 3])
+        return "".join(self.rng.choice(SYLLABLES) for _ in range(count))
+
+    def code(self) -> str:
+        """A code as found on badges, doors and orders."""
+        digits = "".join(self.rng.choice("0123456789") for _ in range(self.rng.randint(2, 5)))
+        letters = "".join(
+            self.rng.choice("ABCDEFGHJKLMNPQRSTUVWXYZ") for _ in range(self.rng.randint(1, 3))
+        )
+        return self.rng.choice([f"{letters}-{digits}", f"{letters}{digits}", f"{digits}-{letters}"])
+
+
+def capital(text: str) -> str:
+    """First letter upper case."""
+    return text[:1].upper() + text[1:]
+
+
+def spans(text: str) -> tuple[str, list[str]]:
+    """Remove the span marks; the plain text and the marked spans."""
+    found = re.findall(r"\[([^\]]*)\]", text)
+    return re.sub(r"[\[\]]", "", text), found
+
+
+def typo(voice: Voice, text: str) -> str:
+    """One slip of the finger in a word outside the marked spans and without digits."""
+    words = [
+        m
+        for m in re.finditer(r"\b[a-zA-Z]{4,}\b", text)
+        if text[: m.start()].count("[") == text[: m.start()].count("]")
+    ]
+    if not words:
+        return text
+    hit = voice.rng.choice(words)
+    word = hit.group()
+    at = voice.rng.randrange(1, len(word) - 1)
+    wrong = voice.rng.choice(
+        [
+            word[:at] + word[at + 1 :],
+            word[:at] + word[at + 1] + word[at] + word[at + 2 :],
+            word[:at] + word[at] + word[at:],
+        ]
+    )
+    return text[: hit.start()] + wrong + text[hit.end() :]
+
+
+CONTRACTIONS = [
+    ("What is ", "What's "), ("what is ", "what's "), ("Who is ", "Who's "), ("I am ", "I'm "),
+    ("Where is ", "Where's "), ("I would ", "I'd "), ("How is ", "How's "), ("do not ", "don't "),
+]  # fmt: skip
+
+
+def noisy(voice: Voice, text: str, careful: bool = False) -> str:
+    """The text as people type it; `careful` leaves out slips (names of places)."""
+    text = re.sub(r" +", " ", text).strip()
+    text = re.sub(r" ([?.,!])", r"\1", text)
+    if voice.chance(0.25):
+        for full, short in CONTRACTIONS:
+            text = text.replace(full, short)
+    if voice.chance(0.25):
+        text = text.rstrip("?.!")
+    if voice.chance(0.28):
+        text = text.lower()
+    elif voice.chance(0.1):
+        text = text[:1].lower() + text[1:]
+    if not careful and voice.chance(0.1):
+        text = typo(voice, text)
+    if voice.chance(0.03):
+        text = text.replace("?", "??") if voice.chance(0.5) else text.replace(".", "!")
+    return text
+
+
+def dressed(voice: Voice, text: str) -> str:
+    """A request with a greeting in front or a courtesy behind, sometimes."""
+    if voice.chance(0.22):
+        hello = voice.worded("hello")
+        text = hello + (text[:1].lower() + text[1:] if hello.rstrip()[-1] in ",e:" else text)
+    if voice.chance(0.08):
+        text = f"{text} {voice.worded('tail')}"
+    return text
