@@ -59,8 +59,8 @@ CASES = (
     Case(
         "look-up with its source",
         "nats",
-        "What is the hotel limit?",
-        Expected(("140",), (SEARCH,), "travel.md"),
+        "What is the mileage rate?",
+        Expected(("30",), (SEARCH,), "travel.md"),
         "c",
     ),
     Case(
@@ -73,8 +73,8 @@ CASES = (
     Case(
         "look up, then compute",
         "nats",
-        "What is the taxi limit, and how much is that for 6 trips?",
-        Expected(("45", "270"), (SEARCH, CALCULATE), "travel.md"),
+        "What is the meal allowance, and how much is that for 5 days?",
+        Expected(("32", "160"), (SEARCH, CALCULATE), "travel.md"),
         "e",
     ),
     Case(
