@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from shared.contracts.agents import ToolSpec
 from shared.contracts.base import SessionRef
 from shared.contracts.retrieval import Passage, SearchRequest
 
@@ -37,16 +36,4 @@ class Memory(Protocol):
 
     async def get(self, ref: SessionRef, key: str) -> str | None:
         """The value, or None."""
-        ...
-
-
-class SpecBoard(Protocol):
-    """Where tools are announced, for the workers that show them to a model.
-
-    Raises:
-        Transient: the bus is away.
-    """
-
-    async def publish(self, specs: Sequence[ToolSpec]) -> None:
-        """Make these specs readable by name; unchanged ones are not written again."""
         ...

@@ -67,12 +67,6 @@ def _field_of(text: str) -> str | None:
     return ".".join(path) or None
 
 
-def to_plain(message: msgspec.Struct) -> dict[str, object]:
-    """A message as dicts, lists and scalars (for HTTP bodies and tables)."""
-    plain: dict[str, object] = msgspec.to_builtins(message)
-    return plain
-
-
 def check_token(value: str, field: str) -> str:
     """`value`, if it can stand in a subject.
 

@@ -46,7 +46,7 @@ class StoredFact:
 class Event:
     """What a viewer sees: a fact, or a token delta.
 
-    `id` is the cursor: a pure function of the log (architecture, "One cursor"), valid at every
+    `id` is the cursor: a place in the log (architecture, "One cursor"), valid at every
     replica. `kind` is the fact's token or `delta`.
     """
 

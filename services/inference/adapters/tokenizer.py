@@ -78,5 +78,5 @@ class FolderTokenizer:
         if special and text not in _SHOWN:
             return b""
         piece = self.vendor.decode_bytes([token_id])
-        # Ids past the tokenizer (padding of the embedding) decode to a placeholder like <[309]>.
+        # Ids past the tokenizer (padding of the embedding) decode to a text like <[309]>.
         return b"" if piece == f"<[{token_id}]>".encode() and not text else piece

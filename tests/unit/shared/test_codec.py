@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 
 from shared.contracts.agents import AgentSpec, Limits
-from shared.contracts.base import SessionRef, decode, encode, step_id, to_plain
-from shared.contracts.control import ControlReply
+from shared.contracts.base import SessionRef, decode, encode, step_id
 from shared.contracts.facts import Inferred, Usage
 from shared.contracts.tasks import TaskSubmitted
 from shared.contracts.work import RunTool
-from shared.errors import Failure, Permanent
+from shared.errors import Permanent
 
 
 def test_defaults_are_left_out() -> None:
@@ -70,11 +69,3 @@ def test_arguments_stay_the_text_that_the_model_wrote() -> None:
 
 def test_step_ids_are_derived() -> None:
     assert step_id("t1", 3) == step_id("t1", 3) == "t1.3"
-
-
-def test_plain_values_for_bodies_and_tables() -> None:
-    failure = Failure(code="x", field="y")
-    assert to_plain(ControlReply(sequence=3, error=failure)) == {
-        "sequence": 3,
-        "error": {"code": "x", "field": "y"},
-    }
