@@ -114,7 +114,7 @@ class Inference:
 
     async def _infer(self, work: InferStep, attempt: int) -> Sequence[Message]:
         route = work.route
-        view = await self._conversations.view(route)
+        view = await self._conversations.view(route, repeated=attempt > 1)
         if view.settled:
             return []
         answer = Answer((self._clock() - work.published) * 1e3, self._ticks())

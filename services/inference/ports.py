@@ -210,8 +210,10 @@ class View(msgspec.Struct, frozen=True):
 class Conversations(Protocol):
     """The transcripts of sessions."""
 
-    async def view(self, route: RouteStep) -> View:
+    async def view(self, route: RouteStep, *, repeated: bool = False) -> View:
         """The balanced messages up to the step's log position, not beyond.
+
+        `repeated` asks whether somebody has answered the step meanwhile: the log is read for it.
 
         Raises `Transient` when the log cannot be reached.
         """

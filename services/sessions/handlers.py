@@ -11,14 +11,18 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from services.sessions.core.decide import Action, Append, World, decide
+from msgspec.structs import replace
+
+from services.sessions.core.decide import Action, Append, Publish, World, decide
 from services.sessions.core.evolve import evolve
+from services.sessions.core.recent import RecentFacts
 from services.sessions.core.state import SessionState
 from services.sessions.ports import AgentCatalog, Effects, FactLog
 from shared.contracts.base import SessionRef
 from shared.contracts.control import CancelTask, ControlReply
 from shared.contracts.facts import Cancelled, Done, TimerFired
 from shared.contracts.log import StoredFact
+from shared.contracts.work import RouteStep
 from shared.errors import Failure, Permanent, Transient
 from shared.telemetry import Log
 
@@ -35,6 +39,9 @@ class _Actor:
     loaded: bool = False
     inbox: list[tuple[StoredFact, Settle]] = field(default_factory=list)
     performed: set[str] = field(default_factory=set)
+    recent: RecentFacts = field(default_factory=RecentFacts)
+    repeating: bool = False
+    """Decisions may have been performed before: what they hand out must be checked in the log."""
     busy: asyncio.Task[None] | None = None
     retry: bool = False
 
@@ -71,6 +78,7 @@ class Sessions:
             actor = self._actor(ref)
             actor.performed.clear()
             actor.loaded = False
+            actor.repeating = True
             actor.retry = True
             self._wake(actor)
 
@@ -150,6 +158,8 @@ class Sessions:
         try:
             await self._load(actor)
             for stored, _ in batch:
+                if stored.seq > actor.state.seq:
+                    actor.recent.add(stored)
                 actor.state = evolve(actor.state, stored)
                 if isinstance(stored.fact, Done):
                     _forget(actor, stored.fact.task)
@@ -170,9 +180,12 @@ class Sessions:
         a decision made from an old prefix would do again what has a result already.
         """
         if not actor.loaded:
-            for stored in await self._log.read(actor.state.ref, actor.state.seq):
+            known = actor.state.seq
+            missed = await self._log.read(actor.state.ref, known)
+            for stored in missed:
                 actor.state = evolve(actor.state, stored)
-            actor.loaded = True
+            actor.recent.start(None if known or actor.repeating else 0, missed)
+            actor.loaded, actor.repeating = True, False
 
     async def _perform(self, actor: _Actor) -> None:
         ref = actor.state.ref
@@ -184,6 +197,9 @@ class Sessions:
             await asyncio.gather(*(self._one(actor, action) for action in todo))
 
     async def _one(self, actor: _Actor, action: Action) -> None:
+        if isinstance(action, Publish) and isinstance(action.work, RouteStep):
+            recent = actor.recent.upto(action.work.seq)
+            action = Publish(replace(action.work, recent=recent), action.trace_id)
         try:
             await self._effects.perform(actor.state.ref, action)
         except Permanent as error:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+import msgspec
+
 from shared.contracts import facts as f
 from shared.contracts.base import TOKEN, Message, SessionRef, as_token, decode
 from shared.contracts.tasks import TaskSubmitted
@@ -93,3 +95,12 @@ def read_fact(
     else:
         task = getattr(fact, "task", "") or headers.get(TASK_HEADER, "")
     return StoredFact(seq, time, address.ref, kind.token, address.rest, task, fact, headers)
+
+
+def decode_fact(kind: str, body: dict[str, object]) -> f.Fact | Malformed:
+    """The fact of a kind from its JSON object."""
+    try:
+        fact: f.Fact = msgspec.convert(body, BY_TOKEN[kind].type)  # type: ignore[assignment]
+    except (KeyError, msgspec.ValidationError) as error:
+        return Malformed(error=Failure(code="invalid_message", detail=f"{kind}: {error}"))
+    return fact

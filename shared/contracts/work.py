@@ -8,6 +8,25 @@ from shared.contracts.agents import Sampling, ToolSpec
 from shared.contracts.base import Message, SessionRef
 
 
+class Recent(Message, frozen=True):
+    """The facts after a log position, so that whoever knows the log up to it need not read it.
+
+    A hint and nothing more: it may be missing, and what it says is in the log.
+    """
+
+    after: int
+    facts: tuple[LoggedFact, ...] = ()
+
+
+class LoggedFact(Message, frozen=True):
+    """A fact as a `Recent` carries it; `kind` is its token, `body` its JSON."""
+
+    seq: int
+    kind: str
+    task: str
+    body: dict[str, object]
+
+
 class RouteStep(Message, frozen=True):
     """`work.route`: find a model and a worker for this model call."""
 
@@ -21,6 +40,7 @@ class RouteStep(Message, frozen=True):
     tools: tuple[str, ...] = ()
     attempt: int = 1
     deadline: float = 0.0
+    recent: Recent | None = None
 
 
 class Target(Message, frozen=True):

@@ -56,6 +56,7 @@ AGENT = agents.AgentSpec(
 REF = SessionRef("acme", "s-1")
 PART = tasks.TextPart(text="What is this?", type="input_text")
 INPUT = tasks.InputMessage(role="user", content=(PART,))
+LOGGED = work.LoggedFact(seq=40, kind="tool_done", task="t1", body={"result": "391"})
 ROUTE = work.RouteStep(
     ref=REF,
     task="t1",
@@ -66,6 +67,7 @@ ROUTE = work.RouteStep(
     tools=("calculator",),
     attempt=2,
     deadline=1_790_000_030.5,
+    recent=work.Recent(after=38, facts=(LOGGED,)),
 )
 TARGET = work.Target(model="nano", worker="w1", input_price=2_000_000, output_price=6_000_000)
 CHAT = work.ChatMessage(
@@ -168,6 +170,7 @@ _ALL: tuple[msgspec.Struct, ...] = (
     tasks.TaskSubmitted(input=(INPUT,), limits=PATCH, sampling=SAMPLING, metadata={"ticket": "7"}),
     tokens.TokenDelta(task="t1", step=2, index=3, text=" see", attempt=2),
     tokens.DirectEvent(text="39", done=RESULT, error=FAILURE),
+    LOGGED, work.Recent(after=38, facts=(LOGGED,)),
     work.InferStep(route=ROUTE, target=TARGET, published=1_790_000_000.5),
     work.RunTool(
         ref=REF, task="t1", step=3, call="call_1f", name="calculator",

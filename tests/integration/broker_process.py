@@ -35,6 +35,11 @@ class NatsServer:
     def token(self) -> str:
         return self._identity.token
 
+    @property
+    def pid(self) -> int:
+        """Of the running server, else 0."""
+        return self._process.pid if self._process else 0
+
     def address(self) -> Address:
         return Address(self.url, self.token, None)
 

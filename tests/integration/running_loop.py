@@ -162,9 +162,9 @@ class Loop:
         return compose
 
 
-def worker_parts(bus: Bus, model: Model) -> list[Runs]:
+def worker_parts(bus: Bus, model: Model, slots: int = 8) -> list[Runs]:
     state = WorkerState(
-        worker=model.worker, model=model.name, engine="instant", slots=8, context=CONTEXT
+        worker=model.worker, model=model.name, engine="instant", slots=slots, context=CONTEXT
     )
     shelf, broken = KvShelf(bus), asyncio.Event()
     conversations = LogConversations(RunLog(bus))

@@ -6,6 +6,8 @@ import asyncio
 from datetime import UTC, datetime
 from typing import assert_never
 
+from msgspec.structs import replace
+
 from services.sessions.core.decide import Action, Append, Publish, SetTimer, Stop
 from shared.bus.connect import ApiError, Bus
 from shared.bus.log import RunLog
@@ -25,6 +27,8 @@ from shared.subjects import (
 from shared.telemetry import traceparent
 
 DEADLINE = "deadline"
+LONGEST_HINT = 64 * 1024
+"""Bytes of a model call with the facts that it brings along; beyond, its worker reads the log."""
 
 
 class BusEffects:
@@ -60,7 +64,10 @@ class BusEffects:
             TASK_HEADER: work.task,
             "traceparent": traceparent(ref, work.task, str(work.step), action.trace_id),
         }
-        await self._bus.publish(subject, encode(work), headers)
+        body = encode(work)
+        if len(body) > LONGEST_HINT and isinstance(work, RouteStep):
+            body = encode(replace(work, recent=None))
+        await self._bus.publish(subject, body, headers)
 
     async def _set_timer(self, ref: SessionRef, action: SetTimer) -> None:
         """A message schedule of the server (2.12 and later): no process sleeps for it."""

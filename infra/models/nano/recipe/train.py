@@ -210,13 +210,25 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
+def forward_of(run: Run) -> Forward:
+    """The forward pass up to the last states: products in bfloat16, sums and the head in single.
+
+    On cores with bfloat16 products (AVX-512 BF16, AMX) a step takes 0.6 of the time.
+    """
+
+    def forward(ids: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return run.model.hidden(ids)[0].float()
+
+    return torch.compile(forward, dynamic=True) if run.plan.compiled else forward
+
+
 def loop(run: Run) -> None:
     """Train until the time is up."""
     plan = run.plan
     voice = Voice(1000 + 7 * run.step + plan.rank)
     batches = packed(rows(run.tokenizer, voice, plan.longest), plan.budget, voice.rng)
-    forward = torch.compile(lambda ids: run.model.hidden(ids)[0], dynamic=True) \
-        if plan.compiled else lambda ids: run.model.hidden(ids)[0]  # fmt: skip
+    forward = forward_of(run)
     last = saved = time.monotonic()
     vocab = run.model.shape.vocab
     going = True
