@@ -23,23 +23,31 @@ MINUTE, DAY = 60.0, 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class FactKind:
-    """A row of the fact table. `unique` facts have a subject of their own per task (CAS 0)."""
+    """A row of the fact table. `unique` names the fields that give a fact a subject of its own:
+
+    the server refuses a second one there (CAS 0).
+    """
 
     token: str
     type: type[Message]
-    unique: bool = False
+    unique: tuple[str, ...] = ()
 
 
 FACT_KINDS = (
     FactKind("task", TaskSubmitted),
-    FactKind("accepted", f.Accepted, unique=True),
+    FactKind("accepted", f.Accepted, unique=("task",)),
     FactKind("inferred", f.Inferred),
     FactKind("infer_failed", f.InferFailed),
     FactKind("tool_done", f.ToolDone),
     FactKind("tool_failed", f.ToolFailed),
+    FactKind("tool_started", f.ToolStarted, unique=("task", "step", "attempt")),
+    FactKind("parked", f.Parked),
+    FactKind("approved", f.Approved),
+    FactKind("rejected", f.Rejected),
+    FactKind("steered", f.Steered),
     FactKind("cancelled", f.Cancelled),
     FactKind("timer", f.TimerFired),
-    FactKind("done", f.Done, unique=True),
+    FactKind("done", f.Done, unique=("task",)),
     FactKind("completed", f.Completed),
 )
 BY_TOKEN = {kind.token: kind for kind in FACT_KINDS}
@@ -85,7 +93,7 @@ def fact_subject(ref: SessionRef, fact: Message) -> str:
     """Where a fact is appended; the task id is a token of it only where uniqueness needs it."""
     kind = BY_TYPE[type(fact)]
     base = f"{session_prefix(ref)}.{kind.token}"
-    return f"{base}.{getattr(fact, 'task')}" if kind.unique else base  # noqa: B009
+    return ".".join([base, *(str(getattr(fact, name)) for name in kind.unique)])
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,15 @@ from nats.aio.msg import Msg
 
 from shared.bus.connect import Bus, PubAck
 from shared.contracts.base import Message, SessionRef, encode, step_id
+from shared.contracts.facts import (
+    Approved,
+    Inferred,
+    Rejected,
+    Steered,
+    TimerFired,
+    ToolDone,
+    ToolFailed,
+)
 from shared.contracts.log import ATTEMPT_HEADER, MSG_ID, TASK_HEADER, StoredFact, read_fact
 from shared.errors import Permanent, Transient
 from shared.subjects import BY_TYPE, RUNS, fact_subject, session_filter
@@ -32,9 +41,17 @@ def fact_id(ref: SessionRef, fact: Message) -> str:
     task = getattr(fact, "task", "") or getattr(fact, "id", "")
     step = getattr(fact, "step", None)
     base = f"{ref}/{task if step is None else step_id(task, step)}"
-    if kind in ("inferred", "tool_done", "tool_failed"):
-        return f"{base}/result"
-    return f"{base}/{kind}/{getattr(fact, 'attempt', 1)}"
+    attempt = getattr(fact, "attempt", 1)
+    match fact:
+        case Inferred() | ToolDone() | ToolFailed(retry=False):
+            return f"{base}/result"
+        case Approved() | Rejected():  # one answer to one question
+            return f"{base}/verdict/{attempt}"
+        case Steered():
+            return f"{base}/{kind}/{fact.id}"
+        case TimerFired():
+            return f"{base}/{fact.timer}/{attempt}"
+    return f"{base}/{kind}/{attempt}"
 
 
 def fact_headers(ref: SessionRef, fact: Message, trace_id: str = "") -> dict[str, str]:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
 from shared.contracts.base import Message
 
+OnBusy = Literal["queue", "reject", "interrupt", "steer"]
+"""What becomes of a task that meets a running one: wait, fail, take its place, or join it."""
+
 
 class Limits(Message, frozen=True):
-    """Bounds of one task. `max_tokens` counts input and output over all its model calls."""
+    """Bounds of one task. `max_tokens` counts input and output over all its model calls.
+
+    `max_cost` is in millionths of a cent, None for no bound. `max_repeats` is how often in a row
+    the model may ask for the very same calls before the task counts as going nowhere.
+    """
 
     max_steps: int = 24
     max_tokens: int = 200_000
     deadline_s: float = 600.0
+    max_cost: int | None = None
+    max_repeats: int = 6
 
 
 class LimitsPatch(Message, frozen=True):
@@ -23,6 +32,8 @@ class LimitsPatch(Message, frozen=True):
     max_steps: Annotated[int, msgspec.Meta(ge=1)] | None = None
     max_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
     deadline_s: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    max_cost: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    max_repeats: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
 
 class Sampling(Message, frozen=True):
@@ -43,6 +54,19 @@ class ToolSpec(Message, frozen=True):
     parameters: dict[str, object] = msgspec.field(default_factory=dict)
 
 
+class RetryPolicy(Message, frozen=True):
+    """How a step that failed for the moment is tried again.
+
+    `tries` counts the first one, per target of the route. The n-th wait is `base_s` doubled n - 1
+    times, at most `max_s`, and of that a share between a half and the whole, which follows from
+    the step's id (the "equal jitter" of exponential back-off, AWS Architecture Blog, 2015).
+    """
+
+    tries: Annotated[int, msgspec.Meta(ge=1)] = 3
+    base_s: Annotated[float, msgspec.Meta(gt=0)] = 0.5
+    max_s: Annotated[float, msgspec.Meta(gt=0)] = 30.0
+
+
 class AgentSpec(Message, frozen=True):
     """One revision of an agent. It is copied into `accepted`, so a log explains itself."""
 
@@ -53,3 +77,11 @@ class AgentSpec(Message, frozen=True):
     limits: Limits = msgspec.field(default_factory=Limits)
     sampling: Sampling = msgspec.field(default_factory=Sampling)
     collection: str = "default"
+    retry: RetryPolicy = RetryPolicy()
+    on_busy: OnBusy = "queue"
+    on_limit: Literal["fail", "pause"] = "fail"
+    """At the end of its steps, tokens or money a task fails, or waits for more of them."""
+    approve: tuple[str, ...] = ()
+    """Tools whose calls wait for a person."""
+    approval_s: float = 7 * 86_400.0
+    """How long a task waits for that person, in seconds."""

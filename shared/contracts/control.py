@@ -1,7 +1,11 @@
-"""Control: `control.<tenant>.<session>.<verb>`, request/reply, answered with a sequence."""
+"""Control: `control.<tenant>.<session>.<verb>`, request/reply, answered with a sequence.
+
+Each verb has one message. The answer comes when the fact that records the request is durable.
+"""
 
 from __future__ import annotations
 
+from shared.contracts.agents import LimitsPatch
 from shared.contracts.base import Message
 from shared.errors import Failure
 
@@ -12,6 +16,44 @@ class CancelTask(Message, frozen=True):
     task: str
     by: str = ""
     reason: str = ""
+
+
+class SteerTask(Message, frozen=True):
+    """`...steer`: say something to a running task. The same `id` is said once."""
+
+    task: str
+    text: str
+    id: str
+    by: str = ""
+
+
+class ApproveStep(Message, frozen=True):
+    """`...approve`: let a parked step go on; see `facts.Approved`."""
+
+    task: str
+    step: int
+    by: str = ""
+    note: str = ""
+    arguments: str | None = None
+    result: str | None = None
+    limits: LimitsPatch | None = None
+
+
+class RejectStep(Message, frozen=True):
+    """`...reject`: a parked step must not go on."""
+
+    task: str
+    step: int
+    by: str = ""
+    note: str = ""
+
+
+class RetryTask(Message, frozen=True):
+    """`...retry`: a new task, named `retry`, that goes on where the failed one stopped."""
+
+    task: str
+    retry: str
+    by: str = ""
 
 
 class ControlReply(Message, frozen=True):

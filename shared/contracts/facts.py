@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from shared.contracts.agents import AgentSpec, Limits, Sampling
+from shared.contracts.agents import AgentSpec, Limits, LimitsPatch, Sampling
 from shared.contracts.base import Message
 from shared.contracts.tasks import TaskSubmitted
 from shared.errors import Failure
@@ -109,7 +109,10 @@ class ToolDone(Message, frozen=True):
 
 
 class ToolFailed(Message, frozen=True):
-    """A tool could not do it; the model reads the error as the call's result."""
+    """A tool could not do it; the model reads the error as the call's result.
+
+    With `retry` it is no result: the loop tries again, and the model never hears of it.
+    """
 
     task: str
     step: int
@@ -118,6 +121,65 @@ class ToolFailed(Message, frozen=True):
     error: Failure
     duration_ms: float = 0.0
     attempt: int = 1
+    retry: bool = False
+
+
+class ToolStarted(Message, frozen=True):
+    """A tool with side effects begins: from here on it may have happened. CAS 0 per attempt."""
+
+    task: str
+    step: int
+    call: str
+    name: str
+    executor: str
+    """Names the delivery that began it; only that one may go on."""
+    attempt: int = 1
+
+
+class Parked(Message, frozen=True):
+    """A step, or with `budget` the task, waits for a person. Time does not count meanwhile."""
+
+    task: str
+    step: int
+    reason: Literal["approval", "unknown_outcome", "budget"]
+    detail: str = ""
+    attempt: int = 1
+
+
+class Approved(Message, frozen=True):
+    """A person lets a parked step go on.
+
+    `arguments` replaces what the model wrote; `result` says what the tool returned, so that it is
+    not run; `limits` are the new bounds of a task that waited for its budget.
+    """
+
+    task: str
+    step: int
+    by: str = ""
+    note: str = ""
+    arguments: str | None = None
+    result: str | None = None
+    limits: LimitsPatch | None = None
+    attempt: int = 1
+
+
+class Rejected(Message, frozen=True):
+    """A person does not let a parked step go on; the model reads the note as the call's error."""
+
+    task: str
+    step: int
+    by: str = ""
+    note: str = ""
+    attempt: int = 1
+
+
+class Steered(Message, frozen=True):
+    """Somebody says something to the running task; the model reads it before its next answer."""
+
+    task: str
+    id: str
+    text: str
+    by: str = ""
 
 
 class Cancelled(Message, frozen=True):
@@ -129,10 +191,12 @@ class Cancelled(Message, frozen=True):
 
 
 class TimerFired(Message, frozen=True):
-    """A durable timer went off."""
+    """A durable timer went off: of the task, or of the `attempt` that a step waits for."""
 
     task: str
-    timer: Literal["deadline"]
+    timer: Literal["deadline", "retry", "approval"]
+    step: int | None = None
+    attempt: int = 1
 
 
 class Totals(Message, frozen=True):
@@ -153,6 +217,8 @@ class Done(Message, frozen=True):
     output: str = ""
     error: Failure | None = None
     totals: Totals = msgspec.field(default_factory=Totals)
+    joined: str = ""
+    """The running task that this one was said to (policy `steer`)."""
 
 
 class Completed(Message, frozen=True):
@@ -174,6 +240,11 @@ Fact = (
     | InferFailed
     | ToolDone
     | ToolFailed
+    | ToolStarted
+    | Parked
+    | Approved
+    | Rejected
+    | Steered
     | Cancelled
     | TimerFired
     | Done

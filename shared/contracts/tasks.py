@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from shared.contracts.agents import LimitsPatch, Sampling
+from shared.contracts.agents import LimitsPatch, OnBusy, Sampling
 from shared.contracts.base import Message
 
 
@@ -32,6 +32,10 @@ class TaskSubmitted(Message, frozen=True):
     limits: LimitsPatch = msgspec.field(default_factory=LimitsPatch)
     sampling: Sampling | None = None
     metadata: dict[str, str] = msgspec.field(default_factory=dict)
+    on_busy: OnBusy | None = None
+    """Absent: what the agent of the running task says."""
+    retry_of: str = ""
+    """A task of this session that failed: go on from its last good step; `input` is not used."""
 
 
 def text_of(content: str | tuple[TextPart, ...]) -> str:

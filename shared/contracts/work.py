@@ -41,6 +41,8 @@ class RouteStep(Message, frozen=True):
     attempt: int = 1
     deadline: float = 0.0
     recent: Recent | None = None
+    skip: int = 0
+    """How many targets of the route have been given up for this step."""
 
 
 class Target(Message, frozen=True):
@@ -73,6 +75,9 @@ class RunTool(Message, frozen=True):
     arguments: str
     collection: str = "default"
     deadline: float = 0.0
+    attempt: int = 1
+    final: bool = True
+    """There is no try after this one: an error of any family is the result."""
 
 
 class ChatMessage(Message, frozen=True):

@@ -1,7 +1,8 @@
 """One filled example of every message: every field is set, and to something else than its default.
 
-The files in `golden/` are their wire form. A file is never edited: what an older release has
-written must be read for ever, so a field that is gone or renamed needs a message of its own.
+The files in `golden/` are their wire form. What an older release has written must be read for
+ever, so a field that is gone or renamed needs a message of its own; where a field is added, the
+file as it was goes to `golden_before/<n>/` and is never edited.
 """
 
 from __future__ import annotations
@@ -36,8 +37,13 @@ USAGE = facts.Usage(input=120, cached=64, output=17)
 TIMINGS = facts.Timings(queued_ms=0.25, first_token_ms=12.5, total_ms=80.75)
 TOTALS = facts.Totals(steps=3, infer_steps=2, tool_steps=1, usage=USAGE, price=4_210)
 CALL = facts.ToolCall(id="call_1f", name="calculator", arguments='{"expression": "17 * 23"}')
-LIMITS = agents.Limits(max_steps=8, max_tokens=9000, deadline_s=30.5)
-PATCH = agents.LimitsPatch(max_steps=4, max_tokens=800, deadline_s=2.5)
+LIMITS = agents.Limits(
+    max_steps=8, max_tokens=9000, deadline_s=30.5, max_cost=50_000, max_repeats=3
+)
+PATCH = agents.LimitsPatch(
+    max_steps=4, max_tokens=800, deadline_s=2.5, max_cost=20_000, max_repeats=2
+)
+RETRY = agents.RetryPolicy(tries=2, base_s=0.25, max_s=4.5)
 SAMPLING = agents.Sampling(temperature=0.7, top_p=0.9, max_tokens=64, seed=7, stop=("END", "\n\n"))
 TOOL = agents.ToolSpec(
     name="calculator",
@@ -52,6 +58,11 @@ AGENT = agents.AgentSpec(
     limits=LIMITS,
     sampling=SAMPLING,
     collection="handbook",
+    retry=RETRY,
+    on_busy="steer",
+    on_limit="pause",
+    approve=("recall",),
+    approval_s=60.5,
 )
 REF = SessionRef("acme", "s-1")
 PART = tasks.TextPart(text="What is this?", type="input_text")
@@ -68,6 +79,7 @@ ROUTE = work.RouteStep(
     attempt=2,
     deadline=1_790_000_030.5,
     recent=work.Recent(after=38, facts=(LOGGED,)),
+    skip=1,
 )
 TARGET = work.Target(model="nano", worker="w1", input_price=2_000_000, output_price=6_000_000)
 CHAT = work.ChatMessage(
@@ -112,9 +124,16 @@ SUMMARY = ledger.TaskSummary(
 ROW = ledger.UsageSummary(key="2026-01-31", calls=2, usage=USAGE, price=4_210)
 
 _ALL: tuple[msgspec.Struct, ...] = (
-    FAILURE, USAGE, TIMINGS, TOTALS, CALL, LIMITS, PATCH, SAMPLING, TOOL, AGENT, REF, PART, INPUT,
+    FAILURE, USAGE, TIMINGS, TOTALS, CALL, LIMITS, PATCH, RETRY, SAMPLING, TOOL, AGENT, REF,
+    PART, INPUT,
     ROUTE, TARGET, CHAT, RESULT, PASSAGE, SUMMARY, ROW,
     control.CancelTask(task="t1", by="ada", reason="changed my mind"),
+    control.SteerTask(task="t1", text="In euros, please.", id="m1", by="ada"),
+    control.ApproveStep(
+        task="t1", step=3, by="ada", note="fine", arguments="{}", result="done", limits=PATCH
+    ),
+    control.RejectStep(task="t1", step=3, by="ada", note="too dear"),
+    control.RetryTask(task="t1", retry="t1-r1", by="ada"),
     control.ControlReply(sequence=44, error=FAILURE),
     dead.DeadLetter(
         subject="work.route", consumer="router", error=FAILURE, deliveries=5, body="{oh",
@@ -139,11 +158,23 @@ _ALL: tuple[msgspec.Struct, ...] = (
     ),
     facts.ToolFailed(
         task="t1", step=3, call="call_1f", name="calculator", error=FAILURE, duration_ms=1.25,
+        attempt=2, retry=True,
+    ),
+    facts.ToolStarted(
+        task="t1", step=3, call="call_1f", name="calculator", executor="x1", attempt=2
+    ),
+    facts.Parked(task="t1", step=3, reason="approval", detail="calculator", attempt=2),
+    facts.Approved(
+        task="t1", step=3, by="ada", note="fine", arguments="{}", result="done", limits=PATCH,
         attempt=2,
     ),
+    facts.Rejected(task="t1", step=3, by="ada", note="too dear", attempt=2),
+    facts.Steered(task="t1", id="m1", text="In euros, please.", by="ada"),
     facts.Cancelled(task="t1", by="ada", reason="changed my mind"),
-    facts.TimerFired(task="t1", timer="deadline"),
-    facts.Done(task="t1", status="failed", output="39", error=FAILURE, totals=TOTALS),
+    facts.TimerFired(task="t1", timer="retry", step=3, attempt=2),
+    facts.Done(
+        task="t1", status="failed", output="39", error=FAILURE, totals=TOTALS, joined="t0"
+    ),
     facts.Completed(
         id="cmpl_1", model="nano", worker="w1", usage=USAGE, price=4_210, timings=TIMINGS,
         finish="length",
@@ -167,7 +198,10 @@ _ALL: tuple[msgspec.Struct, ...] = (
     retrieval.IndexState(
         watermark=9, chunks=3, model="all-MiniLM-L6-v2", engine="milvus", error=FAILURE
     ),
-    tasks.TaskSubmitted(input=(INPUT,), limits=PATCH, sampling=SAMPLING, metadata={"ticket": "7"}),
+    tasks.TaskSubmitted(
+        input=(INPUT,), limits=PATCH, sampling=SAMPLING, metadata={"ticket": "7"}, on_busy="steer",
+        retry_of="t0",
+    ),
     tokens.TokenDelta(task="t1", step=2, index=3, text=" see", attempt=2),
     tokens.DirectEvent(text="39", done=RESULT, error=FAILURE),
     LOGGED, work.Recent(after=38, facts=(LOGGED,)),
@@ -175,6 +209,7 @@ _ALL: tuple[msgspec.Struct, ...] = (
     work.RunTool(
         ref=REF, task="t1", step=3, call="call_1f", name="calculator",
         arguments='{"expression": "17 * 23"}', collection="handbook", deadline=1_790_000_030.5,
+        attempt=2, final=False,
     ),
     work.DirectRequest(
         id="cmpl_1", tenant="acme", model="fast", messages=(CHAT,), sampling=SAMPLING,

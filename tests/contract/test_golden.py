@@ -16,6 +16,7 @@ from tests.contract.examples import EXAMPLES, golden_name, messages
 
 GOLDEN = Path(__file__).parent / "golden"
 KINDS = sorted(messages(), key=golden_name)
+BEFORE = sorted((Path(__file__).parent / "golden_before").glob("*/*.json"))
 by_name = pytest.mark.parametrize("kind", KINDS, ids=golden_name)
 
 
@@ -44,6 +45,20 @@ def test_a_field_of_a_later_release_does_no_harm(kind: type) -> None:
 @by_name
 def test_the_example_fills_every_field(kind: type[msgspec.Struct]) -> None:
     assert set(orjson.loads(body_of(kind))) == set(kind.__struct_fields__)
+
+
+@pytest.mark.parametrize("path", BEFORE, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_what_an_older_release_wrote_is_read(path: Path) -> None:
+    """Every field that it wrote is still there, with the same value."""
+    kind = next(kind for kind in KINDS if golden_name(kind) == path.name)
+    old = orjson.loads(path.read_bytes())
+    assert holds(orjson.loads(encode(decode(path.read_bytes(), kind))), old)
+
+
+def holds(new: object, old: object) -> bool:
+    if isinstance(old, dict) and isinstance(new, dict):
+        return all(name in new and holds(new[name], value) for name, value in old.items())
+    return new == old
 
 
 def test_no_file_is_without_a_message() -> None:

@@ -26,7 +26,7 @@ class Recorder:
     ) -> StoredFact:
         kind = BY_TYPE[type(fact)]
         name = task or getattr(fact, "task", "")
-        rest = agent or (name if kind.unique else "")
+        rest = agent or ".".join(str(getattr(fact, field)) for field in kind.unique)
         stored = StoredFact(len(self.facts) + 1, START + at, ref, kind.token, rest, name, fact)  # type: ignore[arg-type]  # tests record facts only
         self.facts.append(stored)
         return stored

@@ -83,17 +83,45 @@ def _tool_done(fact: f.ToolDone) -> Line:
 
 
 def _tool_failed(fact: f.ToolFailed) -> Line:
-    return Line("✗", f"{fact.name}: {_error(fact.error)}  [{duration(fact.duration_ms)}]", "red")
+    again = ", to be tried again" if fact.retry else ""
+    took = duration(fact.duration_ms)
+    return Line("✗", f"{fact.name}: {_error(fact.error)}{again}  [{took}]", "red")
+
+
+def _tool_started(fact: f.ToolStarted) -> Line:
+    return Line("▷", f"{fact.name} begins (attempt {fact.attempt})", "dim")
+
+
+def _parked(fact: f.Parked) -> Line:
+    why = fact.reason.replace("_", " ")
+    detail = f": {clip(fact.detail, WIDTH)}" if fact.detail else ""
+    return Line("⏸", f"step {fact.step} waits, {why}{detail}", "yellow")
+
+
+def _approved(fact: f.Approved) -> Line:
+    changed = " with other arguments" if fact.arguments is not None else ""
+    return Line("▶", f"step {fact.step} approved{changed}{_by(fact.by, fact.note)}", "green")
+
+
+def _rejected(fact: f.Rejected) -> Line:
+    return Line("⊘", f"step {fact.step} rejected{_by(fact.by, fact.note)}", "yellow")
+
+
+def _steered(fact: f.Steered) -> Line:
+    return Line("↪", f"{clip(fact.text, WIDTH)}{_by(fact.by, '')}", "bold")
+
+
+def _by(who: str, why: str) -> str:
+    return (f" by {who}" if who else "") + (f": {clip(why, WIDTH)}" if why else "")
 
 
 def _cancelled(fact: f.Cancelled) -> Line:
-    who = f" by {fact.by}" if fact.by else ""
-    why = f": {fact.reason}" if fact.reason else ""
-    return Line("⊘", f"cancel asked{who}{why}", "yellow")
+    return Line("⊘", f"cancel asked{_by(fact.by, fact.reason)}", "yellow")
 
 
 def _timer(fact: f.TimerFired) -> Line:
-    return Line("⏱", f"{fact.timer} passed", "yellow")
+    step = "" if fact.step is None else f" of step {fact.step}"
+    return Line("⏱", f"{fact.timer}{step} passed", "yellow")
 
 
 def _done(fact: f.Done) -> Line:
@@ -122,6 +150,11 @@ _LINES: dict[type, Callable[[Any], Line]] = {
     f.InferFailed: _infer_failed,
     f.ToolDone: _tool_done,
     f.ToolFailed: _tool_failed,
+    f.ToolStarted: _tool_started,
+    f.Parked: _parked,
+    f.Approved: _approved,
+    f.Rejected: _rejected,
+    f.Steered: _steered,
     f.Cancelled: _cancelled,
     f.TimerFired: _timer,
     f.Done: _done,

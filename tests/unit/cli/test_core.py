@@ -25,6 +25,7 @@ from shared.contracts.tokens import TokenDelta
 from shared.errors import Failure, Permanent
 from shared.subjects import FACT_KINDS
 from shared.timeline import timeline
+from tests.contract.examples import EXAMPLES
 from tests.fakes.ledger_log import CALL, START, Recorder, arithmetic, eventful, inferred
 
 
@@ -82,7 +83,7 @@ def test_calls_read_like_code() -> None:
 
 def test_every_kind_of_fact_has_a_line() -> None:
     told = {type(stored.fact) for stored in eventful() if describe(stored.fact).text}
-    told |= {type(fact) for fact in (f.TimerFired(task="t", timer="deadline"),) if describe(fact)}
+    told |= {kind.type for kind in FACT_KINDS if describe(EXAMPLES[kind.type]).text}
     assert told == {kind.type for kind in FACT_KINDS}
 
 
