@@ -13,17 +13,19 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
+from services.sessions.core.control import Order, fired, recorded, retried
 from services.sessions.core.decide import Action, Append, Publish, World, decide
 from services.sessions.core.evolve import evolve
 from services.sessions.core.recent import RecentFacts
 from services.sessions.core.state import SessionState
 from services.sessions.ports import AgentCatalog, Effects, FactLog
-from shared.contracts.base import SessionRef
-from shared.contracts.control import CancelTask, ControlReply
-from shared.contracts.facts import Cancelled, Done, TimerFired
+from shared.contracts.base import SessionRef, check_token
+from shared.contracts.control import ControlReply, RetryTask
+from shared.contracts.facts import Done, TimerFired
 from shared.contracts.log import StoredFact
+from shared.contracts.tasks import TaskSubmitted
 from shared.contracts.work import RouteStep
-from shared.errors import Failure, Permanent, Transient
+from shared.errors import Permanent, Transient
 from shared.telemetry import Log
 
 Settle = Callable[[bool], Awaitable[None]]
@@ -82,34 +84,36 @@ class Sessions:
             actor.retry = True
             self._wake(actor)
 
-    async def cancel(self, ref: SessionRef, order: CancelTask) -> ControlReply:
-        """Record that a task shall stop.
+    async def order(self, ref: SessionRef, order: Order) -> ControlReply:
+        """Record what a person asks: cancel, steer, approve or reject.
 
         Raises:
+            Permanent: why it cannot be (`services.sessions.core.control.recorded`).
             Transient: the log cannot be reached.
         """
-        state = await self._current(ref)
-        if order.task in state.ended:
-            return ControlReply(
-                error=Failure(code="task_ended", detail=f"task {order.task} has ended already")
-            )
-        running = state.running is not None and state.running.task == order.task
-        if not running and not any(one.task == order.task for one in state.queue):
-            return ControlReply(
-                error=Failure(code="unknown_task", detail=f"no task {order.task!r} in {ref}")
-            )
-        fact = Cancelled(task=order.task, by=order.by, reason=order.reason)
+        fact = recorded(await self._current(ref), order)
         return ControlReply(sequence=await self._effects.perform(ref, Append(fact, "")))
 
-    async def deadline(self, ref: SessionRef, task: str) -> None:
-        """The deadline timer of a task went off; a task that has ended is left alone.
+    async def retry(self, ref: SessionRef, order: RetryTask) -> ControlReply:
+        """Go on with a task that failed, as a new task of the session.
+
+        Raises:
+            Permanent: `unknown_task`, `not_failed`, `superseded`, `invalid_name`.
+            Transient: the log cannot be reached.
+        """
+        agent = retried(await self._current(ref), order)
+        task = TaskSubmitted(input="", retry_of=order.task, metadata={"retried_by": order.by})
+        name = check_token(order.retry, "retry")
+        return ControlReply(sequence=await self._effects.submit(ref, agent, name, task))
+
+    async def fired(self, ref: SessionRef, task: str, timer: str, now: float) -> None:
+        """A timer of a task went off at `now` (the broker's clock).
 
         Raises:
             Transient: the log cannot be reached.
         """
-        state = await self._current(ref)
-        if state.running is not None and state.running.task == task:
-            fact = TimerFired(task=task, timer="deadline")
+        fact = fired(await self._current(ref), task, timer, now)
+        if fact is not None:
             await self._effects.perform(ref, Append(fact, ""))
 
     async def drain(self) -> None:
@@ -163,6 +167,9 @@ class Sessions:
                 actor.state = evolve(actor.state, stored)
                 if isinstance(stored.fact, Done):
                     _forget(actor, stored.fact.task)
+                elif isinstance(stored.fact, TimerFired) and stored.fact.timer == "watch":
+                    actor.performed.clear()  # hand out again what has no result: it may be lost
+                    actor.recent.start(None)
             await self._perform(actor)
         except Transient as error:
             self._logger.warning("session.retry", session=str(actor.state.ref), error=str(error))

@@ -9,6 +9,7 @@ from services.sessions.core.decide import Action
 from shared.contracts.agents import AgentSpec
 from shared.contracts.base import SessionRef
 from shared.contracts.log import StoredFact
+from shared.contracts.tasks import TaskSubmitted
 
 
 class FactLog(Protocol):
@@ -34,6 +35,14 @@ class Effects(Protocol):
         Raises:
             Transient: the bus cannot be reached; perform it again later.
             Permanent: the action cannot succeed (a fact above the bus limit).
+        """
+        ...
+
+    async def submit(self, ref: SessionRef, agent: str, task: str, body: TaskSubmitted) -> int:
+        """Submit a task to a session, as a client would; answers the sequence of its fact.
+
+        Raises:
+            Transient: the bus cannot be reached.
         """
         ...
 

@@ -16,6 +16,7 @@ from shared.contracts.base import Message, SessionRef, encode, step_id
 from shared.contracts.facts import (
     Approved,
     Inferred,
+    Parked,
     Rejected,
     Steered,
     TimerFired,
@@ -46,11 +47,13 @@ def fact_id(ref: SessionRef, fact: Message) -> str:
         case Inferred() | ToolDone() | ToolFailed(retry=False):
             return f"{base}/result"
         case Approved() | Rejected():  # one answer to one question
-            return f"{base}/verdict/{attempt}"
+            return f"{base}/verdict/{attempt}.{fact.hold}"
+        case Parked():
+            return f"{base}/{kind}/{attempt}.{fact.hold}"
         case Steered():
             return f"{base}/{kind}/{fact.id}"
         case TimerFired():
-            return f"{base}/{fact.timer}/{attempt}"
+            return f"{base}/{fact.timer}/{attempt}.{fact.hold}"
     return f"{base}/{kind}/{attempt}"
 
 
@@ -147,6 +150,15 @@ class RunLog:
     async def _last(self, subject: str) -> int:
         message = await self._get({"last_by_subj": subject})
         return 0 if message is None else int((message.headers or {})["Nats-Sequence"])
+
+    async def unique(self, ref: SessionRef, fact: Message) -> StoredFact | None:
+        """What is stored in the place of a fact that there is one of.
+
+        Raises:
+            Transient: `bus_unavailable`.
+        """
+        message = await self._get({"last_by_subj": fact_subject(ref, fact)})
+        return None if message is None else stored_fact(message)
 
     async def _get(self, query: Mapping[str, Any]) -> Msg | None:
         try:

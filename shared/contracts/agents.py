@@ -9,7 +9,7 @@ import msgspec
 from shared.contracts.base import Message
 
 OnBusy = Literal["queue", "reject", "interrupt", "steer"]
-"""What becomes of a task that meets a running one: wait, fail, take its place, or join it."""
+"""What becomes of a task that meets a running one: wait, fail, end it, or join it."""
 
 
 class Limits(Message, frozen=True):

@@ -137,13 +137,17 @@ class ToolStarted(Message, frozen=True):
 
 
 class Parked(Message, frozen=True):
-    """A step, or with `budget` the task, waits for a person. Time does not count meanwhile."""
+    """A step, or with `budget` the task, waits for a person. Time does not count meanwhile.
+
+    `hold` numbers the limits that a task ran into; 0 where it is not about a limit.
+    """
 
     task: str
     step: int
     reason: Literal["approval", "unknown_outcome", "budget"]
     detail: str = ""
     attempt: int = 1
+    hold: int = 0
 
 
 class Approved(Message, frozen=True):
@@ -161,6 +165,7 @@ class Approved(Message, frozen=True):
     result: str | None = None
     limits: LimitsPatch | None = None
     attempt: int = 1
+    hold: int = 0
 
 
 class Rejected(Message, frozen=True):
@@ -171,6 +176,7 @@ class Rejected(Message, frozen=True):
     by: str = ""
     note: str = ""
     attempt: int = 1
+    hold: int = 0
 
 
 class Steered(Message, frozen=True):
@@ -194,9 +200,10 @@ class TimerFired(Message, frozen=True):
     """A durable timer went off: of the task, or of the `attempt` that a step waits for."""
 
     task: str
-    timer: Literal["deadline", "retry", "approval"]
+    timer: Literal["deadline", "watch", "retry", "approval"]
     step: int | None = None
     attempt: int = 1
+    hold: int = 0
 
 
 class Totals(Message, frozen=True):

@@ -38,6 +38,13 @@ class TaskSubmitted(Message, frozen=True):
     """A task of this session that failed: go on from its last good step; `input` is not used."""
 
 
+def said(task: TaskSubmitted) -> str:
+    """The text of what a client asks: its input, or the last message of a longer one."""
+    if isinstance(task.input, str):
+        return task.input
+    return text_of(task.input[-1].content) if task.input else ""
+
+
 def text_of(content: str | tuple[TextPart, ...]) -> str:
     """The text of a message's content, its parts joined by newlines."""
     if isinstance(content, str):

@@ -163,15 +163,15 @@ _ALL: tuple[msgspec.Struct, ...] = (
     facts.ToolStarted(
         task="t1", step=3, call="call_1f", name="calculator", executor="x1", attempt=2
     ),
-    facts.Parked(task="t1", step=3, reason="approval", detail="calculator", attempt=2),
+    facts.Parked(task="t1", step=3, reason="approval", detail="calculator", attempt=2, hold=1),
     facts.Approved(
         task="t1", step=3, by="ada", note="fine", arguments="{}", result="done", limits=PATCH,
-        attempt=2,
+        attempt=2, hold=1,
     ),
-    facts.Rejected(task="t1", step=3, by="ada", note="too dear", attempt=2),
+    facts.Rejected(task="t1", step=3, by="ada", note="too dear", attempt=2, hold=1),
     facts.Steered(task="t1", id="m1", text="In euros, please.", by="ada"),
     facts.Cancelled(task="t1", by="ada", reason="changed my mind"),
-    facts.TimerFired(task="t1", timer="retry", step=3, attempt=2),
+    facts.TimerFired(task="t1", timer="retry", step=3, attempt=2, hold=1),
     facts.Done(
         task="t1", status="failed", output="39", error=FAILURE, totals=TOTALS, joined="t0"
     ),
