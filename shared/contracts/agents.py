@@ -57,12 +57,14 @@ class ToolSpec(Message, frozen=True):
 class RetryPolicy(Message, frozen=True):
     """How a step that failed for the moment is tried again.
 
-    `tries` counts the first one, per target of the route. The n-th wait is `base_s` doubled n - 1
+    `tries` counts the first one, per target of the route; `tool_tries` likewise for a tool call,
+    which has nobody else to turn to. The n-th wait is `base_s` doubled n - 1
     times, at most `max_s`, and of that a share between a half and the whole, which follows from
     the step's id (the "equal jitter" of exponential back-off, AWS Architecture Blog, 2015).
     """
 
     tries: Annotated[int, msgspec.Meta(ge=1)] = 3
+    tool_tries: Annotated[int, msgspec.Meta(ge=1)] = 6
     base_s: Annotated[float, msgspec.Meta(gt=0)] = 0.5
     max_s: Annotated[float, msgspec.Meta(gt=0)] = 30.0
 

@@ -43,7 +43,7 @@ LIMITS = agents.Limits(
 PATCH = agents.LimitsPatch(
     max_steps=4, max_tokens=800, deadline_s=2.5, max_cost=20_000, max_repeats=2
 )
-RETRY = agents.RetryPolicy(tries=2, base_s=0.25, max_s=4.5)
+RETRY = agents.RetryPolicy(tries=2, tool_tries=4, base_s=0.25, max_s=4.5)
 SAMPLING = agents.Sampling(temperature=0.7, top_p=0.9, max_tokens=64, seed=7, stop=("END", "\n\n"))
 TOOL = agents.ToolSpec(
     name="calculator",

@@ -35,7 +35,7 @@ CAREFUL = AgentSpec(
     on_limit="pause",
     on_busy="steer",
     approval_s=5000.0,
-    retry=RetryPolicy(tries=2, base_s=1.0),
+    retry=RetryPolicy(tries=2, tool_tries=2, base_s=1.0),
 )
 AGENTS: Mapping[str, tuple[int, AgentSpec]] = {"helper": (3, AGENT), "careful": (1, CAREFUL)}
 Work = RouteStep | RunTool

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -20,21 +20,23 @@ from services.sessions.adapters.control import Control, timers
 from services.sessions.adapters.effects import BusEffects
 from services.sessions.adapters.owner import Owner
 from services.sessions.handlers import Sessions
+from services.tools.__main__ import execute
+from services.tools.adapters.kv import BucketSpecs
+from services.tools.adapters.promises import LogPromises
+from services.tools.core.registry import Registry, ToolContext, as_tool
+from services.tools.handlers import Handlers
 from shared import clock
 from shared.bus.connect import Bus, open_bus
-from shared.bus.consume import Consuming, Delivery, Job
-from shared.bus.kv import KeyValue
+from shared.bus.consume import Consuming
 from shared.bus.log import RunLog
 from shared.bus.service import Runs, running
 from shared.client import Millrace
-from shared.contracts.agents import ToolSpec
-from shared.contracts.base import Message, decode, encode
-from shared.contracts.facts import ToolDone
+from shared.contracts.base import SessionRef, decode
 from shared.contracts.work import RunTool
 from shared.contracts.workers import WorkerState
 from shared.models import ModelRow, ModelsFile
-from shared.subjects import TOOL_SPECS, TOOLS
 from shared.telemetry import configure
+from tests.fakes.instant_engine import InstantEngine
 from tests.fakes.scripted_model import CONTEXT, scripted_model
 from tests.integration.broker_process import NatsServer
 
@@ -44,7 +46,10 @@ MODELS = ModelsFile(
     routes={"default": ("nano",)},
 )
 AGENTS = {
-    "helper": "tools: [shout, hang]",
+    "helper": "tools: [shout, hang, pay]\nretry: {base_s: 0.2}",
+    "careful": "tools: [shout, pay]\napprove: [pay]\non_busy: reject",
+    "thrifty": "tools: [shout]\nlimits: {max_steps: 3}\non_limit: pause",
+    "fragile": "tools: [shout]\nretry: {tries: 2, tool_tries: 2, base_s: 0.1}",
     "strict": "limits: {max_steps: 3}\ntools: [shout]",
     "astray": "route: nowhere",
 }
@@ -90,6 +95,7 @@ class Loop:
         self.calls: list[RunTool] = []
         self.run_call: RunCall = shout
         self.seconds_per_token = 0.0
+        self.engines: dict[str, InstantEngine] = {}
         for name, text in AGENTS.items():
             (folder / f"{name}.yaml").write_text(text)
 
@@ -100,6 +106,10 @@ class Loop:
             compose = composers.get(name, self._worker(name))
             self.parts[name] = Part(self._server, name, compose)
             await self.parts[name].start()
+
+    def engine(self, worker: str = "w1") -> InstantEngine:
+        """The engine of a running worker."""
+        return self.engines[worker]
 
     async def all(self) -> None:
         await self.start("tools", "sessions", "router", "w1")
@@ -131,31 +141,45 @@ class Loop:
         ]
 
     async def _tools(self, bus: Bus) -> list[Runs]:
-        kv = KeyValue(bus, TOOL_SPECS)
-        for name in ("shout", "hang"):
-            await kv.put(name, encode(ToolSpec(name=name)))
-
-        def read(delivery: Delivery) -> RunTool:
-            return decode(delivery.body, RunTool)
-
-        async def handle(work: RunTool) -> list[Message]:
-            self.calls.append(work)
-            result = await self.run_call(work)
-            return [
-                ToolDone(
-                    task=work.task, step=work.step, call=work.call, name=work.name, result=result
-                )
+        registry = Registry(
+            [
+                as_tool(self.shout, timeout=60),
+                as_tool(self.hang, timeout=60),
+                as_tool(self.pay, timeout=60, side_effects=True),
             ]
+        )
+        await BucketSpecs(bus).publish(registry.specs())
+        handlers = Handlers(registry, LogPromises(RunLog(bus)), clock.monotonic)
+        return [Consuming(bus, execute(handlers, RunLog(bus)), concurrency=16)]
 
-        async def emit(work: RunTool, results: Sequence[Message]) -> None:
-            for fact in results:
-                await RunLog(bus).append(work.ref, fact)
+    async def _called(self, context: ToolContext, name: str, n: int) -> str:
+        work = RunTool(
+            ref=SessionRef(context.tenant, context.session),
+            task=context.task,
+            step=context.step,
+            call=context.call,
+            name=name,
+            arguments=f'{{"n": {n}}}',
+        )
+        self.calls.append(work)
+        return await self.run_call(work)
 
-        return [Consuming(bus, Job(TOOLS, read, handle, emit), concurrency=16)]
+    async def shout(self, context: ToolContext, n: int) -> str:
+        """Shout a number."""
+        return await self._called(context, "shout", n)
+
+    async def hang(self, context: ToolContext, n: int) -> str:
+        """Do what the test says."""
+        return await self._called(context, "hang", n)
+
+    async def pay(self, context: ToolContext, n: int) -> str:
+        """Have an effect."""
+        return await self._called(context, "pay", n)
 
     def _worker(self, name: str) -> Compose:
         async def compose(bus: Bus) -> list[Runs]:
             model = scripted_model("nano", name, self.seconds_per_token)
+            self.engines[name] = model.engine  # type: ignore[assignment]  # it is an instant one
             await model.engine.start()
             return worker_parts(bus, model)
 

@@ -278,5 +278,5 @@ def _tool_call(ref: SessionRef, running: Running, pending: Pending, call: ToolCa
         collection=agent.collection,
         deadline=running.deadline,
         attempt=pending.attempt,
-        final=pending.tries + 1 >= agent.retry.tries,
+        final=pending.tries + 1 >= agent.retry.tool_tries,
     )

@@ -21,7 +21,7 @@ AGENT = AgentSpec(
     limits=Limits(max_steps=6, max_tokens=100, deadline_s=60.0),
     sampling=Sampling(temperature=0.5),
     collection="handbook",
-    retry=RetryPolicy(tries=3, base_s=1.0, max_s=30.0),
+    retry=RetryPolicy(tries=3, tool_tries=3, base_s=1.0, max_s=30.0),
 )
 ADD = f.ToolCall(id="c-add", name="add", arguments='{"a": 1}')
 LOOK = f.ToolCall(id="c-look", name="look", arguments="{}")
