@@ -124,7 +124,7 @@ class Inference:
         if view.settled:
             return []
         answer = Answer((self._clock() - work.published) * 1e3, self._ticks())
-        tools = [function_of(spec) for spec in self._shelf.specs(route.tools)]
+        tools = [function_of(one) for one in (*self._shelf.specs(route.tools), *route.agents)]
         owner = Owner(_key(route, attempt), route.ref.tenant)
         request = self._request(view.messages, tools, route.sampling, owner)
         generation = self._generation(route.sampling, bool(tools))

@@ -198,6 +198,9 @@ class Sessions:
         ref = actor.state.ref
         world = World(now=self._clock(), agents=self._agents.of(ref.tenant))
         todo = [a for a in decide(actor.state, world) if a.id not in actor.performed]
+        for action in [a for a in todo if isinstance(a, Append) and a.ref is not None]:
+            await self._one(actor, action)  # what another session has to know comes first
+            todo.remove(action)
         if len(todo) == 1:  # the hot path: no task for it
             await self._one(actor, todo[0])
         elif todo:
@@ -216,6 +219,8 @@ class Sessions:
     async def _impossible(self, actor: _Actor, action: Action, error: Permanent) -> None:
         """An action that the bus refuses ends its task with that error: it would hang for ever."""
         self._logger.error("session.refused", session=str(actor.state.ref), code=error.code)
+        if isinstance(action, Append) and action.ref is not None:
+            return  # of another session's task; its own deadline remains
         task = getattr(getattr(action, "fact", getattr(action, "work", None)), "task", None)
         if task is not None and not (isinstance(action, Append) and isinstance(action.fact, Done)):
             done = Done(task=task, status="failed", error=error.as_failure())

@@ -24,6 +24,8 @@ class Limits(Message, frozen=True):
     deadline_s: float = 600.0
     max_cost: int | None = None
     max_repeats: int = 6
+    max_depth: int = 3
+    """How deep agents may ask agents; 0 for not at all."""
 
 
 class LimitsPatch(Message, frozen=True):
@@ -85,5 +87,7 @@ class AgentSpec(Message, frozen=True):
     """At the end of its steps, tokens or money a task fails, or waits for more of them."""
     approve: tuple[str, ...] = ()
     """Tools whose calls wait for a person."""
+    agents: dict[str, str] = msgspec.field(default_factory=dict)
+    """Agents that this one may ask, as tools `ask_<name>`; the text tells the model what for."""
     approval_s: float = 7 * 86_400.0
     """How long a task waits for that person, in seconds."""

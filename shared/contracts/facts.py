@@ -96,6 +96,16 @@ class InferFailed(Message, frozen=True):
     attempt: int = 1
 
 
+class Totals(Message, frozen=True):
+    """Sums over the steps of a task."""
+
+    steps: int = 0
+    infer_steps: int = 0
+    tool_steps: int = 0
+    usage: Usage = msgspec.field(default_factory=Usage)
+    price: int = 0
+
+
 class ToolDone(Message, frozen=True):
     """A tool returned. `result` is the text that the model reads."""
 
@@ -106,6 +116,8 @@ class ToolDone(Message, frozen=True):
     result: str
     duration_ms: float = 0.0
     attempt: int = 1
+    spent: Totals | None = None
+    """What another agent used to answer; it counts for the limits, its own task pays."""
 
 
 class ToolFailed(Message, frozen=True):
@@ -121,6 +133,7 @@ class ToolFailed(Message, frozen=True):
     error: Failure
     duration_ms: float = 0.0
     attempt: int = 1
+    spent: Totals | None = None
     retry: bool = False
 
 
@@ -204,16 +217,6 @@ class TimerFired(Message, frozen=True):
     step: int | None = None
     attempt: int = 1
     hold: int = 0
-
-
-class Totals(Message, frozen=True):
-    """Sums over the steps of a task."""
-
-    steps: int = 0
-    infer_steps: int = 0
-    tool_steps: int = 0
-    usage: Usage = msgspec.field(default_factory=Usage)
-    price: int = 0
 
 
 class Done(Message, frozen=True):

@@ -8,7 +8,7 @@ from typing import assert_never
 
 from msgspec.structs import replace
 
-from services.sessions.core.decide import Action, Append, Publish, SetTimer, Stop
+from services.sessions.core.decide import Action, Append, Delegate, Publish, SetTimer, Stop
 from shared.bus.connect import ApiError, Bus
 from shared.bus.log import RunLog
 from shared.contracts.base import SessionRef, encode, step_id
@@ -42,10 +42,13 @@ class BusEffects:
         """See `Effects.perform`."""
         match action:
             case Append():
-                ack = await self._log.append(ref, action.fact, trace_id=action.trace_id)
+                place = action.ref or ref
+                ack = await self._log.append(place, action.fact, trace_id=action.trace_id)
                 return ack.seq
             case Publish():
                 await self._publish(ref, action)
+            case Delegate():
+                await self.submit(action.ref, action.agent, action.task, action.body)
             case SetTimer():
                 await self._set_timer(ref, action)
             case Stop():

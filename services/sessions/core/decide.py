@@ -6,113 +6,50 @@ performs them under the same ids.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
-
 from msgspec.structs import replace
 
-from services.sessions.core.state import Hold, Pending, Queued, Running, SessionState
-from shared.contracts.agents import AgentSpec, Limits, LimitsPatch
-from shared.contracts.base import Message, SessionRef, step_id
-from shared.contracts.facts import (
-    Accepted,
-    Done,
-    Fact,
-    Parked,
-    Status,
-    Steered,
-    ToolCall,
-    ToolFailed,
+from services.sessions.core.actions import (
+    Action,
+    Append,
+    Delegate,
+    Publish,
+    SetTimer,
+    Stop,
+    World,
+    step_of,
 )
-from shared.contracts.tasks import said
-from shared.contracts.work import RouteStep, RunTool
+from services.sessions.core.delegate import report
+from services.sessions.core.state import Hold, Queued, Running, SessionState
+from services.sessions.core.steps import step_action
+from shared.contracts.agents import Limits, LimitsPatch
+from shared.contracts.base import SessionRef
+from shared.contracts.facts import Accepted, Cancelled, Done, Parked, Status, Steered, Totals
+from shared.contracts.tasks import Parent, child_of, said
 from shared.errors import Failure
+
+__all__ = [
+    "Action",
+    "Append",
+    "Delegate",
+    "Publish",
+    "SetTimer",
+    "Stop",
+    "World",
+    "decide",
+    "merge_limits",
+    "step_of",
+]
 
 WATCH = 150.0
 """Seconds after which a task is looked at again, whatever happens. More than the two minutes for
 which the broker knows message ids: what is handed out again then is no repetition to it."""
 
 
-@dataclass(frozen=True, slots=True)
-class World:
-    """What a decision may depend on beside the log. Whatever it yields becomes a fact."""
-
-    now: float
-    agents: Mapping[str, tuple[int, AgentSpec]]
-
-
-@dataclass(frozen=True, slots=True)
-class Append:
-    """Append a fact."""
-
-    fact: Fact
-    trace_id: str
-
-    @property
-    def id(self) -> str:
-        """Names the action; the same decision has the same id."""
-        fact = self.fact
-        which = getattr(fact, "id", "") or getattr(fact, "attempt", 1)
-        hold = getattr(fact, "hold", 0)
-        return f"{type(fact).__name__}/{getattr(fact, 'task', '')}/{step_of(fact)}/{which}/{hold}"
-
-
-@dataclass(frozen=True, slots=True)
-class Publish:
-    """Hand a step to the router or to the tools."""
-
-    work: RouteStep | RunTool
-    trace_id: str
-
-    @property
-    def id(self) -> str:
-        """Names the action."""
-        return f"work/{step_id(self.work.task, self.work.step)}/{self.work.attempt}"
-
-
-@dataclass(frozen=True, slots=True)
-class SetTimer:
-    """Start a durable timer of a task (epoch seconds of the log's clock).
-
-    `name` is `watch`, or `<kind>-<step>-<attempt>` for what a step or a limit waits for.
-    """
-
-    task: str
-    at: float
-    name: str
-
-    @property
-    def id(self) -> str:
-        """Names the action; a timer that is moved is another one."""
-        return f"timer/{self.task}/{self.name}/{self.at:.3f}"
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """Whatever runs for this task has become useless: tell the engines, drop the timers."""
-
-    task: str
-
-    @property
-    def id(self) -> str:
-        """Names the action."""
-        return f"stop/{self.task}"
-
-
-Action = Append | Publish | SetTimer | Stop
-
-
-def step_of(fact: Message) -> int | Literal[""]:
-    """The step number of a fact that has one."""
-    step: int | Literal[""] = getattr(fact, "step", "")
-    return step
-
-
 def decide(state: SessionState, world: World) -> list[Action]:
     """All that has to be done in this state. Repeating it repeats ids, never effects."""
-    found = (_before_it_starts(state, queued, world) for queued in state.queue)
-    actions: list[Action] = [action for action in found if action is not None]
+    actions = [
+        action for queued in state.queue for action in _before_it_starts(state, queued, world)
+    ]
     if state.running is not None:
         return actions + _drive(state.ref, state.running, world.now)
     # a refusal depends on the agents of this moment, so a task is accepted only when the log says
@@ -122,7 +59,7 @@ def decide(state: SessionState, world: World) -> list[Action]:
     return actions
 
 
-def _before_it_starts(state: SessionState, queued: Queued, world: World) -> Append | None:
+def _before_it_starts(state: SessionState, queued: Queued, world: World) -> list[Action]:
     """The end of a task that never starts, or its joining of the one that runs."""
     status: Status = "failed"
     error = queued.refusal
@@ -133,9 +70,18 @@ def _before_it_starts(state: SessionState, queued: Queued, world: World) -> Appe
     if queued.cancelled:
         status, error = "cancelled", None
     elif error is None:
-        return _joining(state.running, queued)
+        joining = _joining(state.running, queued)
+        return [] if joining is None else [joining]
     done = Done(task=queued.task, status=status, error=error, joined=queued.joined)
-    return Append(done, queued.trace_id)
+    parent = queued.submitted.parent if queued.submitted is not None else None
+    return [*_report(state.ref, parent, done, Totals()), Append(done, queued.trace_id)]
+
+
+def _report(ref: SessionRef, parent: Parent | None, done: Done, spent: Totals) -> list[Action]:
+    """Whoever asked hears of the end first: after it nobody would think of telling."""
+    if parent is None:
+        return []
+    return [Append(report(parent, done, spent), "", SessionRef(ref.tenant, parent.session))]
 
 
 def _joining(running: Running | None, queued: Queued) -> Append | None:
@@ -189,11 +135,19 @@ def _drive(ref: SessionRef, running: Running, now: float) -> list[Action]:
             error=running.error,
             totals=running.totals,
         )
-        return [Stop(running.task), Append(done, running.trace_id)]
-    steps = [_step(ref, running, pending, now) for pending in running.pending]
+        told = _report(ref, running.parent, done, running.spent)
+        stopped = [_stop(ref, running, step) for step in running.delegated]
+        return [Stop(running.task), *stopped, *told, Append(done, running.trace_id)]
+    steps = [step_action(ref, running, pending, now) for pending in running.pending]
     held = [] if running.hold is None else [_held(running, running.hold)]
     # the timer follows the log, not the acceptance: a crash between the two must not lose it
     return [*steps, *held, _watch(running)]
+
+
+def _stop(ref: SessionRef, running: Running, step: int) -> Append:
+    """Nobody waits any more for an agent that was asked."""
+    child, task = child_of(ref, running.task, step)
+    return Append(Cancelled(task=task, by=running.task, reason="parent_ended"), "", child)
 
 
 def _watch(running: Running) -> SetTimer:
@@ -218,65 +172,3 @@ def _held(running: Running, hold: Hold) -> Action:
         hold=hold.number,
     )
     return Append(parked, running.trace_id)
-
-
-def _step(ref: SessionRef, running: Running, pending: Pending, now: float) -> Action:
-    accepted, call = running.accepted, pending.call
-    name = f"{pending.step}-{pending.attempt}"
-    if pending.parked is not None:
-        until = pending.parked_at + accepted.agent.approval_s
-        return SetTimer(running.task, until, f"approval-{name}")
-    if pending.due is not None and now < pending.due:
-        return SetTimer(running.task, pending.due, f"retry-{name}")
-    if call is None:
-        return Publish(_model_call(ref, running, pending), running.trace_id)
-    if call.name not in accepted.agent.tools:
-        failure = Failure(
-            code="tool_not_allowed", detail=f"agent {accepted.agent.name} has no tool {call.name}"
-        )
-        refused = ToolFailed(
-            task=running.task, step=pending.step, call=call.id, name=call.name, error=failure
-        )
-        return Append(refused, running.trace_id)
-    if call.name in accepted.agent.approve and not pending.approved:
-        parked = Parked(
-            task=running.task,
-            step=pending.step,
-            reason="approval",
-            detail=f"{call.name} {call.arguments}",
-            attempt=pending.attempt,
-        )
-        return Append(parked, running.trace_id)
-    return Publish(_tool_call(ref, running, pending, call), running.trace_id)
-
-
-def _model_call(ref: SessionRef, running: Running, pending: Pending) -> RouteStep:
-    accepted = running.accepted
-    return RouteStep(
-        ref=ref,
-        task=running.task,
-        step=pending.step,
-        route=accepted.agent.route,
-        seq=pending.seq,
-        sampling=accepted.sampling,
-        tools=accepted.agent.tools,
-        attempt=pending.attempt,
-        deadline=running.deadline,
-        skip=pending.skip,
-    )
-
-
-def _tool_call(ref: SessionRef, running: Running, pending: Pending, call: ToolCall) -> RunTool:
-    agent = running.accepted.agent
-    return RunTool(
-        ref=ref,
-        task=running.task,
-        step=pending.step,
-        call=call.id,
-        name=call.name,
-        arguments=call.arguments,
-        collection=agent.collection,
-        deadline=running.deadline,
-        attempt=pending.attempt,
-        final=pending.tries + 1 >= agent.retry.tool_tries,
-    )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from services.sessions.core.delegate import forged
 from services.sessions.core.progress import advance
 from services.sessions.core.state import Ended, Pending, Queued, Running, SessionState
 from shared.contracts.agents import OnBusy
@@ -63,6 +64,9 @@ def _submitted(state: SessionState, stored: StoredFact) -> SessionState:
     )
     if submitted is None:
         return replace(state, queue=(*state.queue, queued))
+    if forged(state.ref, queued):
+        error = Failure(code="invalid_task", detail="only the loop names a parent", field="parent")
+        return replace(state, queue=(*state.queue, replace(queued, submitted=None, refusal=error)))
     if submitted.retry_of:
         queued = replace(queued, refusal=retry_refusal(state, submitted.retry_of))
         return replace(state, queue=(*state.queue, queued))
@@ -114,6 +118,7 @@ def _accepted(state: SessionState, fact: Accepted, now: float) -> SessionState:
         deadline=now + fact.limits.deadline_s,
         watched=now,
         pending=(Pending(step=0, seq=state.seq),),
+        parent=queued.submitted.parent if queued.submitted is not None else None,
         verdict="cancelled" if queued.cancelled else None,
     )
     return replace(state, running=running, queue=_without(state, fact.task))

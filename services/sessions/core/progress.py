@@ -20,6 +20,7 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
+from services.sessions.core.delegate import added, asked, used_tokens
 from services.sessions.core.state import Hold, Pending, Running
 from shared.contracts.agents import LimitsPatch, RetryPolicy
 from shared.contracts.facts import (
@@ -67,12 +68,8 @@ def _of_step(running: Running, pending: Pending, fact: StepFact, at: tuple[int, 
             return _inferred(running, fact, seq)
         case InferFailed() if pending.call is None and fact.attempt >= pending.attempt:
             return _infer_failed(running, pending, fact, now)
-        case ToolFailed(retry=True) if pending.call is not None:
-            if fact.attempt < pending.attempt:
-                return running
-            return _waiting(running, again(running, pending, fact, now), now)
         case ToolDone() | ToolFailed() if pending.call is not None:
-            return _tool_result(running, pending, seq, now)
+            return _tool_ended(running, pending, fact, at)
         case Parked() | Approved() | Rejected() if pending.call is not None:
             return _by_person(running, pending, fact, (seq, now))
         case TimerFired(attempt=pending.attempt):
@@ -138,9 +135,9 @@ def _inferred(running: Running, fact: Inferred, seq: int) -> Running:
         if running.unheard:
             return _next_inference(replace(running, unheard=False), seq)
         return replace(running, verdict="completed")
-    asked = repr([(call.name, call.arguments) for call in fact.tool_calls])
-    repeats = running.repeats + 1 if asked == running.last_calls else 1
-    running = replace(running, last_calls=asked, repeats=repeats)
+    calls = repr([(call.name, call.arguments) for call in fact.tool_calls])
+    repeats = running.repeats + 1 if calls == running.last_calls else 1
+    running = replace(running, last_calls=calls, repeats=repeats)
     if repeats > running.limits.max_repeats:
         return _fail(running, "no_progress", f"the same calls were asked for {repeats} times")
     return _call(running, fact.tool_calls, seq)
@@ -154,7 +151,24 @@ def _call(running: Running, calls: tuple[ToolCall, ...], seq: int) -> Running:
     pending = tuple(
         Pending(step=running.next_step + n, seq=seq, call=call) for n, call in enumerate(calls)
     )
-    return replace(running, pending=pending, next_step=running.next_step + len(pending))
+    return replace(
+        running,
+        pending=pending,
+        next_step=running.next_step + len(pending),
+        delegated=tuple(one.step for one in pending if one.call and asked(running, one.call)),
+    )
+
+
+def _tool_ended(
+    running: Running, pending: Pending, fact: ToolDone | ToolFailed, at: tuple[int, float]
+) -> Running:
+    if isinstance(fact, ToolFailed) and fact.retry:
+        if fact.attempt < pending.attempt:
+            return running
+        return _waiting(running, again(running, pending, fact, at[1]), at[1])
+    if fact.spent is not None:
+        running = replace(running, spent=added(running.spent, fact.spent))
+    return _tool_result(running, pending, *at)
 
 
 def _tool_result(running: Running, pending: Pending, seq: int, now: float) -> Running:
@@ -162,17 +176,20 @@ def _tool_result(running: Running, pending: Pending, seq: int, now: float) -> Ru
         running.totals, steps=running.totals.steps + 1, tool_steps=running.totals.tool_steps + 1
     )
     left = tuple(one for one in running.pending if one.step != pending.step)
-    running = _waited(replace(running, totals=totals, pending=left), now)
+    others = tuple(step for step in running.delegated if step != pending.step)
+    running = replace(running, totals=totals, pending=left, delegated=others)
+    running = _waited(running, now)
     return running if left else _next_inference(replace(running, unheard=False), seq)
 
 
 def _next_inference(running: Running, seq: int) -> Running:
-    limits, used = running.limits, running.totals.usage
+    limits = running.limits
     if running.next_step >= limits.max_steps:
         return _limited(running, "step_limit", f"the task needs more than {limits.max_steps} steps")
-    if used.input + used.output >= limits.max_tokens:
+    if used_tokens(running) >= limits.max_tokens:
         return _limited(running, "token_limit", f"the task used its {limits.max_tokens} tokens")
-    if limits.max_cost is not None and running.totals.price >= limits.max_cost:
+    price = running.totals.price + running.spent.price
+    if limits.max_cost is not None and price >= limits.max_cost:
         return _limited(running, "cost_limit", f"the task used its {limits.max_cost} (1e-8 units)")
     following = Pending(step=running.next_step, seq=seq)
     return replace(running, pending=(following,), next_step=running.next_step + 1)

@@ -9,7 +9,7 @@ import msgspec
 from shared.contracts.agents import Limits
 from shared.contracts.base import Message, SessionRef
 from shared.contracts.facts import Accepted, Status, ToolCall, Totals
-from shared.contracts.tasks import TaskSubmitted
+from shared.contracts.tasks import Parent, TaskSubmitted
 from shared.errors import Failure
 
 
@@ -81,6 +81,11 @@ class Running(Message, frozen=True):
     """Something was said that the model call in flight does not know."""
     last_calls: str = ""
     repeats: int = 0
+    parent: Parent | None = None
+    delegated: tuple[int, ...] = ()
+    """Steps that other agents work on."""
+    spent: Totals = msgspec.field(default_factory=Totals)
+    """What those agents have used: it counts for the limits, not for the bill of this task."""
     totals: Totals = msgspec.field(default_factory=Totals)
     output: str = ""
     verdict: Status | None = None

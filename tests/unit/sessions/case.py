@@ -8,11 +8,11 @@ from services.sessions.core.decide import Action, Append, Publish, SetTimer, Wor
 from services.sessions.core.state import SessionState
 from shared.contracts import facts as f
 from shared.contracts.agents import AgentSpec, Limits, RetryPolicy, Sampling
-from shared.contracts.base import encode
+from shared.contracts.base import SessionRef, encode
 from shared.contracts.tasks import TaskSubmitted
 from shared.contracts.work import RouteStep, RunTool
 from shared.errors import Failure
-from tests.fakes.session_world import MemoryLog, fold
+from tests.fakes.session_world import REF, MemoryLog, fold
 
 AGENT = AgentSpec(
     name="helper",
@@ -35,9 +35,11 @@ class Case:
     log: MemoryLog = field(default_factory=MemoryLog)
     agents: dict[str, tuple[int, AgentSpec]] = field(default_factory=lambda: {"helper": (4, AGENT)})
 
+    place: SessionRef = REF
+
     @property
     def state(self) -> SessionState:
-        return fold(self.log.facts)
+        return fold(self.log.facts, SessionState(ref=self.place))
 
     @property
     def timers(self) -> dict[str, float]:
