@@ -19,7 +19,8 @@ from services.sessions.adapters.agents import KvAgents
 from services.sessions.adapters.control import Control, timers
 from services.sessions.adapters.effects import BusEffects
 from services.sessions.adapters.owner import Owner
-from services.sessions.handlers import Sessions
+from services.sessions.adapters.snapshots import SessionLog
+from services.sessions.handlers import Bounds, Sessions
 from shared import clock
 from shared.bus.connect import Bus, open_bus
 from shared.bus.consume import Consuming, Delivery, Job
@@ -89,15 +90,17 @@ class Loop:
         self.parts: dict[str, Part] = {}
         self.calls: list[RunTool] = []
         self.run_call: RunCall = shout
+        self.bounds = Bounds()
+        self.owners: dict[str, Owner] = {}
         self.seconds_per_token = 0.0
         for name, text in AGENTS.items():
             (folder / f"{name}.yaml").write_text(text)
 
     async def start(self, *names: str) -> None:
-        """Start parts: sessions, router, tools, or a worker by its name."""
+        """Start parts: sessions, router, tools (a digit names another instance), or a worker."""
         composers = {"sessions": self._sessions, "router": self._router, "tools": self._tools}
         for name in names:
-            compose = composers.get(name, self._worker(name))
+            compose = composers.get(name.rstrip("0123456789"), self._worker(name))
             self.parts[name] = Part(self._server, name, compose)
             await self.parts[name].start()
 
@@ -118,9 +121,11 @@ class Loop:
     async def _sessions(self, bus: Bus) -> list[Runs]:
         log, agents = RunLog(bus), KvAgents(bus)
         await agents.start(self._folder)
-        sessions = Sessions(log, BusEffects(bus, log), agents, clock.now, bus.log)
+        effects = BusEffects(bus, log)
+        sessions = Sessions(SessionLog(bus), effects, agents, clock.now, bus.log, self.bounds)
         await Control(bus, sessions).start()
-        return [Owner(bus, sessions), timers(bus, sessions)]
+        self.owners[bus.name] = Owner(bus, sessions)
+        return [self.owners[bus.name], timers(bus, sessions)]
 
     async def _router(self, bus: Bus) -> list[Runs]:
         router = Router(MODELS, BusRescue(bus), clock.now, clock.monotonic, alive=2.5)
