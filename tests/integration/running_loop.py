@@ -90,6 +90,7 @@ class Loop:
         self.parts: dict[str, Part] = {}
         self.calls: list[RunTool] = []
         self.run_call: RunCall = shout
+        self.model = lambda worker: scripted_model("nano", worker, self.seconds_per_token)
         self.bounds = Bounds()
         self.owners: dict[str, Owner] = {}
         self.seconds_per_token = 0.0
@@ -137,7 +138,7 @@ class Loop:
 
     async def _tools(self, bus: Bus) -> list[Runs]:
         kv = KeyValue(bus, TOOL_SPECS)
-        for name in ("shout", "hang"):
+        for name in ("shout", "hang", "calculator"):
             await kv.put(name, encode(ToolSpec(name=name)))
 
         def read(delivery: Delivery) -> RunTool:
@@ -160,7 +161,7 @@ class Loop:
 
     def _worker(self, name: str) -> Compose:
         async def compose(bus: Bus) -> list[Runs]:
-            model = scripted_model("nano", name, self.seconds_per_token)
+            model = self.model(name)
             await model.engine.start()
             return worker_parts(bus, model)
 
