@@ -26,6 +26,7 @@ from shared.bus.log import RunLog
 from shared.client import Task
 from shared.contracts.base import encode
 from shared.contracts.facts import Done, Inferred, ToolDone
+from shared.contracts.work import RunTool
 from shared.subjects import CHECKPOINTS, PARTITIONS, partition, sessions_consumer
 from tests.integration.broker_process import NatsServer
 from tests.integration.running_loop import Loop, running_loop
@@ -204,3 +205,37 @@ async def test_an_owner_that_does_not_hand_on_is_not_waited_for_for_ever(
     await until(lambda: len(loop.owners["sessions2"].held()) == PARTITIONS // 2, 5)
     tasks = await many(loop, 10, 2)
     assert {(await task.result(20)).status for task in tasks} == {"completed"}
+
+
+async def test_two_share_again_after_the_server_was_killed(
+    loop: Loop, nats_server: NatsServer
+) -> None:
+    await loop.all()
+    await loop.start("sessions2")
+    await until(lambda: shared(loop, "sessions", "sessions2"), 5)
+    tasks = await many(loop, 12, 6)
+    await until(lambda: len(loop.calls) > 12)
+    await asyncio.to_thread(nats_server.restart)
+    assert {(await task.result(40)).status for task in tasks} == {"completed"}
+    await until(lambda: shared(loop, "sessions", "sessions2"), 10)
+    tasks = await many(loop, 12, 1)
+    assert {(await task.result(20)).status for task in tasks} == {"completed"}
+
+
+async def test_any_of_them_answers_a_request_about_any_session(loop: Loop) -> None:
+    started: list[str] = []
+
+    async def hang(work: RunTool) -> str:
+        started.append(work.task)
+        await asyncio.Event().wait()
+        return ""
+
+    loop.run_call = hang
+    await loop.all()
+    await loop.start("sessions2")
+    await until(lambda: shared(loop, "sessions", "sessions2"), 5)
+    tasks = [await loop.client.submit("helper", "call hang", session=f"s{n}") for n in range(8)]
+    await until(lambda: len(started) == len(tasks))
+    for task in tasks:
+        await task.cancel()
+    assert {(await task.result(10)).status for task in tasks} == {"cancelled"}

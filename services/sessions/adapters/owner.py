@@ -121,11 +121,10 @@ class Owner:
         now = monotonic()
         since = self._wanted_since
         self._wanted_since = {one.number: since.get(one.number, now) for one in missing}
-        async with asyncio.TaskGroup() as group:
-            for one in too_many:
-                group.create_task(one.release())
-            for one in missing:
-                group.create_task(self._take(one))
+        steps = [*(one.release() for one in too_many), *(self._take(one) for one in missing)]
+        for outcome in await asyncio.gather(*steps, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
 
     async def _take(self, one: Partition) -> None:
         if not self.members.fresh:
