@@ -125,6 +125,8 @@ class Owner:
         for outcome in await asyncio.gather(*steps, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome
+        if too_many or any(one.held for one in missing):
+            self._bus.log.info("partitions.changed", held=self.held())
 
     async def _take(self, one: Partition) -> None:
         if not self.members.fresh:
@@ -135,7 +137,6 @@ class Owner:
             return
         if await one.claim(found):
             self._wanted_since.pop(one.number, None)
-            self._bus.log.info("partition.owned", partition=one.number, before=found.owner)
 
     def _in_use(self, found: Checkpoint) -> bool:
         """Another one has it and is there: it hands it on in a moment."""
