@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from services.sessions.core.decide import Action
+from services.sessions.core.state import SessionState
 from shared.contracts.agents import AgentSpec
 from shared.contracts.base import SessionRef
 from shared.contracts.log import StoredFact
@@ -20,6 +21,23 @@ class FactLog(Protocol):
 
         Raises:
             Transient: the log cannot be reached.
+        """
+        ...
+
+    async def load(self, ref: SessionRef) -> tuple[SessionState, Sequence[StoredFact]]:
+        """The state that was kept of a session last (or an empty one), and all facts since.
+
+        Raises:
+            Transient: the log cannot be reached.
+        """
+        ...
+
+    async def save(self, state: SessionState) -> None:
+        """Keep this state, so that loading need not begin with the first fact.
+
+        Raises:
+            Transient: the log cannot be reached.
+            Permanent: the state is too large to be kept.
         """
         ...
 

@@ -19,7 +19,8 @@ from services.sessions.adapters.agents import KvAgents
 from services.sessions.adapters.control import Control, timers
 from services.sessions.adapters.effects import BusEffects
 from services.sessions.adapters.owner import Owner
-from services.sessions.handlers import Sessions
+from services.sessions.adapters.snapshots import SessionLog
+from services.sessions.handlers import Bounds, Sessions
 from services.tools.__main__ import execute
 from services.tools.adapters.kv import BucketSpecs
 from services.tools.adapters.promises import LogPromises
@@ -29,7 +30,7 @@ from shared import clock
 from shared.bus.connect import Bus, open_bus
 from shared.bus.consume import Consuming
 from shared.bus.log import RunLog
-from shared.bus.service import Runs, running
+from shared.bus.service import Runs, ensure_patiently, running
 from shared.client import Millrace
 from shared.contracts.base import SessionRef, decode
 from shared.contracts.work import RunTool
@@ -69,6 +70,7 @@ class Part:
         self.bus = await self._stack.enter_async_context(
             open_bus(self._server.address(), self._name, LOG)
         )
+        await ensure_patiently(self.bus)
         await self._stack.enter_async_context(running(self.bus, *await self._compose(self.bus)))
 
     async def stop(self) -> None:
@@ -94,16 +96,19 @@ class Loop:
         self.parts: dict[str, Part] = {}
         self.calls: list[RunTool] = []
         self.run_call: RunCall = shout
+        self.model = lambda worker: scripted_model("nano", worker, self.seconds_per_token)
+        self.bounds = Bounds()
+        self.owners: dict[str, Owner] = {}
         self.seconds_per_token = 0.0
         self.engines: dict[str, InstantEngine] = {}
         for name, text in AGENTS.items():
             (folder / f"{name}.yaml").write_text(text)
 
     async def start(self, *names: str) -> None:
-        """Start parts: sessions, router, tools, or a worker by its name."""
+        """Start parts: sessions, router, tools (a digit names another instance), or a worker."""
         composers = {"sessions": self._sessions, "router": self._router, "tools": self._tools}
         for name in names:
-            compose = composers.get(name, self._worker(name))
+            compose = composers.get(name.rstrip("0123456789"), self._worker(name))
             self.parts[name] = Part(self._server, name, compose)
             await self.parts[name].start()
 
@@ -128,9 +133,11 @@ class Loop:
     async def _sessions(self, bus: Bus) -> list[Runs]:
         log, agents = RunLog(bus), KvAgents(bus)
         await agents.start(self._folder)
-        sessions = Sessions(log, BusEffects(bus, log), agents, clock.now, bus.log)
+        effects = BusEffects(bus, log)
+        sessions = Sessions(SessionLog(bus), effects, agents, clock.now, bus.log, self.bounds)
         await Control(bus, sessions).start()
-        return [Owner(bus, sessions), timers(bus, sessions)]
+        self.owners[bus.name] = Owner(bus, sessions)
+        return [self.owners[bus.name], timers(bus, sessions)]
 
     async def _router(self, bus: Bus) -> list[Runs]:
         router = Router(MODELS, BusRescue(bus), clock.now, clock.monotonic, alive=2.5)
@@ -145,6 +152,7 @@ class Loop:
             [
                 as_tool(self.shout, timeout=60),
                 as_tool(self.hang, timeout=60),
+                as_tool(self.calculator, timeout=60),
                 as_tool(self.pay, timeout=60, side_effects=True),
             ]
         )
@@ -172,13 +180,17 @@ class Loop:
         """Do what the test says."""
         return await self._called(context, "hang", n)
 
+    async def calculator(self, context: ToolContext, expression: str) -> str:
+        """Take an expression."""
+        return await self._called(context, "calculator", len(expression))
+
     async def pay(self, context: ToolContext, n: int) -> str:
         """Have an effect."""
         return await self._called(context, "pay", n)
 
     def _worker(self, name: str) -> Compose:
         async def compose(bus: Bus) -> list[Runs]:
-            model = scripted_model("nano", name, self.seconds_per_token)
+            model = self.model(name)
             self.engines[name] = model.engine  # type: ignore[assignment]  # it is an instant one
             await model.engine.start()
             return worker_parts(bus, model)

@@ -28,6 +28,7 @@ from shared.subjects import (
     parse_run,
     partition,
     session_filter,
+    sessions_consumer,
     task_subject,
     timer_subject,
     tokens_subject,
@@ -61,8 +62,9 @@ async def test_a_bucket_has_the_settings_of_its_row(bus: Bus, row: Bucket) -> No
     assert holds(config, topology.bucket_config(row)) == {}
 
 
-@pytest.mark.parametrize("row", CONSUMERS, ids=lambda row: row.name)
+@pytest.mark.parametrize("row", [*CONSUMERS, sessions_consumer(3)], ids=lambda row: row.name)
 async def test_a_consumer_has_the_settings_of_its_row(bus: Bus, row: Consumer) -> None:
+    await topology.ensure_consumer(bus, row)
     config = (await bus.api(f"CONSUMER.INFO.{row.stream}.{row.name}"))["config"]
     assert holds(config, topology.consumer_config(row)) == {}
 
