@@ -8,6 +8,7 @@ from services.sessions.adapters.agents import KvAgents
 from services.sessions.adapters.control import Control, timers
 from services.sessions.adapters.effects import BusEffects
 from services.sessions.adapters.owner import Owner
+from services.sessions.adapters.replays import Replays
 from services.sessions.handlers import Sessions
 from services.sessions.settings import Settings
 from shared import clock
@@ -27,6 +28,7 @@ def main() -> None:
         await agents.start(settings.agents)
         sessions = Sessions(log, BusEffects(bus, log), agents, clock.now, bus.log)
         await Control(bus, sessions).start()
+        await Replays(bus, log).start()
         async with running(bus, Owner(bus, sessions), timers(bus, sessions)):
             await stop.wait()
 

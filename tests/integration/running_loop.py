@@ -19,6 +19,7 @@ from services.sessions.adapters.agents import KvAgents
 from services.sessions.adapters.control import Control, timers
 from services.sessions.adapters.effects import BusEffects
 from services.sessions.adapters.owner import Owner
+from services.sessions.adapters.replays import Replays
 from services.sessions.handlers import Sessions
 from shared import clock
 from shared.bus.connect import Bus, open_bus
@@ -120,6 +121,7 @@ class Loop:
         await agents.start(self._folder)
         sessions = Sessions(log, BusEffects(bus, log), agents, clock.now, bus.log)
         await Control(bus, sessions).start()
+        await Replays(bus, log).start()
         return [Owner(bus, sessions), timers(bus, sessions)]
 
     async def _router(self, bus: Bus) -> list[Runs]:

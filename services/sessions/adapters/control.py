@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 from nats.aio.msg import Msg
 
+from services.sessions.adapters.schedules import with_schedules
 from services.sessions.handlers import Sessions
 from shared.bus.connect import Bus
 from shared.bus.consume import Consuming, Delivery, Job, attempt
+from shared.bus.service import Runs
 from shared.contracts.base import Message, SessionRef, check_token, decode, encode
 from shared.contracts.control import CancelTask, ControlReply
 from shared.errors import Failure, Permanent
@@ -40,7 +42,7 @@ class Control:
         return await self._sessions.cancel(ref, decode(message.data, CancelTask))
 
 
-def timers(bus: Bus, sessions: Sessions) -> Consuming[tuple[SessionRef, str]]:
+def timers(bus: Bus, sessions: Sessions) -> Runs:
     """The consumer of fired deadline timers: `fired.<p>.<tenant>.<session>.<task>.<timer>`."""
 
     def read(delivery: Delivery) -> tuple[SessionRef, str]:
@@ -56,4 +58,4 @@ def timers(bus: Bus, sessions: Sessions) -> Consuming[tuple[SessionRef, str]]:
     async def emit(_fired: tuple[SessionRef, str], _results: Sequence[Message]) -> None:
         return
 
-    return Consuming(bus, Job(FIRED, read, handle, emit), concurrency=16)
+    return Consuming(bus, with_schedules(bus, Job(FIRED, read, handle, emit)), concurrency=16)

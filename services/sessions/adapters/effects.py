@@ -17,6 +17,7 @@ from shared.contracts.log import MSG_ID, TASK_HEADER
 from shared.contracts.work import RouteStep
 from shared.errors import Transient
 from shared.subjects import (
+    FIRED_FOR,
     ROUTE,
     TIMERS,
     abort_subject,
@@ -76,6 +77,7 @@ class BusEffects:
         headers = {
             "Nats-Schedule": f"@at {at}",
             "Nats-Schedule-Target": fired_subject(ref, action.task, DEADLINE),
+            "Nats-Schedule-TTL": FIRED_FOR,
             TASK_HEADER: action.task,
         }
         order = CancelTask(task=action.task, by="deadline")
