@@ -130,6 +130,24 @@ def eventful() -> list[StoredFact]:
     return log.facts
 
 
+def waits() -> list[StoredFact]:
+    """Tasks that wait for a person: for an approval, no more, once more, and in vain."""
+    log = Recorder()
+    for task in ("p1", "p2", "p3", "p4"):
+        log.submit(task, 0.0)
+        log.accept(task, 0.1)
+        log.add(inferred(task, 0, calls=(CALL,)), 0.2)
+        log.add(f.Parked(task=task, step=1, reason="approval", detail="asks first"), 0.3)
+    here = {"step": 1, "call": "c1", "name": "calculator"}
+    log.add(f.Approved(task="p2", step=1, by="kim"), 0.5)
+    log.add(f.Rejected(task="p3", step=1, by="kim"), 0.5)
+    log.add(f.Parked(task="p3", step=1, reason="unknown_outcome", attempt=2), 0.6)
+    log.add(f.ToolDone(task="p4", result="391", **here), 0.7)
+    busy = Failure(code="busy", family="transient")
+    log.add(f.ToolFailed(task="p2", error=busy, retry=True, **here), 0.8)
+    return log.facts
+
+
 def billed(facts: list[StoredFact], tenant: str) -> tuple[f.Usage, int]:
     """The sum over the log, written independently of the ledger: the first result of each step
     and every stateless completion."""

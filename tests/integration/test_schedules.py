@@ -1,4 +1,4 @@
-"""Schedules on a real server: each firing is one task, also over restarts and repeated deliveries."""
+"""Schedules on a real server: each firing is one task, whatever restarts or comes again."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from shared.errors import Permanent
 from shared.subjects import due_subject
 from tests.integration.broker_process import NatsServer
 from tests.integration.running_loop import Loop, running_loop
+from tests.integration.waiting import until
 
 pytestmark = pytest.mark.integration
 TASK = TaskSubmitted(input="say hello", metadata={"why": "test"})
@@ -88,9 +89,11 @@ async def test_an_interval_goes_on_until_it_is_removed(loop: Loop) -> None:
 async def test_without_a_session_each_firing_has_its_own(loop: Loop) -> None:
     await loop.start("sessions")
     await loop.client.schedules.put("tick", each(1, session=""))
-    async with asyncio.timeout(20):
-        while len(await loop.client.sessions()) < 2:
-            await asyncio.sleep(0.1)
+
+    async def several() -> bool:
+        return len(await loop.client.sessions()) >= 2
+
+    await until(several)
     await loop.client.schedules.delete("tick")
     for session in await loop.client.sessions():
         (fact,) = await tasks_of(loop.client, session, 1)
@@ -172,7 +175,9 @@ async def test_what_the_server_refuses_names_the_field(
 async def test_a_schedule_that_cannot_be_read_becomes_a_dead_letter(loop: Loop, bus: Bus) -> None:
     await loop.start("sessions")
     await bus.publish(due_subject("default", "broken"), b"{nonsense")
-    async with asyncio.timeout(10):
-        while not (await bus.api("STREAM.INFO.DEAD"))["state"]["messages"]:
-            await asyncio.sleep(0.1)
+
+    async def buried() -> bool:
+        return bool((await bus.api("STREAM.INFO.DEAD"))["state"]["messages"])
+
+    await until(buried)
     assert await loop.client.sessions() == []
