@@ -28,7 +28,7 @@ from shared.contracts.agents import AgentSpec, LimitsPatch, OnBusy, Sampling
 from shared.contracts.base import Message, SessionRef, check_token, decode
 from shared.contracts.facts import Accepted, Done
 from shared.contracts.log import Event, StoredFact
-from shared.contracts.replay import ReplayQuery, ReplayReply, ReplayRow
+from shared.contracts.replay import Check, ReplayQuery, ReplayReply, ReplayRow
 from shared.contracts.tasks import InputMessage, TaskSubmitted
 from shared.contracts.tokens import DirectEvent
 from shared.contracts.work import DirectRequest
@@ -36,7 +36,7 @@ from shared.contracts.workers import WorkerState
 from shared.control import Control, send_order
 from shared.documents import Documents
 from shared.errors import Permanent, Transient
-from shared.replay import Check, check_session, replay_page, replay_rows
+from shared.replay import check_session, replay_page, replay_rows
 from shared.schedules import Schedules
 from shared.settings import Address, BusSettings
 from shared.subjects import (

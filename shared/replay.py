@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
 
 from shared.bus.connect import Bus
 from shared.contracts.base import SessionRef
-from shared.contracts.replay import ReplayQuery, ReplayReply, ReplayRow
+from shared.contracts.replay import Check, ReplayQuery, ReplayReply, ReplayRow
 from shared.documents import ask
 from shared.subjects import replay_subject
 
 _PAGE, _SCAN = 200, 2000
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """How many facts follow from the log before them, and the first one that does not."""
-
-    facts: int
-    difference: ReplayRow | None = None
 
 
 async def replay_page(bus: Bus, ref: SessionRef, query: ReplayQuery) -> ReplayReply:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import batched
 
@@ -12,27 +11,12 @@ from shared.bus.connect import Bus
 from shared.bus.kv import Entry, KeyValue
 from shared.bus.log import direct_get, parse_time
 from shared.contracts.base import check_token, decode, encode
-from shared.contracts.schedules import Schedule, pattern_of
+from shared.contracts.schedules import Schedule, Scheduled, pattern_of
 from shared.errors import Permanent
 from shared.subjects import FIRED_FOR, TIMERS, due_subject, schedule_subject
 
 _AT_ONCE = 500
 """Subjects in one question; the server refuses to answer with more than 1,024 messages."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scheduled:
-    """A schedule as it stands. Times are epoch seconds, 0 for what is not known.
-
-    `next` is known for a time, and for the others once they have fired.
-    """
-
-    name: str
-    schedule: Schedule
-    sequence: int
-    created: float
-    last: float = 0.0
-    next: float = 0.0
 
 
 class Schedules:

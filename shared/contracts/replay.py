@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import msgspec
@@ -52,3 +53,11 @@ class ReplayReply(Message, frozen=True):
     next: int | None = None
     state: dict[str, object] | None = None
     error: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """How many facts follow from the log before them, and the first one that does not."""
+
+    facts: int
+    difference: ReplayRow | None = None

@@ -40,6 +40,21 @@ class Schedule(Message, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
+class Scheduled:
+    """A schedule as it stands. Times are epoch seconds, 0 for what is not known.
+
+    `next` is known for a time, and for the others once they have fired.
+    """
+
+    name: str
+    schedule: Schedule
+    sequence: int
+    created: float
+    last: float = 0.0
+    next: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Pattern:
     """A schedule in the server's words; without a zone for what is no cron expression."""
 

@@ -37,7 +37,7 @@ class Recorder:
     def accept(self, task: str, at: float, ref: SessionRef = REF) -> None:
         fact = f.Accepted(
             task=task,
-            agent=AgentSpec(name="assistant"),
+            agent=AgentSpec(name="assistant", tools=("calculator", "clock")),
             revision=3,
             limits=Limits(),
             sampling=Sampling(),
