@@ -22,30 +22,32 @@ from shared.bus.direct import complete
 from shared.bus.feed import Feed
 from shared.bus.kv import KeyValue
 from shared.bus.log import RunLog
+from shared.bus.tasks import submit_task
 from shared.clock import mint_id
-from shared.contracts.agents import AgentSpec, LimitsPatch, Sampling
-from shared.contracts.base import SessionRef, check_token, decode, encode
-from shared.contracts.control import CancelTask, ControlReply
+from shared.contracts.agents import AgentSpec, LimitsPatch, OnBusy, Sampling
+from shared.contracts.base import Message, SessionRef, check_token, decode
 from shared.contracts.facts import Accepted, Done
-from shared.contracts.log import MSG_ID, TASK_HEADER, Event, StoredFact
+from shared.contracts.log import Event, StoredFact
+from shared.contracts.replay import Check, ReplayQuery, ReplayReply, ReplayRow
 from shared.contracts.tasks import InputMessage, TaskSubmitted
 from shared.contracts.tokens import DirectEvent
 from shared.contracts.work import DirectRequest
 from shared.contracts.workers import WorkerState
+from shared.control import Control, send_order
 from shared.documents import Documents
-from shared.errors import Permanent, Transient, error_of
+from shared.errors import Permanent, Transient
+from shared.replay import check_session, replay_page, replay_rows
+from shared.schedules import Schedules
 from shared.settings import Address, BusSettings
 from shared.subjects import (
     AGENTS,
     SHARED_TENANT,
     WORKERS,
-    control_subject,
     session_filter,
-    task_subject,
 )
-from shared.telemetry import configure, traceparent
+from shared.telemetry import configure
 
-__all__ = ["Documents", "Millrace", "Session", "Task"]
+__all__ = ["Documents", "Millrace", "Schedules", "Session", "Task"]
 
 
 class TaskOptions(TypedDict, total=False):
@@ -54,6 +56,8 @@ class TaskOptions(TypedDict, total=False):
     limits: LimitsPatch | None
     sampling: Sampling | None
     metadata: dict[str, str] | None
+    on_busy: OnBusy | None
+    """What becomes of it where the session is busy; absent: what the running agent says."""
     trace_id: str
     """The W3C trace that the task belongs to; absent: derived from the task."""
 
@@ -107,20 +111,16 @@ class Millrace:
         """
         ref = SessionRef(self.tenant, session or mint_id("s"))
         name = check_token(task or mint_id("task"), "task")
-        subject = task_subject(ref, agent)
         content = input if isinstance(input, str) else tuple(input)
         submitted = TaskSubmitted(
             input=content,
             limits=options.get("limits") or LimitsPatch(),
             sampling=options.get("sampling"),
             metadata=options.get("metadata") or {},
+            on_busy=options.get("on_busy"),
         )
-        headers = {
-            MSG_ID: f"{ref}/{name}/task",
-            TASK_HEADER: name,
-            "traceparent": traceparent(ref, name, "task", options.get("trace_id", "")),
-        }
-        ack = await self.bus.publish(subject, encode(submitted), headers)
+        trace = options.get("trace_id", "")
+        ack = await submit_task(self.bus, ref, agent, name, submitted, trace)
         return Task(self, ref.session, name, ack.seq - 1)
 
     def task(self, task: str, session: str) -> Task:
@@ -145,6 +145,15 @@ class Millrace:
     def documents(self, collection: str = "default") -> Documents:
         """A collection of documents."""
         return Documents(self.bus, self.tenant, check_token(collection, "collection"))
+
+    async def sessions(self) -> list[str]:
+        """The names of all sessions that the log holds, sorted."""
+        return await self.log.sessions(self.tenant)
+
+    @property
+    def schedules(self) -> Schedules:
+        """Tasks that are submitted at a time, at an interval or by cron."""
+        return Schedules(self.bus, self.tenant)
 
     async def complete(self, request: DirectRequest) -> AsyncGenerator[DirectEvent]:
         """A stateless completion; the last event has `done` or `error`. Closing it aborts it.
@@ -171,7 +180,7 @@ class Millrace:
         return found
 
 
-class Task:
+class Task(Control):
     """One request to a session."""
 
     def __init__(self, client: Millrace, session: str, task: str, start: int | None) -> None:
@@ -227,19 +236,15 @@ class Task:
         stored = await self._client.log.read(self._ref, await self._beginning())
         return [fact for fact in stored if fact.task == self.id]
 
-    async def cancel(self, by: str = "", reason: str = "") -> int:
-        """Ask for the task to stop; answers the sequence of the fact that records it.
+    async def order(self, verb: str, order: Message) -> int:
+        """A request of `Control`, sent to the session."""
+        return await send_order(self._client.bus, self._ref, verb, order)
 
-        Raises:
-            Permanent: `task_ended`, `unknown_task`.
-            Transient: `no_responders` while no sessions service runs.
-        """
-        order = CancelTask(task=self.id, by=by, reason=reason)
-        body = await self._client.bus.request(control_subject(self._ref, "cancel"), encode(order))
-        reply = decode(body, ControlReply)
-        if reply.error is not None:
-            raise error_of(reply.error)
-        return reply.sequence
+    async def retry(self, task: str | None = None, by: str = "") -> Task:
+        """Go on where this task failed, as a new task of the session; see `Control.retry_as`."""
+        name = task or mint_id("task")
+        await self.retry_as(name, by)
+        return Task(self._client, self.session, name, None)
 
 
 class Session:
@@ -258,3 +263,17 @@ class Session:
         async with aclosing(self._client.feed.follow(self.ref, after, follow=follow)) as events:
             async for event in events:
                 yield event
+
+    async def replay(self) -> AsyncGenerator[ReplayRow]:
+        """Every fact beside what the present code decides from there on."""
+        async with aclosing(replay_rows(self._client.bus, self.ref)) as rows:
+            async for row in rows:
+                yield row
+
+    async def replay_at(self, seq: int) -> ReplayReply:
+        """The last fact up to a sequence, the state behind it and all that is due there."""
+        return await replay_page(self._client.bus, self.ref, ReplayQuery(at=seq))
+
+    async def check(self) -> Check:
+        """Compare every decision with what the log shows."""
+        return await check_session(self._client.bus, self.ref)

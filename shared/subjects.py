@@ -195,6 +195,33 @@ def fired_subject(ref: SessionRef, task: str, timer: str) -> str:
     return f"fired.{session_prefix(ref)[4:]}.{task}.{timer}"
 
 
+SCHEDULES = "_schedules"
+"""Reserved: in the place of the session in the subjects of a tenant's schedules."""
+
+
+def schedule_subject(tenant: str, name: str) -> str:
+    """A schedule. The session is no part of it: a name stands for one schedule of a tenant."""
+    return timer_subject(SessionRef(check_token(tenant, "tenant"), SCHEDULES), name, "schedule")
+
+
+def due_subject(tenant: str, name: str) -> str:
+    """Where a schedule's message arrives each time that it fires."""
+    return fired_subject(SessionRef(check_token(tenant, "tenant"), SCHEDULES), name, "schedule")
+
+
+def parse_due(subject: str) -> tuple[str, str] | None:
+    """Tenant and name of a schedule that fired; None for any other timer."""
+    parts = subject.split(".")
+    if len(parts) != 6 or parts[0] != "fired" or parts[3] != SCHEDULES:
+        return None
+    return parts[2], parts[4]
+
+
+def replay_subject(ref: SessionRef) -> str:
+    """Requests to decide the log of a session once more."""
+    return f"replay.{ref.tenant}.{ref.session}"
+
+
 # -- streams and consumers ------------------------------------------------------------------------
 
 
@@ -217,6 +244,9 @@ ADVISORIES = (
     "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.>",
     "$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.>",
 )
+
+FIRED_FOR = "240h"
+"""Per-message TTL of what a timer or schedule has fired: so long may its reader be away."""
 
 STREAMS = (
     Stream(
@@ -250,8 +280,7 @@ STREAMS = (
     ),
     Stream(
         TIMERS,
-        ("timer.>", "fired.>"),
-        max_age=40 * DAY,
+        ("timer.>", "fired.>"),  # no max_age: a schedule must outlive it (decision record 0016)
         extra={"allow_msg_schedules": True, "allow_msg_ttl": True, "allow_direct": True},
     ),
     Stream(DOCS, ("docs.>",), max_per_subject=1, extra={"allow_direct": True}),

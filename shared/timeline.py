@@ -8,8 +8,8 @@ says how much of it was waiting for a slot, model or tool. What remains is Millr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Literal
 
@@ -17,9 +17,10 @@ from shared.contracts import facts as f
 from shared.contracts.base import SessionRef
 from shared.contracts.log import Malformed, StoredFact
 from shared.contracts.tasks import TaskSubmitted, said
+from shared.waiting import Note, Try, notes, tries, waiting
 
-StepStatus = Literal["ok", "failed", "running"]
-TaskStatus = Literal["queued", "running", "completed", "failed", "cancelled"]
+StepStatus = Literal["ok", "failed", "running", "parked"]
+TaskStatus = Literal["queued", "running", "parked", "completed", "failed", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,10 @@ class Row:
     arguments: str = ""
     result: str = ""
     error: str = ""
+    tries: tuple[Try, ...] = ()
+    """Attempts that failed before this one."""
+    waits: str = ""
+    """Why a parked step waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,7 @@ class Timeline:
     totals: f.Totals = field(default_factory=f.Totals)
     output: str = ""
     error: str = ""
+    notes: tuple[Note, ...] = ()
 
     @property
     def queue_ms(self) -> float:
@@ -84,11 +90,13 @@ def timeline(facts: Iterable[StoredFact], task: str) -> Timeline | None:
     start = accepted.time if accepted else origin
     end = done.fact if done and isinstance(done.fact, f.Done) else None
     rows = _rows(own, origin, start, ended=end is not None or accepted is None)
+    parked = {one.fact.step: one for one in waiting(own) if isinstance(one.fact, f.Parked)}
+    rows = _with_waits(_with_tries(rows, own), parked, origin)
     return Timeline(
         task=task,
         ref=own[0].ref,
         agent=_agent(submitted, accepted),
-        status=end.status if end else "running" if accepted else "queued",
+        status=_status(end, accepted, parked),
         question=_question(submitted),
         submitted=origin,
         accepted=accepted.time if accepted else 0.0,
@@ -97,6 +105,7 @@ def timeline(facts: Iterable[StoredFact], task: str) -> Timeline | None:
         totals=end.totals if end else _sums(rows),
         output=end.output if end else "",
         error=f"{end.error.code}: {end.error.detail}".rstrip(": ") if end and end.error else "",
+        notes=notes(own),
     )
 
 
@@ -111,12 +120,52 @@ def p50(values: Sequence[float]) -> float | None:
 
 
 def first_results(facts: Iterable[StoredFact]) -> dict[int, StoredFact]:
-    """The result of each step of a task: the first one wins. `facts` are in order."""
+    """The result of each step of a task: the first one wins. `facts` are in order.
+
+    A failure that is to be tried again is none.
+    """
     found: dict[int, StoredFact] = {}
     for stored in facts:
-        if isinstance(stored.fact, f.Inferred | f.ToolDone | f.ToolFailed):
-            found.setdefault(stored.fact.step, stored)
+        fact = stored.fact
+        if isinstance(fact, f.Inferred | f.ToolDone) or (
+            isinstance(fact, f.ToolFailed) and not fact.retry
+        ):
+            found.setdefault(fact.step, stored)
     return found
+
+
+def _status(end: f.Done | None, accepted: StoredFact | None, parked: object) -> TaskStatus:
+    if end is not None:
+        return end.status
+    if accepted is None:
+        return "queued"
+    return "parked" if parked else "running"
+
+
+def _with_tries(rows: Sequence[Row], facts: Sequence[StoredFact]) -> list[Row]:
+    """Rows with the attempts before theirs; a row that failed is the last of them itself."""
+    found = tries(facts)
+    return [
+        replace(row, tries=found.get(row.step, ())[: -1 if _only_failed(row) else None])
+        for row in rows
+    ]
+
+
+def _only_failed(row: Row) -> bool:
+    return row.kind == "infer" and row.status == "failed"
+
+
+def _with_waits(
+    rows: Sequence[Row], parked: Mapping[int, StoredFact], origin: float
+) -> tuple[Row, ...]:
+    """Rows with what they wait for, and a row for a step that has none."""
+    found = {row.step: row for row in rows}
+    for step, stored in parked.items():
+        fact = stored.fact
+        assert isinstance(fact, f.Parked)  # noqa: S101  # `waiting` holds no other
+        bare = Row(step, "infer", "", "parked", start=stored.time - origin)
+        found[step] = replace(found.get(step, bare), status="parked", waits=fact.reason)
+    return tuple(found[step] for step in sorted(found))
 
 
 def _first(facts: Sequence[StoredFact], kind: type) -> StoredFact | None:
@@ -148,7 +197,7 @@ def _rows(
 ) -> tuple[Row, ...]:
     failures = _failures(facts)
     results = first_results(facts)
-    asked: dict[str, f.ToolCall] = {}
+    asked: dict[int, f.ToolCall] = {}
     rows: list[Row] = []
     ready, latest, answered = start, start, False
     for step in sorted(results.keys() | failures.keys()):
@@ -160,11 +209,11 @@ def _rows(
         if isinstance(stored.fact, f.Inferred):
             rows.append(_infer_row(stored, stored.fact, latest, origin, retried=bool(failed)))
             ready = latest = stored.time
-            asked = {call.id: call for call in stored.fact.tool_calls}
+            asked = dict(enumerate(stored.fact.tool_calls, step + 1))
             answered = not asked
         elif isinstance(stored.fact, f.ToolDone | f.ToolFailed):
             rows.append(_tool_row(stored, stored.fact, asked, ready, origin))
-            asked.pop(stored.fact.call, None)
+            asked.pop(step, None)
             latest = max(latest, stored.time)
     if not (ended or answered):
         rows += _running(rows, asked, latest if not asked else ready, origin)
@@ -202,13 +251,13 @@ def _infer_row(
 def _tool_row(
     stored: StoredFact,
     fact: f.ToolDone | f.ToolFailed,
-    asked: dict[str, f.ToolCall],
+    asked: Mapping[int, f.ToolCall],
     ready: float,
     origin: float,
 ) -> Row:
     failed = isinstance(fact, f.ToolFailed)
     gap_ms = (stored.time - ready) * 1000
-    call = asked.get(fact.call)
+    call = asked.get(fact.step)
     alone = not failed and fact.attempt == 1
     return Row(
         step=fact.step,
@@ -241,7 +290,7 @@ def _failed_row(stored: StoredFact, ready: float, origin: float) -> Row:
 
 
 def _running(
-    rows: Sequence[Row], asked: dict[str, f.ToolCall], ready: float, origin: float
+    rows: Sequence[Row], asked: Mapping[int, f.ToolCall], ready: float, origin: float
 ) -> list[Row]:
     """What the log says is under way: the calls without an answer, else the next model call."""
     following = rows[-1].step + 1 if rows else 0
@@ -251,14 +300,14 @@ def _running(
         return [Row(following, "infer", "", "running", start=ready - origin)]
     return [
         Row(
-            following + place,
+            step,
             "tool",
             call.name,
             "running",
             start=ready - origin,
             arguments=call.arguments,
         )
-        for place, call in enumerate(asked.values())
+        for step, call in asked.items()
     ]
 
 

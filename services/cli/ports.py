@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from typing import NoReturn, Protocol
 
-from services.cli.core.checks import Check
-from shared.contracts.agents import AgentSpec, LimitsPatch
+from services.cli.core.checks import Check as Finding
+from shared.contracts.agents import AgentSpec, LimitsPatch, OnBusy
 from shared.contracts.facts import Done
 from shared.contracts.ledger import TasksQuery, TasksReply, UsageQuery, UsageReply
 from shared.contracts.log import Event, StoredFact
+from shared.contracts.replay import Check, ReplayReply, ReplayRow
 from shared.contracts.retrieval import IndexState, SearchReply
+from shared.contracts.schedules import Schedule, Scheduled
 from shared.contracts.workers import WorkerState
 
 
@@ -29,6 +31,27 @@ class Task(Protocol):
     async def cancel(self, by: str = "", reason: str = "") -> int:
         """Record that the task shall stop."""
 
+    async def steer(self, text: str, *, id: str | None = None, by: str = "") -> int:
+        """Say something to it; the sequence of the fact, as for all verbs."""
+
+    async def approve(  # the client's options
+        self,
+        step: int | None = None,
+        *,
+        arguments: str | None = None,
+        result: str | None = None,
+        limits: LimitsPatch | None = None,
+        by: str = "",
+        note: str = "",
+    ) -> int:
+        """Let a parked step go on; without `step` the only one."""
+
+    async def reject(self, step: int | None = None, *, by: str = "", note: str = "") -> int:
+        """Do not let it go on."""
+
+    async def retry(self, task: str | None = None, by: str = "") -> Task:
+        """Go on where it failed, as a new task."""
+
 
 class Session(Protocol):
     """A conversation and its log."""
@@ -38,6 +61,28 @@ class Session(Protocol):
 
     def events(self, after: str = "", *, follow: bool = True) -> AsyncGenerator[Event]:
         """Facts and deltas of all its tasks."""
+
+    def replay(self) -> AsyncGenerator[ReplayRow]:
+        """Every fact beside what the present code decides."""
+
+    async def replay_at(self, seq: int) -> ReplayReply:
+        """One place of the log: its fact, the state and all that is due."""
+
+    async def check(self) -> Check:
+        """Compare every decision with the log, up to the first difference."""
+
+
+class Schedules(Protocol):
+    """The schedules of the tenant."""
+
+    async def put(self, name: str, schedule: Schedule) -> int:
+        """Store one, in the place of the one with that name."""
+
+    async def list(self) -> Sequence[Scheduled]:
+        """All, by name."""
+
+    async def delete(self, name: str) -> None:
+        """Remove one."""
 
 
 class Documents(Protocol):
@@ -69,7 +114,12 @@ class Client(Protocol):
         """Whose data this is about."""
 
     async def ask(
-        self, agent: str, question: str, session: str | None, limits: LimitsPatch | None
+        self,
+        agent: str,
+        question: str,
+        session: str | None,
+        limits: LimitsPatch | None,
+        on_busy: OnBusy | None = None,
     ) -> Task:
         """Submit a task; durable when this returns."""
 
@@ -81,6 +131,13 @@ class Client(Protocol):
 
     def session(self, name: str) -> Session:
         """A session by its name."""
+
+    async def sessions(self) -> list[str]:
+        """The names of all sessions, sorted."""
+
+    @property
+    def schedules(self) -> Schedules:
+        """The schedules of the tenant."""
 
     def documents(self, collection: str = "default") -> Documents:
         """A collection by its name."""
@@ -118,10 +175,10 @@ class Terminal(Protocol):
 class Probes(Protocol):
     """Looks at the machine and at a system, and judges."""
 
-    def machine(self) -> Sequence[Check]:
+    def machine(self) -> Sequence[Finding]:
         """Python, data folder, disk, models."""
 
-    async def system(self) -> Sequence[Check]:
+    async def system(self) -> Sequence[Finding]:
         """Broker, streams, services, HTTP. Never raises for what is away: that is a finding."""
 
 

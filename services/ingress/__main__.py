@@ -19,7 +19,10 @@ from services.ingress.adapters.bus import (
     Link,
 )
 from services.ingress.adapters.http.app import Parts, build
+from services.ingress.adapters.schedules import BusSchedules
 from services.ingress.handlers.chat import ChatHandlers
+from services.ingress.handlers.control import ControlHandlers
+from services.ingress.handlers.schedules import ScheduleHandlers
 from services.ingress.handlers.tasks import TaskHandlers
 from services.ingress.settings import Settings
 from shared.errors import MillraceError
@@ -39,6 +42,8 @@ async def serve(settings: Settings, log: Log) -> None:
     parts = Parts(
         chat=ChatHandlers(BusCompletions(link), tasks, catalog),
         tasks=TaskHandlers(tasks, catalog),
+        control=ControlHandlers(),
+        schedules=ScheduleHandlers(BusSchedules(link), catalog),
         documents=BusDocuments(link),
         catalog=catalog,
         health=BusHealth(link),

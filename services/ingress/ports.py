@@ -12,13 +12,21 @@ from typing import Protocol
 from services.ingress.core.bodies import CancelBody, TaskBody
 from services.ingress.core.caller import Caller
 from services.ingress.core.chat_body import ChatBody
+from services.ingress.core.control_bodies import (
+    ApproveBody,
+    RejectBody,
+    RetryBody,
+    ScheduleBody,
+    SteerBody,
+)
 from services.ingress.core.tasks import Json, Order
-from shared.contracts.agents import AgentSpec
+from shared.contracts.agents import AgentSpec, LimitsPatch
 from shared.contracts.base import SessionRef
 from shared.contracts.documents import DocumentChanged
 from shared.contracts.facts import Done
 from shared.contracts.log import Event, StoredFact
 from shared.contracts.retrieval import EmbedReply, SearchReply
+from shared.contracts.schedules import Schedule, Scheduled
 from shared.contracts.tokens import DirectEvent
 from shared.contracts.work import DirectRequest
 from shared.contracts.workers import WorkerState
@@ -58,6 +66,31 @@ class TaskHandle(Protocol):
         """The sequence of the fact that records it; `task_ended` when it is too late."""
         ...
 
+    async def steer(self, text: str, *, id: str | None = None, by: str = "") -> int:
+        """Say something to it; the same `id` once. `not_running` where nothing listens."""
+        ...
+
+    async def approve(
+        self,
+        step: int | None = None,
+        *,
+        arguments: str | None = None,
+        result: str | None = None,
+        limits: LimitsPatch | None = None,
+        by: str = "",
+        note: str = "",
+    ) -> int:
+        """Let a parked step go on (the only one by default); `not_parked` where none is."""
+        ...
+
+    async def reject(self, step: int | None = None, *, by: str = "", note: str = "") -> int:
+        """Do not let it go on."""
+        ...
+
+    async def retry(self, task: str | None = None, by: str = "") -> TaskHandle:
+        """Go on where it failed, as a new task; `not_failed`, `superseded`."""
+        ...
+
 
 class Tasks(Protocol):
     """Durable tasks."""
@@ -84,6 +117,26 @@ class Tasks(Protocol):
 
     async def history(self, ref: SessionRef, after: int = 0) -> list[StoredFact]:
         """The facts of a session with a sequence above `after`, in order."""
+        ...
+
+
+class Schedules(Protocol):
+    """Schedules of a tenant: `invalid_schedule` names the field, `unknown_schedule` is no name."""
+
+    async def put(self, tenant: str, name: str, schedule: Schedule) -> int:
+        """Store one in the place of the one with that name; its sequence."""
+        ...
+
+    async def get(self, tenant: str, name: str) -> Scheduled:
+        """One of them."""
+        ...
+
+    async def list(self, tenant: str) -> Sequence[Scheduled]:
+        """All, by name."""
+        ...
+
+    async def delete(self, tenant: str, name: str) -> None:
+        """Remove one."""
         ...
 
 
@@ -188,6 +241,48 @@ class ChatApi(Protocol):
 
     async def stream(self, caller: Caller, body: ChatBody, key: str | None) -> Chunks:
         """Chunks; whatever is refused is refused before the first one."""
+        ...
+
+
+class ControlApi(Protocol):
+    """What people say to a task; each answers with the sequence of the fact that records it."""
+
+    async def steer(self, task: TaskHandle, body: SteerBody, key: str | None) -> int:
+        """Say something to it."""
+        ...
+
+    async def approve(self, task: TaskHandle, body: ApproveBody) -> int:
+        """Let a parked step go on."""
+        ...
+
+    async def reject(self, task: TaskHandle, body: RejectBody) -> int:
+        """Do not let it go on."""
+        ...
+
+    async def retry(
+        self, caller: Caller, task: TaskHandle, body: RetryBody, key: str | None
+    ) -> TaskHandle:
+        """The new task."""
+        ...
+
+
+class SchedulesApi(Protocol):
+    """Tasks at a time, at an interval or by cron."""
+
+    async def put(self, caller: Caller, name: str, body: ScheduleBody) -> Json:
+        """Store one."""
+        ...
+
+    async def get(self, caller: Caller, name: str) -> Json:
+        """One of them."""
+        ...
+
+    async def list(self, caller: Caller) -> Json:
+        """All."""
+        ...
+
+    async def delete(self, caller: Caller, name: str) -> Json:
+        """Remove one."""
         ...
 
 

@@ -56,6 +56,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "sessions": ("tenant", "session"),
     "tasks": ("tenant", "session", "task"),
     "steps": ("tenant", "session", "task", "step"),
+    "waits": ("tenant", "session", "task", "step"),
     "completions": ("tenant", "id"),
 }
 OPENED = Group("sessions", "opened_seq", "first", ("opened",))
@@ -86,7 +87,12 @@ COMPLETION = Group(
     "first",
     ("model", "worker", *TOKENS, "queued_ms", "first_token_ms", "total_ms", "finished", "day"),
 )
-GROUPS = (OPENED, TOUCHED, SUBMITTED, ACCEPTED, DONE, RESULT, FAILURE, COMPLETION)
+PARKED = Group("waits", "parked_seq", "last", ("parked", "reason"))
+ANSWERED = Group("waits", "answered_seq", "last", ("answered",))
+GROUPS = (
+    *(OPENED, TOUCHED, SUBMITTED, ACCEPTED, DONE, RESULT, FAILURE, COMPLETION),
+    *(PARKED, ANSWERED),
+)
 
 
 def changes_of(stored: StoredFact) -> tuple[Change, ...]:
@@ -203,6 +209,8 @@ def _inferred(stored: StoredFact, fact: f.Inferred) -> tuple[Change, ...]:
 
 def _tool(stored: StoredFact, fact: f.ToolDone | f.ToolFailed) -> tuple[Change, ...]:
     failed = isinstance(fact, f.ToolFailed)
+    if isinstance(fact, f.ToolFailed) and fact.retry:
+        return _attempt_failed(stored, fact, "tool")
     values: dict[str, Value] = {
         "kind": "tool",
         "name": clean(fact.name),
@@ -223,13 +231,34 @@ def _tool(stored: StoredFact, fact: f.ToolDone | f.ToolFailed) -> tuple[Change, 
 
 
 def _infer_failed(stored: StoredFact, fact: f.InferFailed) -> tuple[Change, ...]:
+    return _attempt_failed(stored, fact, "infer")
+
+
+def _attempt_failed(
+    stored: StoredFact, fact: f.InferFailed | f.ToolFailed, kind: str
+) -> tuple[Change, ...]:
     values: dict[str, Value] = {
         "failed_code": fact.error.code,
         "failed_attempt": fact.attempt,
-        "failed_kind": "infer",
+        "failed_kind": kind,
         "failed": stored.time,
     }
     return (Change(FAILURE, (*_task_key(stored), fact.step), stored.seq, values),)
+
+
+def _parked(stored: StoredFact, fact: f.Parked) -> tuple[Change, ...]:
+    values: dict[str, Value] = {"parked": stored.time, "reason": fact.reason}
+    return (Change(PARKED, (*_task_key(stored), fact.step), stored.seq, values),)
+
+
+def _answered(
+    stored: StoredFact, fact: f.Approved | f.Rejected | f.TimerFired
+) -> tuple[Change, ...]:
+    """A verdict, or the end of the wait for one; a result answers too, and has its own row."""
+    if fact.step is None or (isinstance(fact, f.TimerFired) and fact.timer != "approval"):
+        return ()
+    values: dict[str, Value] = {"answered": stored.time}
+    return (Change(ANSWERED, (*_task_key(stored), fact.step), stored.seq, values),)
 
 
 def _completed(stored: StoredFact, fact: f.Completed) -> tuple[Change, ...]:
@@ -253,6 +282,10 @@ _PROJECTIONS: dict[type, Callable[[StoredFact, Any], tuple[Change, ...]]] = {
     f.InferFailed: _infer_failed,
     f.ToolDone: _tool,
     f.ToolFailed: _tool,
+    f.Parked: _parked,
+    f.Approved: _answered,
+    f.Rejected: _answered,
+    f.TimerFired: _answered,
     f.Done: _done,
     f.Completed: _completed,
 }

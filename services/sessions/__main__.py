@@ -8,6 +8,7 @@ from services.sessions.adapters.agents import KvAgents
 from services.sessions.adapters.control import Control, timers
 from services.sessions.adapters.effects import BusEffects
 from services.sessions.adapters.owner import Owner
+from services.sessions.adapters.replays import Replays
 from services.sessions.adapters.snapshots import SessionLog
 from services.sessions.handlers import Bounds, Sessions
 from services.sessions.settings import Settings
@@ -29,6 +30,7 @@ def main() -> None:
         effects = BusEffects(bus, log)
         sessions = Sessions(SessionLog(bus), effects, agents, clock.now, bus.log, bounds)
         await Control(bus, sessions).start()
+        await Replays(bus, log).start()
         async with running(bus, Owner(bus, sessions), timers(bus, sessions)):
             await stop.wait()
 

@@ -13,8 +13,8 @@ from shared.contracts.log import StoredFact
 from shared.contracts.tasks import TaskSubmitted
 
 
-class FactLog(Protocol):
-    """The log of facts."""
+class FactReader(Protocol):
+    """The log of facts, to be read."""
 
     async def read(self, ref: SessionRef, after: int = 0) -> Sequence[StoredFact]:
         """All facts of a session with a sequence above `after`, in order, none missing.
@@ -23,6 +23,10 @@ class FactLog(Protocol):
             Transient: the log cannot be reached.
         """
         ...
+
+
+class FactLog(FactReader, Protocol):
+    """The log of facts, and the states that were kept of it."""
 
     async def load(self, ref: SessionRef) -> tuple[SessionState, Sequence[StoredFact]]:
         """The state that was kept of a session last (or an empty one), and all facts since.

@@ -212,6 +212,23 @@ class RunLog:
         facts = [fact for message in messages if (fact := stored_fact(message)) is not None]
         return sorted(facts, key=lambda fact: fact.seq)
 
+    async def sessions(self, tenant: str) -> list[str]:
+        """The sessions of a tenant that a task was submitted to, sorted.
+
+        Raises:
+            Transient: `bus_unavailable`.
+        """
+        found: set[str] = set()
+        offset, total = 0, 1
+        while offset < total:  # the server names at most 100,000 subjects at once
+            question = {"subjects_filter": f"run.*.{tenant}.*.task.*", "offset": offset}
+            answer = await self._bus.api(f"STREAM.INFO.{RUNS}", question)
+            names = answer["state"].get("subjects") or {}
+            found |= {name.split(".")[3] for name in names}
+            offset += len(names)
+            total = answer.get("total", 0) if names else 0
+        return sorted(found)
+
     async def find_task(self, tenant: str, task: str) -> SessionRef | None:
         """The session of an accepted or refused task, from the log alone."""
         for kind in ("accepted", "done"):

@@ -10,7 +10,7 @@ from shared.contracts.base import Message
 from shared.contracts.facts import Usage
 from shared.errors import Failure
 
-TaskState = Literal["queued", "running", "completed", "failed", "cancelled"]
+TaskState = Literal["queued", "running", "parked", "completed", "failed", "cancelled"]
 UsageKey = Literal["day", "agent", "model", "session", "task"]
 
 

@@ -21,7 +21,9 @@ from shared.contracts import (
     facts,
     ledger,
     log,
+    replay,
     retrieval,
+    schedules,
     tasks,
     tokens,
     work,
@@ -126,6 +128,10 @@ SUMMARY = ledger.TaskSummary(
 )
 ROW = ledger.UsageSummary(key="2026-01-31", calls=2, usage=USAGE, price=4_210)
 
+REPLAYED = replay.ReplayRow(
+    seq=42, time=1_790_000_000.5, kind="inferred", task="t1", verdict="explained", step=2, by=41,
+    decided=("work/t1.3",), due=("work/t1.2",),
+)  # fmt: skip
 _ALL: tuple[msgspec.Struct, ...] = (
     FAILURE, USAGE, TIMINGS, TOTALS, CALL, LIMITS, PATCH, RETRY, SAMPLING, TOOL, AGENT, REF,
     PARENT, PART, INPUT,
@@ -200,6 +206,13 @@ _ALL: tuple[msgspec.Struct, ...] = (
     ),
     retrieval.IndexState(
         watermark=9, chunks=3, model="all-MiniLM-L6-v2", engine="milvus", error=FAILURE
+    ),
+    replay.ReplayQuery(after=40, limit=50, differences=True, at=42),
+    REPLAYED,
+    replay.ReplayReply(rows=(REPLAYED,), facts=1, next=42, state={"seq": 42}, error=FAILURE),
+    schedules.Schedule(
+        agent="helper", task=tasks.TaskSubmitted(input="Anything new?"), session="s-1",
+        at=1_790_000_000.5, every_s=90, cron="0 8 * * MON-FRI", zone="Europe/Berlin",
     ),
     tasks.TaskSubmitted(
         input=(INPUT,), limits=PATCH, sampling=SAMPLING, metadata={"ticket": "7"}, on_busy="steer",

@@ -8,13 +8,19 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 
 from services.cli.core.checks import Check
+from services.sessions.adapters.replays import answer
 from shared.contracts import facts as f
-from shared.contracts.agents import AgentSpec, LimitsPatch
+from shared.contracts.agents import AgentSpec, LimitsPatch, OnBusy
+from shared.contracts.base import Message, SessionRef, check_token
 from shared.contracts.ledger import TasksQuery, TasksReply, UsageQuery, UsageReply
 from shared.contracts.log import Event, StoredFact
+from shared.contracts.replay import Check as Compared
+from shared.contracts.replay import ReplayQuery, ReplayReply, ReplayRow
 from shared.contracts.retrieval import IndexState, Passage, SearchReply
+from shared.contracts.schedules import Schedule, Scheduled, pattern_of
 from shared.contracts.workers import WorkerState
-from shared.errors import Permanent, Transient
+from shared.control import Control
+from shared.errors import MillraceError, Permanent, Transient
 from tests.fakes.ledger_log import REF, START, Recorder
 
 
@@ -22,7 +28,7 @@ def event_of(stored: StoredFact) -> Event:
     return Event(str(stored.seq), stored.kind, stored.time, stored.task, stored.fact)
 
 
-class FakeTask:
+class FakeTask(Control):
     """Plays the recorded facts of a task; with `hangs` it stops before `done` until cancelled."""
 
     def __init__(self, system: FakeSystem, task: str, session: str) -> None:
@@ -51,6 +57,19 @@ class FakeTask:
         self._cancelled.set()
         return 99
 
+    async def facts(self) -> list[StoredFact]:
+        return [one for one in self._system.facts if one.task == self.id]
+
+    async def order(self, verb: str, order: Message) -> int:
+        if self._system.refusal is not None:
+            raise self._system.refusal
+        self._system.orders.append((verb, order))
+        return 100 + len(self._system.orders)
+
+    async def retry(self, task: str | None = None, by: str = "") -> FakeTask:
+        await self.retry_as(task or "t1", by)
+        return FakeTask(self._system, task or "t1", self.session)
+
 
 class FakeSession:
     def __init__(self, facts: list[StoredFact]) -> None:
@@ -63,6 +82,40 @@ class FakeSession:
         for fact in self._facts:
             if fact.seq > int(after or 0):
                 yield event_of(fact)
+
+    async def read(self, ref: SessionRef, after: int = 0) -> list[StoredFact]:
+        return await self.history(after)
+
+    async def replay(self) -> AsyncGenerator[ReplayRow]:
+        for row in (await answer(self, REF, ReplayQuery(limit=5000))).rows:
+            yield row
+
+    async def replay_at(self, seq: int) -> ReplayReply:
+        return await answer(self, REF, ReplayQuery(at=seq))
+
+    async def check(self) -> Compared:
+        page = await answer(self, REF, ReplayQuery(limit=5000, differences=True))
+        return Compared(page.facts, page.rows[0] if page.rows else None)
+
+
+class FakeSchedules:
+    """Keeps schedules; what the server would refuse is not known here."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Scheduled] = {}
+
+    async def put(self, name: str, schedule: Schedule) -> int:
+        pattern_of(schedule, NOW)
+        sequence = len(self.kept) + 1
+        self.kept[check_token(name, "name")] = Scheduled(name, schedule, sequence, NOW)
+        return sequence
+
+    async def list(self) -> Sequence[Scheduled]:
+        return [self.kept[name] for name in sorted(self.kept)]
+
+    async def delete(self, name: str) -> None:
+        if self.kept.pop(name, None) is None:
+            raise Permanent("unknown_schedule", f"there is no schedule {name!r}", field="name")
 
 
 class FakeDocuments:
@@ -116,10 +169,20 @@ class FakeSystem:
     cancelled: list[tuple[str, str]] = field(default_factory=list)
     unaccepted: set[str] = field(default_factory=set)
     collections: dict[str, FakeDocuments] = field(default_factory=dict)
+    orders: list[tuple[str, Message]] = field(default_factory=list)
+    refusal: MillraceError | None = None
+    busy: list[str | None] = field(default_factory=list)
+    schedules: FakeSchedules = field(default_factory=FakeSchedules)
 
     async def ask(
-        self, agent: str, question: str, session: str | None, limits: LimitsPatch | None
+        self,
+        agent: str,
+        question: str,
+        session: str | None,
+        limits: LimitsPatch | None,
+        on_busy: OnBusy | None = None,
     ) -> FakeTask:
+        self.busy.append(on_busy)
         self.asked.append((agent, question, session, limits))
         return FakeTask(self, "t1", session or REF.session)
 
@@ -134,6 +197,9 @@ class FakeSystem:
 
     def session(self, name: str) -> FakeSession:
         return FakeSession([fact for fact in self.facts if fact.ref.session == name])
+
+    async def sessions(self) -> list[str]:
+        return sorted({fact.ref.session for fact in self.facts})
 
     def documents(self, collection: str = "default") -> FakeDocuments:
         return self.collections.setdefault(collection, FakeDocuments())

@@ -14,19 +14,23 @@ from services.ingress.core.tasks import Order
 from services.ingress.ports import Query, TaskHandle
 from shared.contracts import facts as f
 from shared.contracts.agents import AgentSpec, Sampling
-from shared.contracts.base import Message, SessionRef
+from shared.contracts.base import Message, SessionRef, check_token
+from shared.contracts.control import ApproveStep, RejectStep, RetryTask, SteerTask
 from shared.contracts.documents import DocumentChanged
 from shared.contracts.log import Event, StoredFact
 from shared.contracts.retrieval import EmbedReply, Passage, SearchReply
+from shared.contracts.schedules import Schedule, Scheduled, pattern_of
 from shared.contracts.tasks import TaskSubmitted
 from shared.contracts.tokens import DirectEvent
 from shared.contracts.work import DirectRequest
 from shared.contracts.workers import WorkerState
+from shared.control import Control
 from shared.errors import Permanent, Transient
 from shared.events import Merger, parse_cursor
 from shared.subjects import BY_TYPE
 
 Names = list[str]
+NOW = 1_790_000_000.0
 AGENT = AgentSpec(name="assistant", route="default", sampling=Sampling(max_tokens=99))
 
 
@@ -50,6 +54,7 @@ class FakeSystem:
     """Holds every event of a completion but the first until it is set."""
     aborted: int = 0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    sent: list[tuple[str, Message]] = field(default_factory=list)
 
     def check(self) -> None:
         if self.refuse is not None:
@@ -183,7 +188,7 @@ def _for_task(fact: Message, task: str) -> Message:
 
 
 @dataclass
-class FakeTask:
+class FakeTask(Control):
     """Port `TaskHandle` over the list of facts."""
 
     system: FakeSystem
@@ -225,3 +230,52 @@ class FakeTask:
         if any(isinstance(one.fact, f.Done) for one in await self.facts()):
             raise Permanent("task_ended", "it has ended")
         return self.system.add(self.ref, f.Cancelled(task=self.id, by=by, reason=reason)).seq
+
+    async def order(self, verb: str, order: Message) -> int:
+        """What the session would do: record it where it can be."""
+        self.system.check()
+        self.system.sent.append((verb, order))
+        match order:
+            case SteerTask():
+                fact: Message = f.Steered(task=self.id, id=order.id, text=order.text, by=order.by)
+            case ApproveStep():
+                fact = f.Approved(task=self.id, step=order.step, by=order.by, note=order.note)
+            case RejectStep():
+                fact = f.Rejected(task=self.id, step=order.step, by=order.by, note=order.note)
+            case RetryTask():
+                body = TaskSubmitted(input="", retry_of=self.id)
+                return self.system.add(self.ref, body, order.retry, "assistant").seq
+            case _:
+                raise Permanent("unknown_verb", verb)
+        return self.system.add(self.ref, fact).seq
+
+    async def retry(self, task: str | None = None, by: str = "") -> FakeTask:
+        name = task or f"retry{len(self.system.log)}"
+        await self.retry_as(name, by)
+        return FakeTask(self.system, self.ref, name)
+
+
+class FakeSchedules:
+    """Port `Schedules`; what only the server refuses is not known here."""
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple[str, str], Scheduled] = {}
+
+    async def put(self, tenant: str, name: str, schedule: Schedule) -> int:
+        pattern_of(schedule, NOW)
+        sequence = len(self.kept) + 1
+        place = (tenant, check_token(name, "name"))
+        self.kept[place] = Scheduled(name, schedule, sequence, NOW)
+        return sequence
+
+    async def get(self, tenant: str, name: str) -> Scheduled:
+        if (tenant, name) not in self.kept:
+            raise Permanent("unknown_schedule", f"there is no schedule {name!r}", field="name")
+        return self.kept[tenant, name]
+
+    async def list(self, tenant: str) -> Sequence[Scheduled]:
+        return [self.kept[place] for place in sorted(self.kept) if place[0] == tenant]
+
+    async def delete(self, tenant: str, name: str) -> None:
+        await self.get(tenant, name)
+        del self.kept[tenant, name]

@@ -37,7 +37,7 @@ class Recorder:
     def accept(self, task: str, at: float, ref: SessionRef = REF) -> None:
         fact = f.Accepted(
             task=task,
-            agent=AgentSpec(name="assistant"),
+            agent=AgentSpec(name="assistant", tools=("calculator", "clock")),
             revision=3,
             limits=Limits(),
             sampling=Sampling(),
@@ -127,6 +127,24 @@ def eventful() -> list[StoredFact]:
             price=number,
         )
         log.add(completed, 86_403.0, ref=SessionRef("default", "_direct"))
+    return log.facts
+
+
+def waits() -> list[StoredFact]:
+    """Tasks that wait for a person: for an approval, no more, once more, and in vain."""
+    log = Recorder()
+    for task in ("p1", "p2", "p3", "p4"):
+        log.submit(task, 0.0)
+        log.accept(task, 0.1)
+        log.add(inferred(task, 0, calls=(CALL,)), 0.2)
+        log.add(f.Parked(task=task, step=1, reason="approval", detail="asks first"), 0.3)
+    here = {"step": 1, "call": "c1", "name": "calculator"}
+    log.add(f.Approved(task="p2", step=1, by="kim"), 0.5)
+    log.add(f.Rejected(task="p3", step=1, by="kim"), 0.5)
+    log.add(f.Parked(task="p3", step=1, reason="unknown_outcome", attempt=2), 0.6)
+    log.add(f.ToolDone(task="p4", result="391", **here), 0.7)
+    busy = Failure(code="busy", family="transient")
+    log.add(f.ToolFailed(task="p2", error=busy, retry=True, **here), 0.8)
     return log.facts
 
 

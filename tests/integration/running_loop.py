@@ -19,6 +19,7 @@ from services.sessions.adapters.agents import KvAgents
 from services.sessions.adapters.control import Control, timers
 from services.sessions.adapters.effects import BusEffects
 from services.sessions.adapters.owner import Owner
+from services.sessions.adapters.replays import Replays
 from services.sessions.adapters.snapshots import SessionLog
 from services.sessions.handlers import Bounds, Sessions
 from services.tools.__main__ import execute
@@ -136,6 +137,7 @@ class Loop:
         effects = BusEffects(bus, log)
         sessions = Sessions(SessionLog(bus), effects, agents, clock.now, bus.log, self.bounds)
         await Control(bus, sessions).start()
+        await Replays(bus, log).start()
         self.owners[bus.name] = Owner(bus, sessions)
         return [self.owners[bus.name], timers(bus, sessions)]
 

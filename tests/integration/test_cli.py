@@ -79,6 +79,27 @@ async def test_a_submitted_task_stands_in_the_log(data: Path) -> None:
     assert f"{task}  queued" in shown
 
 
+async def test_schedules_are_kept_by_the_broker_alone(data: Path) -> None:
+    add = ("schedule", "add", "report", "Anything new?", "--session", "s1")
+    code, out, _ = await cli(data, *add, "--cron", "0 8 * * MON-FRI", "--zone", "Europe/Berlin")
+    assert (code, out) == (0, "schedule report: 0 8 * * MON-FRI (Europe/Berlin)\n")
+    code, _, err = await cli(data, *add, "--cron", "61 * * * *")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "invalid_schedule" in err
+    _, out, _ = await cli(data, "schedule", "ls", "--json")
+    assert [one["name"] for one in orjson.loads(out)] == ["report"]
+    assert (await cli(data, "schedule", "rm", "report"))[0] == 0
+    assert (await cli(data, "schedule", "rm", "report"))[0] == 1
+
+
+async def test_control_and_replay_without_services_name_the_doctor(data: Path) -> None:
+    await cli(data, "run", "17 * 23?", "--session", "s1", "--no-follow")
+    for words in (("replay", "s1", "--check"), ("steer", "t1", "x", "--session", "s1")):
+        code, out, err = await cli(data, *words)
+        assert (code, out, err.count("\n")) == (1, "", 1)
+        assert "millrace doctor" in err
+
+
 async def test_doctor_names_every_service_that_is_away(data: Path) -> None:
     code, out, _ = await cli(data, "doctor", "--json")
     found = {check["name"]: check["outcome"] for check in orjson.loads(out)["checks"]}

@@ -13,10 +13,12 @@ import uvicorn
 from infra.local.broker import free_port
 from services.ingress.adapters.http.app import Parts, build
 from services.ingress.handlers.chat import ChatHandlers
+from services.ingress.handlers.control import ControlHandlers
+from services.ingress.handlers.schedules import ScheduleHandlers
 from services.ingress.handlers.tasks import TaskHandlers
 from shared.contracts.facts import Timings, Usage
 from shared.contracts.tokens import DirectEvent, DirectResult
-from tests.fakes.ingress_system import FakeSystem
+from tests.fakes.ingress_system import FakeSchedules, FakeSystem
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
 CHAT = {"model": "default", "messages": [{"role": "user", "content": "Hello"}]}
@@ -39,6 +41,8 @@ async def served(system: FakeSystem) -> AsyncIterator[tuple[uvicorn.Server, http
     parts = Parts(
         chat=ChatHandlers(system, system, system),
         tasks=TaskHandlers(system, system),
+        control=ControlHandlers(),
+        schedules=ScheduleHandlers(FakeSchedules(), system),
         documents=system,
         catalog=system,
         health=system,

@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from tests.integration.ingress_system import Ingress, ingress, whole_system
+from tests.integration.waiting import until
 
 pytestmark = [
     pytest.mark.integration,
@@ -179,3 +180,20 @@ async def test_documents_are_stored_without_the_index(front):
     assert (search.status_code, search.json()["code"]) == (503, "no_responders")
     assert (await front.http.delete(url)).status_code == 200
     assert (await front.http.get(url)).status_code == 404
+
+
+async def test_a_schedule_submits_its_task(front):
+    body = ASK | {"session": "scheduled", "every_s": 1}
+    assert (await front.http.put("/v1/schedules/tick", json=body)).status_code == 200
+
+    async def begun() -> bool:
+        return (await front.http.get("/v1/sessions/scheduled")).status_code == 200
+
+    await until(begun, every=0.2)
+    view = await front.http.get("/v1/sessions/scheduled")
+    shown = (await front.http.get("/v1/schedules/tick")).json()
+    assert shown["last"] < shown["next"]
+    assert (await front.http.delete("/v1/schedules/tick")).status_code == 200
+    assert view.json()["tasks"][0]["task"].startswith("tick-")
+    bad = await front.http.put("/v1/schedules/tick", json=ASK | {"cron": "61 * * * *"})
+    assert (bad.status_code, bad.json()["field"]) == (422, "cron")

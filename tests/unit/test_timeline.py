@@ -148,3 +148,57 @@ def test_a_malformed_submission_still_has_a_timeline() -> None:
         "assistant",
         "invalid_task: no input",
     )
+
+
+def test_a_parked_step_stops_the_task_and_says_why() -> None:
+    log = started()
+    log.add(inferred("t1", 0, calls=(CALL, OTHER)), 0.060)
+    log.add(tool(1), 0.070)
+    log.add(f.Parked(task="t1", step=2, reason="approval", detail="asks first"), 0.071)
+    line = recorded(log)
+    assert (line.status, line.rows[-1].status, line.rows[-1].waits) == (
+        "parked",
+        "parked",
+        "approval",
+    )
+    assert [note.kind for note in line.notes] == ["parked"]
+    log.add(f.Approved(task="t1", step=2, by="kim"), 1.0)
+    line = recorded(log)
+    assert (line.status, line.rows[-1].status) == ("running", "running")
+
+
+def test_a_task_that_waits_for_its_budget_waits_before_the_next_call() -> None:
+    log = started()
+    log.add(inferred("t1", 0, calls=(CALL,)), 0.060)
+    log.add(tool(1), 0.070)
+    log.add(f.Parked(task="t1", step=2, reason="budget"), 0.071)
+    row = recorded(log).rows[-1]
+    assert (row.step, row.kind, row.status, row.waits) == (2, "infer", "parked", "budget")
+
+
+def test_tries_before_a_result_belong_to_its_row() -> None:
+    busy = Failure(code="busy", family="transient")
+    here = {"task": "t1", "step": 1, "call": "c1", "name": "calculator"}
+    log = started()
+    log.add(f.InferFailed(task="t1", step=0, error=busy), 0.02)
+    log.add(inferred("t1", 0, calls=(CALL,), attempt=2), 0.060)
+    log.add(f.ToolFailed(**here, error=busy, retry=True), 0.070)
+    (model, running) = recorded(log).rows
+    assert [one.code for one in model.tries] == ["busy"]
+    assert (running.status, len(running.tries), running.arguments) == ("running", 1, CALL.arguments)
+    log.add(f.ToolDone(**here, result="391", attempt=2), 0.9)
+    row = recorded(log).rows[1]
+    assert (row.status, row.attempt, len(row.tries), row.overhead_ms) == ("ok", 2, 1, None)
+
+
+def test_a_last_failure_is_the_row_and_the_ones_before_are_its_tries() -> None:
+    log = started()
+    for attempt in (1, 2):
+        error = Failure(code=f"busy{attempt}")
+        log.add(f.InferFailed(task="t1", step=0, error=error, attempt=attempt), 0.02 * attempt)
+    (row,) = recorded(log).rows
+    assert (row.status, row.error, [one.code for one in row.tries]) == (
+        "failed",
+        "busy2",
+        ["busy1"],
+    )

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from shared.bus.connect import open_bus
 from shared.client import Millrace, Task
-from shared.contracts.agents import LimitsPatch
+from shared.contracts.agents import LimitsPatch, OnBusy
 from shared.contracts.ledger import TasksQuery, TasksReply, UsageQuery, UsageReply
 from shared.documents import ask
 from shared.errors import Transient
@@ -24,10 +24,15 @@ class CommandClient(Millrace):
     """The typed client plus what the ledger answers."""
 
     async def ask(
-        self, agent: str, question: str, session: str | None, limits: LimitsPatch | None
+        self,
+        agent: str,
+        question: str,
+        session: str | None,
+        limits: LimitsPatch | None,
+        on_busy: OnBusy | None = None,
     ) -> Task:
         """Submit a task; durable when this returns."""
-        return await self.submit(agent, question, session=session, limits=limits)
+        return await self.submit(agent, question, session=session, limits=limits, on_busy=on_busy)
 
     async def tasks(self, query: TasksQuery) -> TasksReply:
         """Recent tasks.

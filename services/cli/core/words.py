@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from shared.contracts.facts import Usage
 
-_PER_DOLLAR = 100_000_000
+PER_DOLLAR = 100_000_000
 """Prices are millionths of a cent."""
 
 
@@ -30,7 +30,7 @@ def money(price: int) -> str:
     """Millionths of a cent in dollars, with the digits that matter."""
     if not price:
         return "$0"
-    dollars = price / _PER_DOLLAR
+    dollars = price / PER_DOLLAR
     if abs(dollars) >= 0.01:
         return f"${dollars:,.2f}"
     return f"${dollars:.8f}".rstrip("0")

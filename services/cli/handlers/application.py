@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from services.cli.handlers import ask, docs, history, system
+from services.cli.handlers import ask, control, docs, history, replay, schedule, system
 from services.cli.handlers.context import app_of
 
 
@@ -35,6 +35,13 @@ def build() -> typer.Typer:
     application.command("show")(history.show_command)
     application.command("logs")(history.logs_command)
     application.command("usage")(history.usage_command)
+    application.command("cancel")(control.cancel_command)
+    application.command("steer")(control.steer_command)
+    application.command("approve")(control.approve_command)
+    application.command("reject")(control.reject_command)
+    application.command("retry")(control.retry_command)
+    application.command("replay")(replay.replay_command)
+    application.add_typer(schedule.schedule, name="schedule")
     application.add_typer(docs.docs, name="docs")
     application.command("models")(system.models_command)
     application.command("workers")(system.workers_command)

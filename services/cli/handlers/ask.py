@@ -16,14 +16,22 @@ from services.cli.core.words import printable
 from services.cli.handlers.context import FAILED, App, Json, app_of, execute, print_json
 from services.cli.handlers.display import Display, summary
 from services.cli.ports import Client, Task
-from shared.contracts.agents import LimitsPatch
+from shared.contracts.agents import LimitsPatch, OnBusy
 from shared.contracts.facts import Done
 from shared.errors import Broken, MillraceError
 
 Agent = Annotated[str, typer.Option(help="The agent to ask.")]
 SessionName = Annotated[str | None, typer.Option(help="The conversation; a new one by default.")]
 Limits = Annotated[
-    str, typer.Option(metavar="steps=N,tokens=N,seconds=N", help="Bounds; the agent's by default.")
+    str,
+    typer.Option(
+        metavar="steps=N,tokens=N,seconds=N,cost=DOLLARS,repeats=N",
+        help="Bounds; the agent's by default.",
+    ),
+]
+Busy = Annotated[
+    OnBusy | None,
+    typer.Option(help="Where the session is busy: wait, fail, take its place, or join it."),
 ]
 
 
@@ -36,6 +44,7 @@ class Order:
     limits: LimitsPatch | None
     follow: bool
     as_json: bool
+    on_busy: OnBusy | None = None
 
 
 def run_command(  # noqa: PLR0913  # options of a command line are its parameters (Typer)
@@ -45,13 +54,14 @@ def run_command(  # noqa: PLR0913  # options of a command line are its parameter
     session: SessionName = None,
     follow: Annotated[bool, typer.Option(help="Show the steps and wait for the answer.")] = True,
     limits: Limits = "",
+    on_busy: Busy = None,
     json: Json = False,
 ) -> None:
     """Ask a question: shows every step live, then the answer. Ctrl-C offers to cancel."""
     app = app_of(context)
 
     async def work(client: Client) -> int:
-        order = Order(agent, session, limits_of(limits), follow, json)
+        order = Order(agent, session, limits_of(limits), follow, json, on_busy)
         return await ask(app, client, question, order)
 
     execute(app, work)
@@ -60,7 +70,7 @@ def run_command(  # noqa: PLR0913  # options of a command line are its parameter
 async def ask(app: App, client: Client, question: str, order: Order) -> int:
     """Submit one question; the exit code is the task's."""
     began = app.now()
-    task = await client.ask(order.agent, question, order.session, order.limits)
+    task = await client.ask(order.agent, question, order.session, order.limits, order.on_busy)
     if not order.follow:
         if order.as_json:
             print_json(app, {"task": task.id, "session": task.session})

@@ -25,6 +25,8 @@ from shared.errors import MillraceError
 FAILED, USAGE = 1, 2
 _AWAY = frozenset({"no_broker", "bus_unavailable"})
 
+_WRONG_USAGE = frozenset({"invalid_name", "invalid_limit", "invalid_schedule", "step_needed"})
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 Connect = Callable[[Place, str], AbstractAsyncContextManager[Client]]
 MakeProbes = Callable[[Place, str], Probes]
@@ -75,7 +77,7 @@ def run(app: App, work: Callable[[], Awaitable[int]]) -> int:
         return asyncio.run(awaited())
     except MillraceError as error:
         app.err.print(explain(error), style="red", markup=False, highlight=False, soft_wrap=True)
-        return USAGE if error.code in ("invalid_name", "invalid_limit") else FAILED
+        return USAGE if error.code in _WRONG_USAGE else FAILED
     except KeyboardInterrupt:
         return 130
 

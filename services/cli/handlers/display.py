@@ -17,7 +17,13 @@ from services.cli.core.live import StepLine, View
 from services.cli.core.words import duration, money, plural, printable, tokens
 from shared.contracts.facts import Done
 
-_ICONS = {"ok": ("✔", "green"), "failed": ("✗", "red"), "running": ("…", "yellow")}
+_ICONS = {
+    "ok": ("✔", "green"),
+    "failed": ("✗", "red"),
+    "running": ("…", "yellow"),
+    "parked": ("⏸", "yellow"),
+    "said": ("↪", "bold"),
+}
 
 
 class Display(AbstractContextManager["Display"]):
@@ -31,6 +37,7 @@ class Display(AbstractContextManager["Display"]):
             else None
         )
         self._printed = 0
+        self._announced: set[tuple[str, str]] = set()
         self._view = View()
 
     def __enter__(self) -> Display:
@@ -63,15 +70,22 @@ class Display(AbstractContextManager["Display"]):
         finished = self._take_finished()
         if self._live:  # first, or a step would stand there twice for a moment
             self._live.update(self._frame(view), refresh=bool(finished))
-        for step in finished:
+        for step in [*finished, *self._take_parked()]:
             self._console.print(step_line(step))
 
     def _take_finished(self) -> list[StepLine]:
         """Steps, in order, that will not change any more and were not printed yet."""
         waiting = self._view.steps[self._printed :]
-        finished = list(takewhile(lambda step: step.state != "running", waiting))
+        finished = list(takewhile(lambda step: step.state not in ("running", "parked"), waiting))
         self._printed += len(finished)
         return finished
+
+    def _take_parked(self) -> list[StepLine]:
+        """Steps that began to wait for somebody; a live display shows them without this."""
+        parked = [step for step in self._view.steps if step.state == "parked" and not self._live]
+        new = [step for step in parked if (step.key, step.detail) not in self._announced]
+        self._announced |= {(step.key, step.detail) for step in new}
+        return new
 
     def _frame(self, view: View) -> Group:
         waiting = view.steps[self._printed :]

@@ -10,7 +10,7 @@ import msgspec
 import typer
 from rich.text import Text
 
-from services.cli.core.describe import arguments_text, describe
+from services.cli.core.describe import describe
 from services.cli.core.waterfall import Bar, bars
 from services.cli.core.words import (
     ago,
@@ -25,6 +25,7 @@ from services.cli.core.words import (
 )
 from services.cli.handlers.context import FAILED, App, Json, app_of, execute, print_json
 from services.cli.handlers.display import grid, print_table
+from services.cli.handlers.story import note_text, row_text
 from services.cli.ports import Client
 from shared.contracts.ledger import TasksQuery, TaskSummary, UsageQuery, UsageReply
 from shared.contracts.log import Event, StoredFact
@@ -32,9 +33,10 @@ from shared.contracts.tokens import TokenDelta
 from shared.errors import Permanent, Transient
 from shared.timeline import Timeline, overheads, p50, timeline
 
-State = Literal["queued", "running", "completed", "failed", "cancelled"]
+State = Literal["queued", "running", "parked", "completed", "failed", "cancelled"]
 Grouping = Literal["day", "agent", "model", "session", "task"]
-_COLOURS = {"completed": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
+_COLOURS = {"completed": "green", "failed": "red", "running": "cyan"}
+_COLOURS |= dict.fromkeys(("cancelled", "parked"), "yellow")
 _AWAY = "the ledger is away; `millrace logs SESSION` and `show TASK --session SESSION` read the log"
 _WIDE = 130
 """Columns from which a table shows everything."""
@@ -104,7 +106,7 @@ def show_command(
     app = app_of(context)
 
     async def work(client: Client) -> int:
-        name = session or await _session_of(client, task)
+        name = session or await session_of(client, task)
         line = timeline(await client.session(name).history(), task)
         if line is None:
             raise Permanent("unknown_task", f"session {name} has no task {task}")
@@ -117,7 +119,7 @@ def show_command(
     execute(app, work)
 
 
-async def _session_of(client: Client, task: str) -> str:
+async def session_of(client: Client, task: str) -> str:
     """The session of a task: from the log, or from the ledger for one that still waits.
 
     Raises:
@@ -144,15 +146,19 @@ def _waterfall(app: App, line: Timeline) -> None:
     table = grid(("", True), ("step", False), ("time", False), ("", True), ("what", False))
     width = max(20, min(60, app.out.width - 62))
     for bar in bars(line, width, app.now()):
-        table.add_row(str(bar.row.step), _label(bar), _bar_text(bar, width), _took(bar), _what(bar))
+        table.add_row(
+            str(bar.row.step), _label(bar), _bar_text(bar, width), _took(bar), row_text(bar.row)
+        )
     if line.rows:
         print_table(app.out, table)
         app.out.print(Text("█ model or tool  ░ waiting for a slot  ▒ Millrace", style="dim"))
+    for note in line.notes:
+        app.out.print(note_text(note, duration((note.time - line.submitted) * 1000)))
     _totals(app, line)
 
 
 def _label(bar: Bar) -> Text:
-    style = {"failed": "red", "running": "yellow"}.get(bar.row.status, "")
+    style = {"failed": "red", "running": "yellow", "parked": "yellow"}.get(bar.row.status, "")
     icon = "●" if bar.row.kind == "infer" else "⚙"
     return Text(f"{icon} {clip(bar.row.label or 'model', 18)}", style=style)
 
@@ -169,19 +175,6 @@ def _took(bar: Bar) -> str:
     if bar.row.end is None:
         return "…"
     return duration((bar.row.end - bar.row.start) * 1000)
-
-
-def _what(bar: Bar) -> Text:
-    row = bar.row
-    if row.error:
-        return Text(row.error, style="red")
-    if row.kind == "tool":
-        said = arguments_text(row.arguments) + (f" = {row.result}" if row.result else "")
-        return Text(clip(said, 60), style="dim")
-    words = clip(row.result, 30) if row.result else ""
-    retried = f"attempt {row.attempt}  " if row.attempt > 1 else ""
-    usage = tokens(row.usage) if row.status == "ok" else ""
-    return Text(f"{retried}{usage}  {words}".strip(), style="dim")
 
 
 def _totals(app: App, line: Timeline) -> None:

@@ -107,6 +107,7 @@ class BusTasks:
             limits=order.limits,
             sampling=order.sampling,
             metadata=order.metadata,
+            on_busy=order.on_busy,
             trace_id=trace_id,
         )
 

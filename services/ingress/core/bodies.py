@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.contracts.agents import LimitsPatch
+from shared.contracts.agents import LimitsPatch, OnBusy
 from shared.contracts.tasks import InputMessage, TextPart
 
 Text = Annotated[str, Field(min_length=1)]
@@ -50,16 +50,18 @@ class LimitsBody(Body):
     max_steps: int | None = Field(default=None, ge=1, le=10_000)
     max_tokens: int | None = Field(default=None, ge=1)
     deadline_s: float | None = Field(default=None, gt=0, le=30 * 86_400)
+    max_cost: int | None = Field(default=None, ge=0, description="in millionths of a cent")
+    max_repeats: int | None = Field(
+        default=None, ge=1, description="how often in a row the model may ask for the same calls"
+    )
 
     def as_patch(self) -> LimitsPatch:
         """The limits as they stand in a task."""
-        return LimitsPatch(
-            max_steps=self.max_steps, max_tokens=self.max_tokens, deadline_s=self.deadline_s
-        )
+        return LimitsPatch(**self.model_dump())
 
 
-class TaskBody(Body):
-    """`POST /v1/tasks`."""
+class AskBody(Body):
+    """What is asked of an agent."""
 
     agent: str = Field(description="the name of an agent", examples=["assistant"])
     input: Text | Annotated[list[MessageBody], Field(min_length=1)] = Field(
@@ -71,8 +73,8 @@ class TaskBody(Body):
     )
     limits: LimitsBody | None = None
     metadata: Metadata = Field(default_factory=dict)
-    idempotency_key: Annotated[str, Field(min_length=1, max_length=256)] | None = Field(
-        default=None, description="as the header Idempotency-Key"
+    on_busy: OnBusy | None = Field(
+        default=None, description="what becomes of it on a busy session; else the agent's policy"
     )
 
     def as_input(self) -> str | tuple[InputMessage, ...]:
@@ -80,6 +82,14 @@ class TaskBody(Body):
         if isinstance(self.input, str):
             return self.input
         return tuple(message.as_input() for message in self.input)
+
+
+class TaskBody(AskBody):
+    """`POST /v1/tasks`."""
+
+    idempotency_key: Annotated[str, Field(min_length=1, max_length=256)] | None = Field(
+        default=None, description="as the header Idempotency-Key"
+    )
 
 
 class CancelBody(Body):

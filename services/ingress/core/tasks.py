@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 import msgspec
 
 from shared.contracts import facts as f
-from shared.contracts.agents import LimitsPatch, Sampling
+from shared.contracts.agents import LimitsPatch, OnBusy, Sampling
 from shared.contracts.base import SessionRef, as_token
 from shared.contracts.log import Event, Malformed, StoredFact
 from shared.contracts.tasks import InputMessage, TaskSubmitted
 from shared.errors import Permanent
+from shared.waiting import notes, waiting
 
 Json = dict[str, object]
 _DEFAULT_TENANT = "default"
@@ -30,6 +31,7 @@ class Order:
     limits: LimitsPatch | None = None
     sampling: Sampling | None = None
     metadata: dict[str, str] = field(default_factory=dict)
+    on_busy: OnBusy | None = None
 
 
 def task_of_key(tenant: str, key: str) -> str:
@@ -103,17 +105,27 @@ def task_state(ref: SessionRef, task: str, history: Iterable[StoredFact]) -> Jso
         "trace_id": "",
     }
     steps: dict[int, Json] = {}
-    found = False
-    for stored in history:
-        if stored.task == task:
-            found = True
-            _fold(view, steps, stored)
-    if not found:
+    own = [stored for stored in history if stored.task == task]
+    for stored in own:
+        _fold(view, steps, stored)
+    if not own:
         raise Permanent("unknown_task", f"there is no task {task[:80]!r}")
     if view["state"] in ("queued", "running"):
         view["totals"] = full(_totals(steps.values()))
-    view["steps"] = [steps[number] for number in sorted(steps)]
+    view["waits_for"] = [_wait(stored) for stored in waiting(own)]
+    if view["waits_for"] and view["state"] == "running":
+        view["state"] = "parked"
+    view["notes"] = [full(note) for note in notes(own)]
+    view["steps"] = [_without_mark(steps[number]) for number in sorted(steps)]
     return view
+
+
+def _wait(parked: StoredFact) -> Json:
+    """A step that waits for a person."""
+    fact = full(parked.fact)
+    given = fact if isinstance(fact, dict) else {}
+    wanted = ("step", "reason", "detail", "attempt")
+    return {"since": parked.time, **{name: given.get(name) for name in wanted}}
 
 
 def _fold(view: Json, steps: dict[int, Json], stored: StoredFact) -> None:
@@ -141,9 +153,12 @@ def _fold_step(
 ) -> None:
     """The first result of a step wins; a failed attempt only stands until there is a result."""
     known = steps.get(fact.step)
-    if known is not None and known["state"] == "done":
+    if known is not None and known["final"]:
         return
-    base: Json = {"step": fact.step, "time": time, "attempt": fact.attempt}
+    again = isinstance(fact, f.InferFailed) or (isinstance(fact, f.ToolFailed) and fact.retry)
+    base: Json = {"step": fact.step, "time": time, "attempt": fact.attempt, "final": not again}
+    tries = [] if known is None else [*known["tries"], _try(known)]  # type: ignore[misc]  # ours
+    base["tries"] = tries
     match fact:
         case f.Inferred():
             base |= {
@@ -170,12 +185,21 @@ def _fold_step(
     steps[fact.step] = base
 
 
+def _without_mark(step: Json) -> Json:
+    return {name: value for name, value in step.items() if name != "final"}
+
+
+def _try(known: Json) -> Json:
+    """An attempt that failed and is followed by another one."""
+    return {name: known[name] for name in ("attempt", "error", "time")}
+
+
 def _totals(steps: Iterable[Json]) -> f.Totals:
     """What an unfinished task has used so far."""
     usage, price, infer, tools = f.Usage(), 0, 0, 0
     for step in steps:
         if step["kind"] == "tool":
-            tools += 1
+            tools += bool(step["final"])
         elif step["state"] == "done":
             infer += 1
             usage += msgspec.convert(step["usage"], f.Usage)
@@ -196,7 +220,7 @@ def session_state(ref: SessionRef, history: Sequence[StoredFact]) -> Json:
     ids = list(dict.fromkeys(stored.task for stored in history if stored.task))
     tasks = [task_state(ref, task, history) for task in ids]
     wanted = ("task", "agent", "state", "created", "finished")
-    open_tasks = [view for view in tasks if view["state"] in ("queued", "running")]
+    open_tasks = [view for view in tasks if view["state"] in ("queued", "running", "parked")]
     return {
         "session": ref.session,
         "state": "running" if open_tasks else "idle",

@@ -41,6 +41,7 @@ class TaskHandlers:
             input=body.as_input(),
             limits=body.limits.as_patch() if body.limits else None,
             metadata=body.metadata,
+            on_busy=body.on_busy,
         )
         return await self.tasks.submit(order, caller.trace_id)
 

@@ -77,7 +77,7 @@ class MemoryStore:
             task=str(key[2]),
             session=str(key[1]),
             agent=str(row["agent"]),
-            status=_state(row),
+            status=self._state(key, row),
             sequence=int(row["submitted_seq"]),
             submitted=submitted,
             accepted=accepted,
@@ -93,6 +93,19 @@ class MemoryStore:
             input=str(row["input"]),
             output=str(row.get("output", "")),
         )
+
+    def _state(self, key: Key, row: Row) -> TaskState:
+        if "done_seq" in row:
+            return str(row["status"])  # type: ignore[return-value]  # a Status, as the fact has it
+        if "accepted_seq" not in row:
+            return "queued"
+        waits = ((at, one) for at, one in self.rows["waits"].items() if at[:3] == key)
+        return "parked" if any(self._open(at, one) for at, one in waits) else "running"
+
+    def _open(self, key: Key, wait: Row) -> bool:
+        answered = int(wait.get("answered_seq", 0))
+        result = "result_seq" in self.rows["steps"].get(key, {})
+        return int(wait.get("parked_seq", 0)) > answered and not result
 
     def _so_far(self, key: Key) -> Row:
         rows = [
@@ -149,12 +162,6 @@ def _usage(row: Row) -> Usage:
         cached=int(row["cached_tokens"]),
         output=int(row["output_tokens"]),
     )
-
-
-def _state(row: Row) -> TaskState:
-    if "done_seq" in row:
-        return str(row["status"])  # type: ignore[return-value]  # a Status, as the fact has it
-    return "running" if "accepted_seq" in row else "queued"
 
 
 def _matches(task: TaskSummary, query: TasksQuery) -> bool:

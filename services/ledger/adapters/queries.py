@@ -7,16 +7,25 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.ledger.adapters.schema import steps, usage_view
+from services.ledger.adapters.schema import steps, usage_view, waits
 from services.ledger.adapters.schema import tasks as t
-from services.ledger.core import TOKENS
+from services.ledger.core import KEYS, TOKENS
 from shared.contracts.facts import Usage
 from shared.contracts.ledger import TasksQuery, TaskSummary, UsageQuery, UsageSummary
 
+_RESULT = sa.exists().where(
+    *(steps.c[key] == waits.c[key] for key in KEYS["waits"]), steps.c.result_seq.is_not(None)
+)
+_PARKED = sa.exists().where(
+    *(waits.c[key] == t.c[key] for key in KEYS["tasks"]),
+    waits.c.parked_seq > sa.func.coalesce(waits.c.answered_seq, 0),
+    ~_RESULT,
+)
 _STATE = sa.case(
     (t.c.done_seq.is_not(None), t.c.status),
-    (t.c.accepted_seq.is_not(None), "running"),
-    else_="queued",
+    (t.c.accepted_seq.is_(None), "queued"),
+    (_PARKED, "parked"),
+    else_="running",
 ).label("state")
 _COUNTS = ("steps", "infer_steps", "tool_steps", *TOKENS)
 

@@ -20,7 +20,10 @@ _INTEGERS = frozenset(
     {"step", "revision", "attempt", "steps", "infer_steps", "tool_steps", "failed_attempt", *TOKENS}
 )
 _REALS = frozenset(
-    {"opened", "touched", "submitted", "accepted", "done", "started", "finished", "failed"}
+    {
+        *("opened", "touched", "submitted", "accepted", "done", "started", "finished", "failed"),
+        *("parked", "answered"),
+    }
 )
 
 
@@ -57,6 +60,7 @@ steps = _table(
     ),
     sa.Index("steps_days", "tenant", "day"),
 )
+waits = _table("waits", ("parked_seq", "parked", "reason", "answered_seq", "answered"))
 completions = _table(
     "completions",
     (
@@ -75,7 +79,7 @@ projection = sa.Table(
     sa.Column("replay_from", sa.BigInteger, nullable=False),
     sa.Column("replay_until", sa.BigInteger),
 )
-FACT_TABLES = (sessions, tasks, steps, completions)
+FACT_TABLES = (sessions, tasks, steps, waits, completions)
 BY_NAME = {table.name: table for table in FACT_TABLES}
 
 

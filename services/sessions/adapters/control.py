@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from nats.aio.msg import Msg
 
+from services.sessions.adapters.schedules import with_schedules
 from services.sessions.core.control import Order
 from services.sessions.handlers import Sessions
 from shared.bus.connect import Bus
 from shared.bus.consume import Consuming, Delivery, Job, attempt
+from shared.bus.service import Runs
 from shared.contracts.base import Message, SessionRef, check_token, decode, encode
 from shared.contracts.control import (
     ApproveStep,
@@ -70,7 +72,7 @@ class Fired:
     time: float
 
 
-def timers(bus: Bus, sessions: Sessions) -> Consuming[Fired]:
+def timers(bus: Bus, sessions: Sessions) -> Runs:
     """The consumer of fired timers."""
 
     def read(delivery: Delivery) -> Fired:
@@ -86,4 +88,4 @@ def timers(bus: Bus, sessions: Sessions) -> Consuming[Fired]:
     async def emit(_fired: Fired, _results: Sequence[Message]) -> None:
         return
 
-    return Consuming(bus, Job(FIRED, read, handle, emit), concurrency=16)
+    return Consuming(bus, with_schedules(bus, Job(FIRED, read, handle, emit)), concurrency=16)

@@ -17,6 +17,7 @@ from shared.contracts.tasks import TaskSubmitted
 from shared.contracts.work import RouteStep
 from shared.errors import Transient
 from shared.subjects import (
+    FIRED_FOR,
     ROUTE,
     TIMERS,
     abort_subject,
@@ -89,6 +90,7 @@ class BusEffects:
         headers = {
             "Nats-Schedule": f"@at {at}",
             "Nats-Schedule-Target": fired_subject(ref, action.task, action.name),
+            "Nats-Schedule-TTL": FIRED_FOR,
             TASK_HEADER: action.task,
         }
         await self._bus.publish(timer_subject(ref, action.task, action.name), b"{}", headers)

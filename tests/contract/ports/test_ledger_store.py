@@ -17,7 +17,7 @@ from services.ledger.ports import LedgerStore
 from shared.contracts.facts import Usage
 from shared.contracts.ledger import TasksQuery, TaskSummary, UsageQuery, UsageSummary
 from shared.contracts.log import StoredFact
-from tests.fakes.ledger_log import START, billed, eventful
+from tests.fakes.ledger_log import START, billed, eventful, waits
 
 LOG = eventful()
 KEYS = ("day", "agent", "model", "session", "task")
@@ -175,3 +175,19 @@ async def test_dropping_forgets_every_row(store: LedgerStore) -> None:
     tasks, usage, _ = await picture(store)
     assert not tasks
     assert not any(usage.values())
+
+
+@pytest.mark.parametrize("step", [1, -1])
+async def test_a_task_is_parked_while_a_step_of_it_waits_for_a_person(
+    store: LedgerStore, step: int
+) -> None:
+    await feed(store, waits()[::step])
+    for status, tasks in (("parked", {"p1", "p3"}), ("running", {"p2", "p4"})):
+        found = await store.tasks(TasksQuery(tenant="default", status=status))
+        assert {task.task for task in found} == tasks
+
+
+async def test_a_failure_that_is_tried_again_is_no_result(store: LedgerStore) -> None:
+    await feed(store, waits())
+    (task,) = await store.tasks(TasksQuery(tenant="default", task="p2"))
+    assert (task.infer_steps, task.tool_steps) == (1, 0)

@@ -181,3 +181,53 @@ def test_a_call_id_that_repeats_changes_its_own_line_only() -> None:
 def test_a_second_result_changes_nothing() -> None:
     one = event(inferred("t1", 0, content="yes"))
     assert fold(one, event(inferred("t1", 0, content="no")), delta("late", 3)) == fold(one)
+
+
+PARKED = f.Parked(task="t1", step=1, reason="approval", detail="asks first")
+
+
+def test_a_call_waits_for_a_person_and_goes_on() -> None:
+    asked = event(inferred("t1", 0, calls=(CALL,)))
+    view = fold(asked, event(PARKED))
+    assert [(step.state, step.detail) for step in view.steps[1:]] == [
+        ("parked", "step 1 waits: approval asks first")
+    ]
+    view = advance(view, event(f.Approved(task="t1", step=1, by="kim")))
+    assert [(step.state, step.detail) for step in view.steps[1:]] == [
+        ("running", "approved by kim")
+    ]
+    done = f.ToolDone(task="t1", step=1, call="c1", name="calculator", result="391")
+    assert [step.state for step in advance(view, event(done)).steps] == ["ok", "ok"]
+
+
+def test_a_rejected_call_shows_the_error_that_the_model_reads() -> None:
+    view = fold(event(inferred("t1", 0, calls=(CALL,))), event(PARKED))
+    view = advance(view, event(f.Rejected(task="t1", step=1, note="no")))
+    failed = f.ToolFailed(
+        task="t1", step=1, call="c1", name="calculator", error=Failure(code="rejected")
+    )
+    assert [step.state for step in advance(view, event(failed)).steps] == ["ok", "failed"]
+
+
+def test_a_budget_that_is_used_up_waits_in_front_of_a_model_call() -> None:
+    budget = f.Parked(task="t1", step=2, reason="budget")
+    view = fold(event(budget))
+    assert [(step.label, step.state) for step in view.steps] == [("model", "parked")]
+    view = advance(view, event(f.Approved(task="t1", step=2)))
+    view = advance(view, event(inferred("t1", 2, content="yes")))
+    assert [(step.label, step.state) for step in view.steps] == [("nano", "ok")]
+
+
+def test_a_try_that_failed_leaves_the_call_running() -> None:
+    here = {"task": "t1", "step": 1, "call": "c1", "name": "calculator"}
+    again = f.ToolFailed(**here, error=Failure(code="busy"), retry=True)
+    view = fold(event(inferred("t1", 0, calls=(CALL,))), event(again))
+    assert view.steps[1].state == "running"
+    assert "attempt 1: busy" in view.steps[1].detail
+    view = advance(view, event(f.ToolDone(**here, result="391", attempt=2)))
+    assert [step.state for step in view.steps] == ["ok", "ok"]
+
+
+def test_what_is_said_to_a_task_stands_among_its_steps() -> None:
+    view = fold(event(f.Steered(task="t1", id="s1", text="in German", by="kim")))
+    assert [(step.label, step.state) for step in view.steps] == [("kim: in German", "said")]

@@ -38,3 +38,19 @@ def test_on_a_terminal_it_moves_and_leaves_the_steps_behind() -> None:
     assert text.count("✔ calculator()  391  3 ms") == 1
     assert text.index("… calculator()") < text.index("✔ calculator()")
     assert "… calculator()" not in text[text.index("✔ calculator()") :]
+
+
+def test_a_pipe_is_told_once_that_a_step_waits() -> None:
+    out = io.StringIO()
+    parked = StepLine("c1", "delete()", "parked", "step 1 waits: approval")
+    with Display(Console(file=out, width=80)) as display:
+        for view in (
+            View(steps=(MODEL, parked)),
+            View(steps=(MODEL, parked)),
+            View(steps=(MODEL, TOOL)),
+        ):
+            display.show(view)
+    assert out.getvalue().splitlines()[1:] == [
+        "⏸ delete()  step 1 waits: approval",
+        "✔ calculator()  391  3 ms",
+    ]

@@ -8,8 +8,12 @@ from starlette.types import ASGIApp
 
 from services.ingress.adapters.http.app import Parts, build
 from services.ingress.handlers.chat import ChatHandlers
+from services.ingress.handlers.control import ControlHandlers
+from services.ingress.handlers.schedules import ScheduleHandlers
 from services.ingress.handlers.tasks import TaskHandlers
-from tests.fakes.ingress_system import FakeSystem
+from tests.fakes.ingress_system import FakeSchedules, FakeSystem
+
+SCHEDULES = FakeSchedules()
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +23,8 @@ def running() -> tuple[FakeSystem, ASGIApp]:
     parts = Parts(
         chat=ChatHandlers(system, system, system),
         tasks=TaskHandlers(system, system),
+        control=ControlHandlers(),
+        schedules=ScheduleHandlers(SCHEDULES, system),
         documents=system,
         catalog=system,
         health=system,
@@ -30,6 +36,7 @@ def running() -> tuple[FakeSystem, ASGIApp]:
 def system(running: tuple[FakeSystem, ASGIApp]) -> FakeSystem:
     system, _ = running
     vars(system).update(vars(FakeSystem()))
+    SCHEDULES.kept.clear()
     return system
 
 

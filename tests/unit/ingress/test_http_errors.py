@@ -1,5 +1,7 @@
 """What is refused before a handler sees it, and what operators see."""
 
+from dataclasses import fields
+
 import pytest
 
 from services.ingress.adapters.http.app import Parts, build_api
@@ -173,10 +175,14 @@ async def test_a_bad_search_names_the_field(http):
 
 
 def test_the_openapi_document_has_every_path(system):
-    parts = Parts(chat=system, tasks=system, documents=system, catalog=system, health=system)
+    names = (field.name for field in fields(Parts))
+    parts = Parts(**dict.fromkeys(names, system))
     paths = build_api(parts, Metrics()).openapi()["paths"]
     assert "/v1/chat/completions" in paths
     assert "requestBody" in paths["/v1/tasks"]["post"]
+    assert set(paths["/v1/schedules/{name}"]) == {"put", "get", "delete"}
+    for verb in ("cancel", "steer", "approve", "reject", "retry"):
+        assert set(paths[f"/v1/tasks/{{task}}/{verb}"]) == {"post"}
     content = paths["/v1/collections/{collection}/documents/{document}"]["put"]["requestBody"]
     assert set(content["content"]) == {"application/json", "text/plain", "text/markdown"}
 

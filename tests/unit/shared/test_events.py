@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from shared.contracts import facts as f
 from shared.contracts.log import Event, StoredFact
 from shared.contracts.tokens import TokenDelta
-from shared.errors import Permanent
+from shared.errors import Failure, Permanent
 from shared.events import Cursor, Merger, parse_cursor, pieces
 from tests.fakes.ledger_log import CALL, Recorder
 
@@ -63,13 +63,37 @@ class Script:
         answers = [self.answer(task, step, n + 1, calls) for n in range(attempts)]
         for answer in answers:
             self.speak(task, step, answer.attempt, answer, whole=answer is answers[-1])
+            if answer is not answers[-1]:
+                self.fails(task, step, answer.attempt)
         won = self.random.choice(answers)
         self.add(won)
         if self.random.random() < 0.2:
             self.add(self.random.choice(answers))  # the second result comes too late
         for n, call in enumerate(calls, step + 1):
             self.queued()
+            self.waits(task, n, call)
             self.add(f.ToolDone(task=task, step=n, call=call.id, name=call.name, result="1"))
+
+    def fails(self, task: str, step: int, attempt: int) -> None:
+        """An attempt breaks off in the middle of its answer, and is tried again by and by."""
+        if self.random.random() < 0.6:
+            error = Failure(code="worker_lost", family="transient")
+            self.add(f.InferFailed(task=task, step=step, error=error, attempt=attempt))
+        if self.random.random() < 0.3:
+            self.add(f.TimerFired(task=task, timer="retry", step=step, attempt=attempt + 1))
+        if self.random.random() < 0.2:
+            self.add(f.Steered(task=task, id=f"s{len(self.log.facts)}", text="hurry"))
+
+    def waits(self, task: str, step: int, call: f.ToolCall) -> None:
+        """A call is parked, tried and tried again."""
+        here = {"task": task, "step": step, "call": call.id, "name": call.name}
+        if self.random.random() < 0.2:
+            self.add(f.Parked(task=task, step=step, reason="approval"))
+            self.add(f.Approved(task=task, step=step))
+        if self.random.random() < 0.2:
+            self.add(f.ToolStarted(**here, executor="x"))
+            self.add(f.ToolFailed(**here, error=Failure(code="busy"), retry=True))
+            self.add(f.TimerFired(task=task, timer="retry", step=step, attempt=2))
 
     def answer(
         self, task: str, step: int, attempt: int, calls: tuple[f.ToolCall, ...]
@@ -161,6 +185,29 @@ def test_whatever_happens_on_the_way_all_is_seen_once(random: Random) -> None:
     assert len({event.id for event in events if not isinstance(event.data, TokenDelta)}) == len(
         screen.facts
     )
+
+
+@given(randoms)
+def test_within_one_attempt_no_token_is_seen_twice(random: Random) -> None:
+    """A step that is tried again starts over under a higher number; nothing comes back later."""
+    script = Script(random)
+    seen: dict[tuple[str, int], tuple[int, int]] = {}
+    answered: set[tuple[str, int]] = set()
+    for event in show(Merger(), script.items):
+        if isinstance(event.data, f.Inferred):
+            answered.add((event.data.task, event.data.step))
+        if not isinstance(event.data, TokenDelta):
+            continue
+        place = (event.data.task, event.data.step)
+        assert place not in answered
+        attempt, index = seen.get(place, (0, -1))
+        if event.data.attempt > attempt:
+            index = -1
+        elif event.data.attempt < attempt:  # an earlier attempt has won after all: whole
+            assert event.data.index == 0
+            index = -1
+        assert event.data.index == index + 1
+        seen[place] = (event.data.attempt, event.data.index)
 
 
 @given(randoms)

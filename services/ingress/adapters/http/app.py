@@ -8,13 +8,23 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from services.ingress.adapters.http.chat import chat_router, models_router
+from services.ingress.adapters.http.control import control_router
 from services.ingress.adapters.http.documents import documents_router
 from services.ingress.adapters.http.errors import install
 from services.ingress.adapters.http.metrics import Metrics
 from services.ingress.adapters.http.middleware import BodyLimit, LocalOnly, Measured, Trace
 from services.ingress.adapters.http.operations import operations_router
+from services.ingress.adapters.http.schedules import schedules_router
 from services.ingress.adapters.http.tasks import events_router, sessions_router, tasks_router
-from services.ingress.ports import Catalog, ChatApi, Documents, Health, TasksApi
+from services.ingress.ports import (
+    Catalog,
+    ChatApi,
+    ControlApi,
+    Documents,
+    Health,
+    SchedulesApi,
+    TasksApi,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +33,8 @@ class Parts:
 
     chat: ChatApi
     tasks: TasksApi
+    control: ControlApi
+    schedules: SchedulesApi
     documents: Documents
     catalog: Catalog
     health: Health
@@ -38,6 +50,8 @@ def build_api(parts: Parts, metrics: Metrics) -> FastAPI:
     api.include_router(chat_router(parts.chat, metrics))
     api.include_router(models_router(parts.catalog, parts.documents))
     api.include_router(tasks_router(parts.tasks))
+    api.include_router(control_router(parts.tasks, parts.control))
+    api.include_router(schedules_router(parts.schedules))
     api.include_router(events_router(parts.tasks, metrics))
     api.include_router(sessions_router(parts.tasks))
     api.include_router(documents_router(parts.documents))

@@ -1,0 +1,54 @@
+"""What people say to a task: steer, approve, reject, retry. The session answers."""
+
+from __future__ import annotations
+
+from services.ingress.core.caller import Caller
+from services.ingress.core.control_bodies import ApproveBody, RejectBody, RetryBody, SteerBody
+from services.ingress.core.tasks import task_of_key
+from services.ingress.ports import TaskHandle
+from shared.contracts.base import as_token
+
+
+class ControlHandlers:
+    """`/v1/tasks/{id}/{steer,approve,reject,retry}`."""
+
+    async def steer(self, task: TaskHandle, body: SteerBody, key: str | None) -> int:
+        """The sequence of what was said; the same key says it once.
+
+        Raises:
+            Permanent: `not_running`, `task_ended`.
+        """
+        return await task.steer(body.text, id=None if key is None else as_token(key), by=body.by)
+
+    async def approve(self, task: TaskHandle, body: ApproveBody) -> int:
+        """The sequence of the approval.
+
+        Raises:
+            Permanent: `not_parked`, `step_needed`, `invalid_arguments`.
+        """
+        return await task.approve(
+            body.step,
+            arguments=body.as_arguments(),
+            result=body.result,
+            limits=body.limits.as_patch() if body.limits else None,
+            by=body.by,
+            note=body.note,
+        )
+
+    async def reject(self, task: TaskHandle, body: RejectBody) -> int:
+        """The sequence of the rejection.
+
+        Raises:
+            Permanent: `not_parked`, `step_needed`.
+        """
+        return await task.reject(body.step, by=body.by, note=body.note)
+
+    async def retry(
+        self, caller: Caller, task: TaskHandle, body: RetryBody, key: str | None
+    ) -> TaskHandle:
+        """The new task; a key names it, so that it is made once.
+
+        Raises:
+            Permanent: `not_failed`, `superseded`.
+        """
+        return await task.retry(None if key is None else task_of_key(caller.tenant, key), body.by)

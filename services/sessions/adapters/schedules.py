@@ -1,0 +1,88 @@
+"""Schedules that fire: each firing submits its task, once.
+
+Task and message id derive from the schedule's name and the firing's place in TIMERS, so a firing
+that is delivered again names the same task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from shared.bus.connect import Bus
+from shared.bus.consume import Delivery, Job
+from shared.bus.tasks import submit_task
+from shared.contracts.base import Message, SessionRef, as_token, decode
+from shared.contracts.schedules import Schedule
+from shared.errors import Failure
+from shared.subjects import parse_due
+
+
+@dataclass(frozen=True, slots=True)
+class Firing:
+    """A schedule is due."""
+
+    tenant: str
+    name: str
+    sequence: int
+    schedule: Schedule
+
+    @property
+    def task(self) -> str:
+        """The id of the task of this firing."""
+        return as_token(f"{self.name}-{self.sequence}")
+
+    @property
+    def ref(self) -> SessionRef:
+        """Its session: the schedule's, or one named after the task, where it is looked for."""
+        return SessionRef(self.tenant, self.schedule.session or as_token(f"s-{self.task}"))
+
+
+def firing_of(delivery: Delivery) -> Firing | None:
+    """The firing in a message of TIMERS; None for a timer of a task.
+
+    Raises:
+        Permanent: `invalid_message`.
+    """
+    found = parse_due(delivery.subject)
+    if found is None:
+        return None
+    return Firing(*found, delivery.sequence, decode(delivery.body, Schedule))
+
+
+async def submit(bus: Bus, firing: Firing) -> None:
+    """Publish the task of a firing.
+
+    Raises:
+        Permanent: `invalid_name`.
+        Transient: `bus_unavailable`.
+    """
+    schedule = firing.schedule
+    labels = {**schedule.task.metadata, "schedule": firing.name}
+    task = replace(schedule.task, metadata=labels)
+    await submit_task(bus, firing.ref, schedule.agent, firing.task, task)
+
+
+def with_schedules[M](bus: Bus, job: Job[M]) -> Job[M | Firing]:
+    """The job of the timers, with schedules among them."""
+    give_up = job.give_up
+
+    def read(delivery: Delivery) -> M | Firing:
+        return firing_of(delivery) or job.read(delivery)
+
+    async def handle(message: M | Firing) -> Sequence[Message]:
+        if not isinstance(message, Firing):
+            return await job.handle(message)
+        await submit(bus, message)
+        return ()
+
+    async def emit(message: M | Firing, results: Sequence[Message]) -> None:
+        if not isinstance(message, Firing):
+            await job.emit(message, results)
+
+    def given_up(message: M | Firing, failure: Failure) -> Sequence[Message]:
+        return () if give_up is None or isinstance(message, Firing) else give_up(message, failure)
+
+    return Job(job.consumer, read, handle, emit, given_up)

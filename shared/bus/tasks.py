@@ -1,0 +1,27 @@
+"""Submitting a task: the headers that make a repetition harmless, in one place."""
+
+from __future__ import annotations
+
+from shared.bus.connect import Bus, PubAck
+from shared.contracts.base import SessionRef, encode
+from shared.contracts.log import MSG_ID, TASK_HEADER
+from shared.contracts.tasks import TaskSubmitted
+from shared.subjects import task_subject
+from shared.telemetry import traceparent
+
+
+async def submit_task(
+    bus: Bus, ref: SessionRef, agent: str, task: str, body: TaskSubmitted, trace_id: str = ""
+) -> PubAck:
+    """Durable when this returns. Repeating a task id in its session changes nothing.
+
+    Raises:
+        Permanent: `invalid_name`, `payload_too_large`.
+        Transient: `bus_unavailable`.
+    """
+    headers = {
+        MSG_ID: f"{ref}/{task}/task",
+        TASK_HEADER: task,
+        "traceparent": traceparent(ref, task, "task", trace_id),
+    }
+    return await bus.publish(task_subject(ref, agent), encode(body), headers)
