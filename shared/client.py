@@ -24,9 +24,9 @@ from shared.bus.kv import KeyValue
 from shared.bus.log import RunLog
 from shared.clock import mint_id
 from shared.contracts.agents import AgentSpec, LimitsPatch, Sampling
-from shared.contracts.base import SessionRef, check_token, decode, encode
+from shared.contracts.base import Message, SessionRef, check_token, decode, encode
 from shared.contracts.control import CancelTask, ControlReply
-from shared.contracts.facts import Accepted, Done
+from shared.contracts.facts import Accepted, Done, Forked
 from shared.contracts.log import MSG_ID, TASK_HEADER, Event, StoredFact
 from shared.contracts.tasks import InputMessage, TaskSubmitted
 from shared.contracts.tokens import DirectEvent
@@ -34,6 +34,7 @@ from shared.contracts.work import DirectRequest
 from shared.contracts.workers import WorkerState
 from shared.documents import Documents
 from shared.errors import Permanent, Transient, error_of
+from shared.fork import ForkOptions, fork_request
 from shared.settings import Address, BusSettings
 from shared.subjects import (
     AGENTS,
@@ -142,6 +143,20 @@ class Millrace:
         """A session by its name; it exists from its first task on."""
         return Session(self, SessionRef(self.tenant, check_token(name, "session")))
 
+    async def fork(self, session: str, *, at: int | str, **options: Unpack[ForkOptions]) -> Session:
+        """A new session that goes on from a step: `<task>.<n>`, or a step of the last task.
+
+        Results before the step are taken over, not made again. It runs when this returns.
+
+        Raises:
+            Permanent: `unknown_session`, `unknown_task`, `unknown_step`, `session_exists`,
+                `invalid_step`, `invalid_name`, `invalid_arguments`.
+            Transient: `no_responders` while no sessions service runs.
+        """
+        order = fork_request(options.get("name") or mint_id("s"), at, options)
+        await _control(self.bus, self.session(session).ref, "fork", order)
+        return self.session(order.session)
+
     def documents(self, collection: str = "default") -> Documents:
         """A collection of documents."""
         return Documents(self.bus, self.tenant, check_token(collection, "collection"))
@@ -235,11 +250,7 @@ class Task:
             Transient: `no_responders` while no sessions service runs.
         """
         order = CancelTask(task=self.id, by=by, reason=reason)
-        body = await self._client.bus.request(control_subject(self._ref, "cancel"), encode(order))
-        reply = decode(body, ControlReply)
-        if reply.error is not None:
-            raise error_of(reply.error)
-        return reply.sequence
+        return await _control(self._client.bus, self._ref, "cancel", order)
 
 
 class Session:
@@ -258,3 +269,15 @@ class Session:
         async with aclosing(self._client.feed.follow(self.ref, after, follow=follow)) as events:
             async for event in events:
                 yield event
+
+    async def origin(self) -> Forked | None:
+        """Where the session goes on from, if it is a fork."""
+        first = await self._client.log.first(self.ref)
+        return first.fact if first is not None and isinstance(first.fact, Forked) else None
+
+
+async def _control(bus: Bus, ref: SessionRef, verb: str, order: Message) -> int:
+    reply = decode(await bus.request(control_subject(ref, verb), encode(order)), ControlReply)
+    if reply.error is not None:
+        raise error_of(reply.error)
+    return reply.sequence

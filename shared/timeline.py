@@ -9,7 +9,7 @@ says how much of it was waiting for a slot, model or tool. What remains is Millr
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Literal
 
@@ -78,6 +78,7 @@ def timeline(facts: Iterable[StoredFact], task: str) -> Timeline | None:
     own = sorted((fact for fact in facts if fact.task == task), key=lambda fact: fact.seq)
     if not own:
         return None
+    own = _without_gap(own)
     submitted = _first(own, TaskSubmitted)
     accepted, done = _first(own, f.Accepted), _first(own, f.Done)
     origin = submitted.time if submitted else own[0].time
@@ -117,6 +118,15 @@ def first_results(facts: Iterable[StoredFact]) -> dict[int, StoredFact]:
         if isinstance(stored.fact, f.Inferred | f.ToolDone | f.ToolFailed):
             found.setdefault(stored.fact.step, stored)
     return found
+
+
+def _without_gap(own: list[StoredFact]) -> list[StoredFact]:
+    """In a fork, what it took over as if it had just happened: nobody waited between the two."""
+    for n in range(1, len(own)):
+        if isinstance(own[n].fact, f.Forked):
+            gap = own[n].time - own[n - 1].time
+            own = [*(replace(fact, time=fact.time + gap) for fact in own[:n]), *own[n:]]
+    return own
 
 
 def _first(facts: Sequence[StoredFact], kind: type) -> StoredFact | None:

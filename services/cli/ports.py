@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from typing import NoReturn, Protocol
+from typing import NoReturn, Protocol, Unpack
 
 from services.cli.core.checks import Check
 from shared.contracts.agents import AgentSpec, LimitsPatch
-from shared.contracts.facts import Done
+from shared.contracts.base import SessionRef
+from shared.contracts.facts import Done, Forked
 from shared.contracts.ledger import TasksQuery, TasksReply, UsageQuery, UsageReply
 from shared.contracts.log import Event, StoredFact
 from shared.contracts.retrieval import IndexState, SearchReply
 from shared.contracts.workers import WorkerState
+from shared.fork import ForkOptions
 
 
 class Task(Protocol):
@@ -38,6 +40,15 @@ class Session(Protocol):
 
     def events(self, after: str = "", *, follow: bool = True) -> AsyncGenerator[Event]:
         """Facts and deltas of all its tasks."""
+
+
+class Fork(Session, Protocol):
+    """A session that goes on from another one."""
+
+    ref: SessionRef
+
+    async def origin(self) -> Forked | None:
+        """Where it goes on from."""
 
 
 class Documents(Protocol):
@@ -81,6 +92,9 @@ class Client(Protocol):
 
     def session(self, name: str) -> Session:
         """A session by its name."""
+
+    async def fork(self, session: str, *, at: int | str, **options: Unpack[ForkOptions]) -> Fork:
+        """A new session that goes on from a step of this one."""
 
     def documents(self, collection: str = "default") -> Documents:
         """A collection by its name."""

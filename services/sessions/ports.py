@@ -23,6 +23,14 @@ class FactLog(Protocol):
         """
         ...
 
+    async def first(self, ref: SessionRef) -> StoredFact | None:
+        """The first fact of the session's own, not of what a fork took over; None without any.
+
+        Raises:
+            Transient: the log cannot be reached.
+        """
+        ...
+
 
 class Effects(Protocol):
     """Performs what was decided."""

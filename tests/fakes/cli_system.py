@@ -6,15 +6,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
+from typing import Unpack
 
 from services.cli.core.checks import Check
 from shared.contracts import facts as f
 from shared.contracts.agents import AgentSpec, LimitsPatch
+from shared.contracts.base import SessionRef
+from shared.contracts.control import ForkSession
 from shared.contracts.ledger import TasksQuery, TasksReply, UsageQuery, UsageReply
 from shared.contracts.log import Event, StoredFact
 from shared.contracts.retrieval import IndexState, Passage, SearchReply
 from shared.contracts.workers import WorkerState
 from shared.errors import Permanent, Transient
+from shared.fork import ForkOptions, fork_request
 from tests.fakes.ledger_log import REF, START, Recorder
 
 
@@ -63,6 +67,18 @@ class FakeSession:
         for fact in self._facts:
             if fact.seq > int(after or 0):
                 yield event_of(fact)
+
+
+class FakeFork(FakeSession):
+    """A fork of a session whose last task is `t1`."""
+
+    def __init__(self, ref: SessionRef, parent: str, order: ForkSession) -> None:
+        super().__init__([])
+        self.ref = ref
+        self._origin = f.Forked(parent=parent, at=1, task=order.task or "t1", step=order.step)
+
+    async def origin(self) -> f.Forked | None:
+        return self._origin
 
 
 class FakeDocuments:
@@ -114,6 +130,7 @@ class FakeSystem:
     used: UsageReply | None = None
     asked: list[tuple[str, str, str | None, LimitsPatch | None]] = field(default_factory=list)
     cancelled: list[tuple[str, str]] = field(default_factory=list)
+    forked: list[tuple[str, ForkSession]] = field(default_factory=list)
     unaccepted: set[str] = field(default_factory=set)
     collections: dict[str, FakeDocuments] = field(default_factory=dict)
 
@@ -134,6 +151,13 @@ class FakeSystem:
 
     def session(self, name: str) -> FakeSession:
         return FakeSession([fact for fact in self.facts if fact.ref.session == name])
+
+    async def fork(
+        self, session: str, *, at: int | str, **options: Unpack[ForkOptions]
+    ) -> FakeFork:
+        order = fork_request(options.get("name") or "s9", at, options)
+        self.forked.append((session, order))
+        return FakeFork(SessionRef(self.tenant, order.session), session, order)
 
     def documents(self, collection: str = "default") -> FakeDocuments:
         return self.collections.setdefault(collection, FakeDocuments())

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from services.cli.handlers import ask, docs, history, system
+from services.cli.handlers import ask, docs, fork, history, system
 from services.cli.handlers.context import app_of
 
 
@@ -34,6 +34,7 @@ def build() -> typer.Typer:
     application.command("tasks")(history.tasks_command)
     application.command("show")(history.show_command)
     application.command("logs")(history.logs_command)
+    application.command("fork")(fork.fork_command)
     application.command("usage")(history.usage_command)
     application.add_typer(docs.docs, name="docs")
     application.command("models")(system.models_command)

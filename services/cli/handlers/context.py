@@ -75,7 +75,7 @@ def run(app: App, work: Callable[[], Awaitable[int]]) -> int:
         return asyncio.run(awaited())
     except MillraceError as error:
         app.err.print(explain(error), style="red", markup=False, highlight=False, soft_wrap=True)
-        return USAGE if error.code in ("invalid_name", "invalid_limit") else FAILED
+        return USAGE if error.code in ("invalid_name", "invalid_limit", "invalid_step") else FAILED
     except KeyboardInterrupt:
         return 130
 
