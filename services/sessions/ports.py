@@ -24,6 +24,14 @@ class FactReader(Protocol):
         """
         ...
 
+    async def first(self, ref: SessionRef) -> StoredFact | None:
+        """The first fact of the session's own, not of what a fork took over; None without any.
+
+        Raises:
+            Transient: the log cannot be reached.
+        """
+        ...
+
 
 class FactLog(FactReader, Protocol):
     """The log of facts, and the states that were kept of it."""

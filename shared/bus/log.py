@@ -15,6 +15,7 @@ from shared.bus.connect import Bus, PubAck
 from shared.contracts.base import Message, SessionRef, encode, step_id
 from shared.contracts.facts import (
     Approved,
+    Forked,
     Inferred,
     Parked,
     Rejected,
@@ -25,7 +26,8 @@ from shared.contracts.facts import (
 )
 from shared.contracts.log import ATTEMPT_HEADER, MSG_ID, TASK_HEADER, StoredFact, read_fact
 from shared.errors import Permanent, Transient
-from shared.subjects import BY_TYPE, RUNS, fact_subject, session_filter
+from shared.fork import inherited, origin_of, parent_of
+from shared.subjects import BY_TYPE, RUNS, fact_subject, forks_filter, session_filter
 from shared.telemetry import traceparent
 
 _BATCH = 1000
@@ -125,7 +127,7 @@ class RunLog:
         """
         subject = fact_subject(ref, fact)
         headers = fact_headers(ref, fact, trace_id)
-        if BY_TYPE[type(fact)].unique:
+        if BY_TYPE[type(fact)].guarded:
             headers |= _CAS_ZERO
         try:
             async with asyncio.timeout(patience):
@@ -170,10 +172,43 @@ class RunLog:
     async def read(self, ref: SessionRef, after: int = 0) -> list[StoredFact]:
         """The facts of a session with a sequence above `after`, in order.
 
+        Those of a fork begin with what it took over from its parent (`shared.fork`).
+
         Raises:
             Transient: `bus_unavailable`.
         """
-        return await self.read_filter(session_filter(ref), after)
+        own = await self.read_filter(session_filter(ref), after)
+        if not own or not isinstance(own[0].fact, Forked):
+            return own
+        return [fact for fact in await self._with_ancestors(ref) if fact.seq > after]
+
+    async def _with_ancestors(self, ref: SessionRef) -> list[StoredFact]:
+        chain: list[tuple[StoredFact, list[StoredFact]]] = []
+        own = await self.read_filter(session_filter(ref))
+        while (origin := origin_of(own, chain[-1][0].seq if chain else None)) is not None:
+            chain.append((origin, own))
+            own = await self.read_filter(session_filter(parent_of(origin)))
+        for origin, children in reversed(chain):
+            own = [*inherited(own, origin), *children]
+        return own
+
+    async def first(self, ref: SessionRef) -> StoredFact | None:
+        """The first fact of a session's own; None where it has none. A fork's is `forked`.
+
+        Raises:
+            Transient: `bus_unavailable`.
+        """
+        message = await self._get({"seq": 1, "next_by_subj": session_filter(ref)})
+        return None if message is None else stored_fact(message)
+
+    async def forks_of(self, ref: SessionRef) -> list[str]:
+        """The sessions that were forked from this one and read their beginning here.
+
+        Raises:
+            Transient: `bus_unavailable`.
+        """
+        found = await self.read_filter(forks_filter(ref.tenant))
+        return [one.ref.session for one in found if parent_of(one) == ref]
 
     async def head(self, ref: SessionRef, most: int) -> tuple[list[StoredFact], bool]:
         """The first facts of a session, about `most` of them, and whether there is nothing else."""
@@ -202,7 +237,7 @@ class RunLog:
     async def turns(self, ref: SessionRef, upto: int) -> list[StoredFact]:
         """The last facts up to a sequence that tell whose turn it is in a session, in order."""
         prefix = session_filter(ref)[:-1]
-        filters = [prefix + kind for kind in ("accepted.*", "inferred", "done.*")]
+        filters = [prefix + kind for kind in ("forked", "accepted.*", "inferred", "done.*")]
         try:
             messages, _ = await direct_get(
                 self._bus, _DIRECT, {"multi_last": filters, "up_to_seq": upto}

@@ -10,7 +10,7 @@ import msgspec
 from shared.contracts.log import Malformed, StoredFact
 from shared.contracts.work import LoggedFact, Recent
 
-_UNSEEN = frozenset({"cancelled", "infer_failed", "tool_started", "completed"})
+_UNSEEN = frozenset({"cancelled", "infer_failed", "tool_started", "completed", "forked"})
 """Facts that no transcript shows anything of."""
 _MOST = 64
 
