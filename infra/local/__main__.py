@@ -45,6 +45,12 @@ def check(settings: LocalSettings) -> None:
             f"something listens on {settings.http_host}:{settings.http_port} already; "
             "set MILLRACE_HTTP_PORT to another port",
         )
+    if settings.nats_url is None and settings.stream_replicas > 1:
+        raise Permanent(
+            "invalid_setting",
+            f"MILLRACE_STREAM_REPLICAS={settings.stream_replicas} needs a cluster; the embedded "
+            "server is one: set MILLRACE_NATS_URL to the cluster's servers, or leave it out",
+        )
     try:
         check_sync(settings.sync)
     except ValueError as error:
