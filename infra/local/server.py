@@ -19,15 +19,24 @@ _DURATION = re.compile(r"always|\d+(ms|s|m|h)")
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Where the server listens and what a client must present; kept between starts."""
+    """Where the server listens and what a client must present; kept between starts.
+
+    `monitor` is the port of its health check, another one at each start; 0 for none.
+    """
 
     port: int
     token: str
+    monitor: int = 0
 
     @property
     def url(self) -> str:
         """The address for clients on this machine."""
         return f"nats://127.0.0.1:{self.port}"
+
+    @property
+    def health_url(self) -> str:
+        """Where the server says how it is."""
+        return f"http://127.0.0.1:{self.monitor}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +92,7 @@ def config_text(identity: Identity, store: Store, node: Node | None = None) -> s
     return f"""# Written at every start; edits are lost.
 server_name: {_quoted(node.name if node else "millrace")}
 listen: {_quoted(f"127.0.0.1:{identity.port}")}
-authorization {{ token: {_quoted(identity.token)} }}
+{_monitoring(identity)}authorization {{ token: {_quoted(identity.token)} }}
 jetstream {{
   store_dir: {_quoted(str(store.folder))}
   max_memory_store: {MEMORY_STORE}
@@ -91,6 +100,10 @@ jetstream {{
   sync_interval: {check_sync(store.sync)}
 }}
 {_cluster(node, identity) if node else ""}"""
+
+
+def _monitoring(identity: Identity) -> str:
+    return f'http: "127.0.0.1:{identity.monitor}"\n' if identity.monitor else ""
 
 
 def _cluster(node: Node, identity: Identity) -> str:

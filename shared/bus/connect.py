@@ -23,8 +23,9 @@ from shared.settings import Address
 from shared.telemetry import Log
 
 WRONG_LAST = 10071
-_IN_FLIGHT = 10164
-"""Another guarded message of the subject is on its way through the cluster: its outcome is open."""
+_IN_FLIGHT = frozenset({10158, 10164})
+"""Another message with this id, or a guarded one of this subject, is on its way through the
+cluster: its outcome is open, so try again."""
 _UNAVAILABLE = 503
 _TRANSIENT_CODES = frozenset({_UNAVAILABLE, 408, 429, 500})
 Reconnected = Callable[[], Awaitable[None]]
@@ -231,10 +232,10 @@ def _expire(future: asyncio.Future[Msg]) -> None:
 
 
 def _publish_error(subject: str, error: Mapping[str, Any]) -> Transient | Permanent:
-    text = f"{subject}: {error.get('description')}"
+    text = f"{subject}: {error.get('description')} ({error.get('err_code')})"
     if error.get("err_code") == WRONG_LAST:
         return Permanent("wrong_last_sequence", text)
-    if error.get("code") in _TRANSIENT_CODES or error.get("err_code") == _IN_FLIGHT:
+    if error.get("code") in _TRANSIENT_CODES or error.get("err_code") in _IN_FLIGHT:
         return Transient("bus_unavailable", text)
     return Permanent("publish_refused", text)
 

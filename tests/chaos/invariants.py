@@ -35,9 +35,9 @@ def results(facts: Iterable[StoredFact]) -> dict[Place, StoredFact]:
     """The result of each step: the first one wins."""
     found: dict[Place, StoredFact] = {}
     for stored in facts:
-        if is_result(stored):
-            step: int = stored.fact.step  # type: ignore[union-attr]  # results have one
-            found.setdefault(Place(stored.ref, stored.task, step), stored)
+        fact = stored.fact
+        if is_result(stored) and isinstance(fact, Inferred | ToolDone | ToolFailed):
+            found.setdefault(Place(stored.ref, stored.task, fact.step), stored)
     return found
 
 
@@ -165,8 +165,11 @@ def effects_told(evidence: Evidence) -> Iterator[str]:
 
 def results_twice(evidence: Evidence) -> Iterator[str]:
     """The server keeps one result of a step, as long as it remembers message ids."""
-    ours = (s for s in evidence.facts if is_result(s) and s.seq not in evidence.forged)
-    counts = Counter((s.ref, s.task, s.fact.step) for s in ours)  # type: ignore[union-attr]
+    counts = Counter(
+        (s.ref, s.task, getattr(s.fact, "step", None))
+        for s in evidence.facts
+        if is_result(s) and s.seq not in evidence.forged
+    )
     for (ref, task, step), count in counts.items():
         if count > 1:
             yield f"{count} results in the log: {ref} {task}.{step}"

@@ -116,9 +116,6 @@ def _row(one: Verdict) -> list[str]:
 
 
 def _total(verdicts: Sequence[Verdict]) -> Verdict:
-    def all_of(name: str) -> list:
-        return [found for one in verdicts for found in getattr(one, name)]
-
     def sum_of(name: str) -> int:
         return sum(getattr(one, name) for one in verdicts)
 
@@ -126,10 +123,15 @@ def _total(verdicts: Sequence[Verdict]) -> Verdict:
         scenario="all",
         tasks=sum_of("tasks"),
         faults=sum_of("faults"),
-        **{n: all_of(n) for n in ("lost", "executions", "effects", "stuck", "problems", "stalls")},
+        lost=[found for one in verdicts for found in one.lost],
+        executions=[found for one in verdicts for found in one.executions],
+        effects=[found for one in verdicts for found in one.effects],
+        stuck=[found for one in verdicts for found in one.stuck],
+        problems=[found for one in verdicts for found in one.problems],
+        stalls=[found for one in verdicts for found in one.stalls],
         failures=sum((one.failures for one in verdicts), Counter()),
         cut_off=sum_of("cut_off"),
         side_effects=sum_of("side_effects"),
         readers=sum_of("readers"),
-        seconds=sum_of("seconds"),
+        seconds=sum(one.seconds for one in verdicts),
     )

@@ -212,5 +212,6 @@ async def running_system(
         await system.ready()
         yield system
     finally:
-        await supervisor.stop()
         await broker.end()
+        await supervisor.stop()
+        await broker.release()
