@@ -46,11 +46,19 @@ class Field:
 Faults = Callable[[Field], Coroutine[None, None, None]]
 
 
-async def kill_each(at: Field) -> None:
-    """SIGKILL each service in turn."""
+async def kill_services(at: Field) -> None:
+    """SIGKILL each service in turn; the workers have a scenario of their own."""
     for name in at.system.services:
+        if not name.startswith("worker"):
+            at.kill(name)
+            await at.pause(1.5)
+
+
+async def kill_workers(at: Field) -> None:
+    """SIGKILL the workers in turn, while they generate."""
+    for name in [name for name in at.system.services if name.startswith("worker")] * 3:
         at.kill(name)
-        await at.pause(1.5)
+        await at.pause(2.0)
 
 
 async def kill_some(at: Field) -> None:

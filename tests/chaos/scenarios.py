@@ -26,7 +26,8 @@ class Scenario:
 
 
 SCENARIOS = (
-    Scenario("kill-each", faults.kill_each, 30, 15.0),
+    Scenario("kill-services", faults.kill_services, 30, 12.0),
+    Scenario("kill-workers", faults.kill_workers, 30, 12.0),
     Scenario("kill-random", faults.kill_some, 30, 14.0),
     Scenario("broker", faults.kill_broker, 30, 15.0),
     Scenario("freeze", faults.freeze, 30, 18.0),
@@ -38,5 +39,5 @@ SCENARIOS = (
     Scenario("disk", faults.fill_disk, 30, 24.0, broker="small-disk"),
     Scenario("cluster", faults.kill_nodes, 50, 38.0, broker="cluster", within=90.0),
 )
-SHORT = ("kill-each", "broker", "repeat")
+SHORT = ("kill-services", "clocks")
 """What `make test` runs, with fewer tasks."""
