@@ -45,7 +45,6 @@ class Shape:
     tasks: int
     spread: float
     """Seconds over which they are submitted."""
-    effects: bool
     """Whether the tool with a side effect is asked for."""
     words: tuple[int, int] = (8, 40)
     stalling: bool = False
@@ -68,7 +67,7 @@ def plans(scenario: str, shape: Shape, seed: int) -> list[Plan]:
 def _order(chosen: random.Random, mark: str, shape: Shape, *, long: bool) -> Order:
     if long:
         return Order(mark, tuple(("echo",) for _ in range(25)), 8)
-    tools = (*_QUICK, "effect", "effect") if shape.effects else _QUICK
+    tools = (*_QUICK, "effect", "effect")
     rounds = tuple(
         tuple(chosen.choice(tools) for _ in range(chosen.randint(1, 3)))
         for _ in range(chosen.randint(1, 3))

@@ -31,7 +31,6 @@ from tests.chaos.readers import Reader, feed_source, sse_source
 from tests.chaos.records import EFFECTS, EXECUTIONS, Effect, Execution, read_lines, real_now
 from tests.chaos.scenarios import Scenario
 from tests.chaos.system import System
-from tests.chaos.tools import HAS_EFFECTS
 
 _SUBMIT_WITHIN, _READ_WITHIN, _LEDGER_WITHIN = 60.0, 45.0, 45.0
 
@@ -78,7 +77,7 @@ class Driver:
 
     async def run(self, scenario: Scenario, tasks: int, seed: int) -> Evidence:
         """Load and faults together; then wait for the end, within bounds."""
-        shape = Shape(tasks, scenario.spread, HAS_EFFECTS, scenario.words, scenario.stalling)
+        shape = Shape(tasks, scenario.spread, scenario.words, scenario.stalling)
         work = plans(scenario.name, shape, seed)
         submitter = Submitter(self._client, self._http, self.system.urls)
         readers: list[Reader] = []

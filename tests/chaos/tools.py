@@ -6,7 +6,6 @@ A result says who asked for it, so that an answer that went to somebody else is 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import os
 import random
 from collections.abc import Callable
@@ -16,8 +15,9 @@ from pathlib import Path
 
 from services.tools.__main__ import CONCURRENCY, execute
 from services.tools.adapters.kv import BucketSpecs
+from services.tools.adapters.promises import LogPromises
 from services.tools.core.registry import Registry, Tool, ToolContext, as_tool
-from services.tools.handlers import Assignment, Clock, Handlers
+from services.tools.handlers import Assignment, Handlers
 from services.tools.settings import ToolsSettings
 from shared import clock
 from shared.bus.connect import Bus
@@ -30,8 +30,6 @@ from tests.chaos.answers import result_of
 from tests.chaos.records import EFFECTS, EXECUTIONS, Effect, Execution, real_now, write_line
 from tests.chaos.settings import chaos_name, chaos_seed
 
-HAS_EFFECTS = "side_effects" in inspect.signature(as_tool).parameters
-"""Whether the product keeps side effects from happening twice; the suite asks only then."""
 _FLAKY = 0.3
 
 
@@ -44,11 +42,9 @@ class Tools:
         self.asked: dict[tuple[str, str, str, int], float] = {}
 
     def tools(self) -> list[Tool]:
-        """All of them; the one with a side effect where the product knows of such."""
-        found = [as_tool(one) for one in (self.echo, self.slow, self.flaky, self.refuse)]
-        if HAS_EFFECTS:
-            found.append(_with_effects(self.effect))
-        return found
+        """All of them."""
+        plain = [as_tool(one) for one in (self.echo, self.slow, self.flaky, self.refuse)]
+        return [*plain, as_tool(self.effect, side_effects=True)]
 
     async def echo(self, context: ToolContext, mark: str, n: int) -> str:
         """Answer at once."""
@@ -101,17 +97,12 @@ class Tools:
         return replace(job, read=noting)
 
 
-def _with_effects(function: Callable[..., object]) -> Tool:
-    made: Callable[..., Tool] = as_tool
-    return made(function, side_effects=True)
-
-
 async def serve(settings: ToolsSettings, bus: Bus, stop: asyncio.Event) -> None:
     """As the product's service does, with the tools of the suite."""
     ours = Tools(settings.data, chaos_seed(), chaos_name())
     registry = Registry(ours.tools())
     await BucketSpecs(bus).publish(registry.specs())
-    handlers = Handlers(registry, Clock(clock.now, clock.monotonic))
+    handlers = Handlers(registry, LogPromises(RunLog(bus)), clock.monotonic)
     broker = make_broker(settings.address(), "tools")
     subscribe(broker, bus, ours.watched(execute(handlers, RunLog(bus))), CONCURRENCY)
     async with running(bus, broker):
