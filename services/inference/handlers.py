@@ -35,7 +35,7 @@ from shared.errors import Failure, Permanent
 from shared.subjects import DIRECT_SESSION
 
 Json = dict[str, object]
-Key = tuple[SessionRef, str, int, int]
+Key = tuple[SessionRef, str, int, int, int]
 """An attempt at a step."""
 _REMEMBERED = 256
 
@@ -99,7 +99,9 @@ class Inference:
         self._answered: OrderedDict[Key, Sequence[Message]] = OrderedDict()
         self._turns: dict[Key, tuple[asyncio.Lock, int]] = {}
 
-    async def infer(self, work: InferStep, attempt: int) -> Sequence[Message]:
+    async def infer(
+        self, work: InferStep, attempt: int, *, doubtful: bool = False
+    ) -> Sequence[Message]:
         """Run a step; nothing comes back where the log shows that nobody waits for it any more.
 
         A step that the engine dropped is a fact of its own: whether and when it is tried again is
@@ -110,17 +112,18 @@ class Inference:
             Transient: this worker or the bus cannot at the moment.
         """
         route = work.route
-        step = (route.ref, route.task, route.step, route.attempt)
+        # with the position: a session that was deleted may see the same names again
+        step = (route.ref, route.task, route.step, route.attempt, route.seq)
         async with self._turn(step):
             if step not in self._answered:
-                self._answered[step] = await self._infer(work, attempt)
+                self._answered[step] = await self._infer(work, attempt, doubtful)
                 if len(self._answered) > _REMEMBERED:
                     self._answered.popitem(last=False)
             return self._answered[step]
 
-    async def _infer(self, work: InferStep, attempt: int) -> Sequence[Message]:
+    async def _infer(self, work: InferStep, attempt: int, doubtful: bool) -> Sequence[Message]:
         route = work.route
-        view = await self._conversations.view(route, repeated=attempt > 1)
+        view = await self._conversations.view(route, repeated=doubtful or attempt > 1)
         if view.settled:
             return []
         answer = Answer((self._clock() - work.published) * 1e3, self._ticks())

@@ -15,7 +15,7 @@ from services.tools.handlers import Assignment, Handlers
 from services.tools.settings import ToolsSettings
 from shared import clock
 from shared.bus.connect import Bus
-from shared.bus.consume import Delivery, Job
+from shared.bus.consume import Delivery, Job, doubtful
 from shared.bus.edge import make_broker, subscribe
 from shared.bus.log import RunLog
 from shared.bus.service import run_service, running
@@ -56,7 +56,8 @@ def reader(process: str) -> Callable[[Delivery], Assignment]:
     def read(delivery: Delivery) -> Assignment:
         work = decode(delivery.body, RunTool)
         name = f"{process}.{delivery.sequence}.{delivery.deliveries}.{delivery.time:.6f}"
-        return Assignment(work, work.attempt + delivery.deliveries - 1, name, delivery.time)
+        again = doubtful(delivery, work.asked, clock.now())
+        return Assignment(work, work.attempt + delivery.deliveries - 1, name, delivery.time, again)
 
     return read
 

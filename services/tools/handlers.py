@@ -17,7 +17,7 @@ from shared.errors import Failure, Permanent, Transient
 MAX_RESULT = 256 * 1024
 """Bytes; what is longer does not fit into a model's context anyway."""
 _REMEMBERED = 1024
-Key = tuple[SessionRef, str, int, int]
+Key = tuple[SessionRef, str, int, int, int]
 """An attempt at a step."""
 
 
@@ -32,11 +32,14 @@ class Assignment:
     attempt: int = 1
     executor: str = ""
     sent: float = 0.0
+    doubtful: bool = False
+    """Somebody may have done it already."""
 
     @property
     def key(self) -> Key:
         """Which attempt at which step."""
-        return (self.work.ref, self.work.task, self.work.step, self.work.attempt)
+        work = self.work  # with the position: a deleted session may see the same names again
+        return (work.ref, work.task, work.step, work.attempt, work.seq)
 
 
 class OutcomeUnknown(Exception):
@@ -56,7 +59,8 @@ class Handlers:
         self._answered: OrderedDict[Key, Sequence[Message]] = OrderedDict()
 
     async def run(self, job: Assignment) -> Sequence[Message]:
-        """Run a call, or answer a repeated one with what the first came to.
+        """Run a call, or answer a repeated one with what the first came to; nothing comes back
+        where the log shows that nobody waits for it any more.
 
         A `Permanent` error is the tool's answer; a `Transient` one is a fact too, and the loop
         decides when to try again.
@@ -65,6 +69,8 @@ class Handlers:
         async with lock:
             try:
                 if job.key not in self._answered:
+                    if job.doubtful and await self._promises.settled(job.work):
+                        return []
                     self._answered[job.key] = [await self._once(job)]
                     if len(self._answered) > _REMEMBERED:
                         self._answered.popitem(last=False)

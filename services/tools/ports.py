@@ -8,6 +8,7 @@ from typing import Protocol
 from shared.contracts.base import SessionRef
 from shared.contracts.facts import ToolStarted
 from shared.contracts.retrieval import Passage, SearchRequest
+from shared.contracts.work import RunTool
 
 
 class Knowledge(Protocol):
@@ -31,6 +32,14 @@ class Promises(Protocol):
 
         False where another execution of this attempt has begun already: then this one must not.
         Repeating it for the same execution gives the same answer.
+
+        Raises:
+            Transient: the log cannot be reached.
+        """
+        ...
+
+    async def settled(self, work: RunTool) -> bool:
+        """Whether the log says that nobody waits for this call any more.
 
         Raises:
             Transient: the log cannot be reached.

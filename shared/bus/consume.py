@@ -66,6 +66,19 @@ class Job[M]:
     give_up: Callable[[M, Failure], Sequence[Message]] | None = None
 
 
+FRESH = 1.0
+
+
+def doubtful(delivery: Delivery, asked: float, now: float) -> bool:
+    """Whether work may have been done already: delivered before, handed out long after it was
+
+    decided (by a loop that was cut off, say), or met long after it was handed out. Whoever meets it
+    looks into the log first. `asked` is of the broker's clock; a `now` that is wrong costs a look.
+    """
+    late = asked > 0 and delivery.time - asked > FRESH
+    return delivery.deliveries > 1 or late or now - delivery.time > FRESH
+
+
 def delivery_of(message: Msg) -> Delivery:
     """The facts of a JetStream message."""
     meta = message.metadata

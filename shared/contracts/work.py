@@ -45,6 +45,8 @@ class RouteStep(Message, frozen=True):
     """Agents that may be asked, as tools."""
     skip: int = 0
     """How many targets of the route have been given up for this step."""
+    asked: float = 0.0
+    """When it was decided (the log's clock): what comes long after may be a repetition."""
 
 
 class Target(Message, frozen=True):
@@ -78,6 +80,9 @@ class RunTool(Message, frozen=True):
     collection: str = "default"
     deadline: float = 0.0
     attempt: int = 1
+    seq: int = 0
+    """The log position that it was decided on; `asked` is when."""
+    asked: float = 0.0
     final: bool = True
     """There is no try after this one: an error of any family is the result."""
 

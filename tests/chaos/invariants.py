@@ -237,7 +237,8 @@ def _reading(reading: Reading, facts: list[StoredFact]) -> Iterator[str]:
     ids = Counter(one.id for one in reading.events)
     if twice := [name for name, count in ids.items() if count > 1]:
         yield f"saw twice: {twice[:3]}"
-    yield from _tokens(reading.events, facts)
+    # a result that came after the end is no part of what the task said
+    yield from _tokens(reading.events, [s for s in facts if s.seq <= end])
 
 
 def _difference(seen: list[int], told: list[int]) -> str:

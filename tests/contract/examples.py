@@ -84,6 +84,7 @@ ROUTE = work.RouteStep(
     deadline=1_790_000_030.5,
     recent=work.Recent(after=38, facts=(LOGGED,)),
     skip=1,
+    asked=1_790_000_000.25,
     agents=(TOOL,),
 )
 TARGET = work.Target(model="nano", worker="w1", input_price=2_000_000, output_price=6_000_000)
@@ -233,7 +234,7 @@ _ALL: tuple[msgspec.Struct, ...] = (
     work.RunTool(
         ref=REF, task="t1", step=3, call="call_1f", name="calculator",
         arguments='{"expression": "17 * 23"}', collection="handbook", deadline=1_790_000_030.5,
-        attempt=2, final=False,
+        attempt=2, seq=41, asked=1_790_000_000.25, final=False,
     ),
     work.DirectRequest(
         id="cmpl_1", tenant="acme", model="fast", messages=(CHAT,), sampling=SAMPLING,

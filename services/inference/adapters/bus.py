@@ -11,6 +11,7 @@ import nats.errors
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from services.inference.adapters.attempts import Attempts
 from services.inference.handlers import Inference
 from services.inference.ports import Engine, EngineBroken
 from shared.bus import topology
@@ -32,10 +33,10 @@ _REPORT_EVERY = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Attempted:
-    """A step and which attempt at it this delivery is."""
+    """A step and its delivery."""
 
     work: InferStep
-    attempt: int
+    delivery: Delivery
 
 
 class Lane:
@@ -56,12 +57,14 @@ class Lane:
         self._broken = broken
         self._row = infer_consumer(state.model, lane)
         self._own = lane != "any"
+        self._attempts = Attempts(bus)
         job = Job(self._row, _read, self._handle, self._emit, self._give_up)
         self._consuming = Consuming(bus, job, concurrency=state.slots)
 
     async def start(self) -> None:
         """Begin. What an earlier run of this worker had in hand is delivered again at once."""
         if self._own:
+            await self._attempts.learn(self._row)
             await topology.delete_consumer(self._bus, self._row)
         await self._consuming.start()
 
@@ -70,8 +73,9 @@ class Lane:
         await self._consuming.stop()
 
     async def _handle(self, job: Attempted) -> Sequence[Message]:
+        run = await self._attempts.of(job.work, job.delivery)
         try:
-            return await self._inference.infer(job.work, job.attempt)
+            return await self._inference.infer(job.work, run.attempt, doubtful=run.doubtful)
         except EngineBroken:
             # nothing can be served until a restart: let go of the work, so that others take it
             self._broken.set()
@@ -82,12 +86,12 @@ class Lane:
             await self._log.append(job.work.route.ref, fact)
 
     def _give_up(self, job: Attempted, failure: Failure) -> Sequence[Message]:
-        return self._inference.failed(job.work, job.attempt, failure)
+        attempt = job.work.route.attempt + job.delivery.deliveries - 1
+        return self._inference.failed(job.work, attempt, failure)
 
 
 def _read(delivery: Delivery) -> Attempted:
-    work = decode(delivery.body, InferStep)
-    return Attempted(work, work.route.attempt + delivery.deliveries - 1)
+    return Attempted(decode(delivery.body, InferStep), delivery)
 
 
 class Direct:

@@ -123,7 +123,7 @@ def _accepted(state: SessionState, fact: Accepted, now: float) -> SessionState:
         started=now,
         deadline=now + fact.limits.deadline_s,
         watched=now,
-        pending=(Pending(step=0, seq=state.seq),),
+        pending=(Pending(step=0, seq=state.seq, asked=now),),
         parent=queued.submitted.parent if queued.submitted is not None else None,
         verdict="cancelled" if queued.cancelled else None,
     )
@@ -178,7 +178,9 @@ def _forked(state: SessionState, fact: Forked, now: float) -> SessionState:
     if hold is not None and hold.parked_at is not None:
         hold = replace(hold, parked_at=now)
     pending = tuple(
-        replace(one, due=None, parked_at=now if one.parked is not None else one.parked_at)
+        replace(
+            one, due=None, asked=now, parked_at=now if one.parked is not None else one.parked_at
+        )
         for one in running.pending
     )
     again = replace(

@@ -38,6 +38,8 @@ from shared.contracts.facts import (
 )
 from shared.errors import Failure
 
+At = tuple[int, float]
+"""A place in the log: sequence and time."""
 StepFact = (
     Inferred | InferFailed | ToolDone | ToolFailed | ToolStarted | Parked | Approved | Rejected
     | Steered | TimerFired
@@ -61,11 +63,11 @@ def advance(running: Running, fact: StepFact, seq: int, now: float) -> Running:
     return _of_step(running, pending, fact, (seq, now))
 
 
-def _of_step(running: Running, pending: Pending, fact: StepFact, at: tuple[int, float]) -> Running:
+def _of_step(running: Running, pending: Pending, fact: StepFact, at: At) -> Running:
     seq, now = at
     match fact:
         case Inferred() if pending.call is None:
-            return _inferred(running, fact, seq)
+            return _inferred(running, fact, at)
         case InferFailed() if pending.call is None and fact.attempt >= pending.attempt:
             return _infer_failed(running, pending, fact, now)
         case ToolDone() | ToolFailed() if pending.call is not None:
@@ -96,12 +98,9 @@ def again(
     """The next attempt of a step, and when it is due."""
     tries = pending.tries + 1
     wait = backoff(running.accepted.agent.retry, f"{running.task}.{pending.step}", tries)
+    due = now + max(wait, fact.error.retry_after or 0.0)
     return replace(
-        pending,
-        attempt=fact.attempt + 1,
-        tries=tries,
-        due=now + max(wait, fact.error.retry_after or 0.0),
-        error=fact.error,
+        pending, attempt=fact.attempt + 1, tries=tries, due=due, asked=due, error=fact.error
     )
 
 
@@ -114,14 +113,14 @@ def _infer_failed(running: Running, pending: Pending, fact: InferFailed, now: fl
     following = again(running, pending, fact, now)
     # what is broken was tried again by the broker already
     if error.family == "broken" or following.tries >= running.accepted.agent.retry.tries:
-        following = replace(following, tries=0, due=None, skip=pending.skip + 1)
+        following = replace(following, tries=0, due=None, asked=now, skip=pending.skip + 1)
     return replace(running, pending=(following,))
 
 
 # -- results --------------------------------------------------------------------------------------
 
 
-def _inferred(running: Running, fact: Inferred, seq: int) -> Running:
+def _inferred(running: Running, fact: Inferred, at: At) -> Running:
     before = running.totals
     totals = replace(
         before,
@@ -133,23 +132,24 @@ def _inferred(running: Running, fact: Inferred, seq: int) -> Running:
     running = replace(running, totals=totals, pending=(), output=fact.content)
     if not fact.tool_calls:
         if running.unheard:
-            return _next_inference(replace(running, unheard=False), seq)
+            return _next_inference(replace(running, unheard=False), at)
         return replace(running, verdict="completed")
     calls = repr([(call.name, call.arguments) for call in fact.tool_calls])
     repeats = running.repeats + 1 if calls == running.last_calls else 1
     running = replace(running, last_calls=calls, repeats=repeats)
     if repeats > running.limits.max_repeats:
         return _fail(running, "no_progress", f"the same calls were asked for {repeats} times")
-    return _call(running, fact.tool_calls, seq)
+    return _call(running, fact.tool_calls, at)
 
 
-def _call(running: Running, calls: tuple[ToolCall, ...], seq: int) -> Running:
+def _call(running: Running, calls: tuple[ToolCall, ...], at: At) -> Running:
     """Ask for tools, where the limit allows it."""
     limit = running.limits.max_steps
     if running.next_step + len(calls) > limit:
         return _limited(running, "step_limit", f"the task needs more than {limit} steps", calls)
     pending = tuple(
-        Pending(step=running.next_step + n, seq=seq, call=call) for n, call in enumerate(calls)
+        Pending(step=running.next_step + n, seq=at[0], asked=at[1], call=call)
+        for n, call in enumerate(calls)
     )
     return replace(
         running,
@@ -159,9 +159,7 @@ def _call(running: Running, calls: tuple[ToolCall, ...], seq: int) -> Running:
     )
 
 
-def _tool_ended(
-    running: Running, pending: Pending, fact: ToolDone | ToolFailed, at: tuple[int, float]
-) -> Running:
+def _tool_ended(running: Running, pending: Pending, fact: ToolDone | ToolFailed, at: At) -> Running:
     if isinstance(fact, ToolFailed) and fact.retry:
         if fact.attempt < pending.attempt:
             return running
@@ -179,10 +177,10 @@ def _tool_result(running: Running, pending: Pending, seq: int, now: float) -> Ru
     others = tuple(step for step in running.delegated if step != pending.step)
     running = replace(running, totals=totals, pending=left, delegated=others)
     running = _waited(running, now)
-    return running if left else _next_inference(replace(running, unheard=False), seq)
+    return running if left else _next_inference(replace(running, unheard=False), (seq, now))
 
 
-def _next_inference(running: Running, seq: int) -> Running:
+def _next_inference(running: Running, at: At) -> Running:
     limits = running.limits
     if running.next_step >= limits.max_steps:
         return _limited(running, "step_limit", f"the task needs more than {limits.max_steps} steps")
@@ -191,7 +189,7 @@ def _next_inference(running: Running, seq: int) -> Running:
     price = running.totals.price + running.spent.price
     if limits.max_cost is not None and price >= limits.max_cost:
         return _limited(running, "cost_limit", f"the task used its {limits.max_cost} (1e-8 units)")
-    following = Pending(step=running.next_step, seq=seq)
+    following = Pending(step=running.next_step, seq=at[0], asked=at[1])
     return replace(running, pending=(following,), next_step=running.next_step + 1)
 
 
@@ -223,7 +221,8 @@ def _held(running: Running, fact: StepFact, seq: int, now: float) -> Running:
         case Approved() if hold.parked_at is not None:
             limits = raised(running, fact.limits)
             running = _waited(replace(running, hold=None, limits=limits), now)
-            return _call(running, hold.calls, seq) if hold.calls else _next_inference(running, seq)
+            at = (seq, now)
+            return _call(running, hold.calls, at) if hold.calls else _next_inference(running, at)
         case Rejected() | TimerFired() if hold.parked_at is not None:
             return replace(running, hold=None, verdict="failed", error=hold.error)
     return running
@@ -239,7 +238,7 @@ def raised(running: Running, patch: LimitsPatch | None) -> object:
 
 
 def _by_person(
-    running: Running, pending: Pending, fact: Parked | Approved | Rejected, at: tuple[int, float]
+    running: Running, pending: Pending, fact: Parked | Approved | Rejected, at: At
 ) -> Running:
     seq, now = at
     if fact.attempt != pending.attempt:
@@ -257,7 +256,9 @@ def _by_person(
         call = replace(call, arguments=fact.arguments)
     # what may have happened once is a new attempt: the old one can never be started again
     attempt = pending.attempt + (pending.parked == "unknown_outcome")
-    freed = replace(pending, call=call, parked=None, approved=True, attempt=attempt, due=None)
+    freed = replace(
+        pending, call=call, parked=None, approved=True, attempt=attempt, due=None, asked=now
+    )
     return _waited(replace(running, pending=_with(running, freed)), now)
 
 
@@ -281,11 +282,9 @@ def _timed(running: Running, fact: TimerFired, now: float) -> Running:
     )
 
 
-def _step_timed(
-    running: Running, pending: Pending, fact: TimerFired, at: tuple[int, float]
-) -> Running:
+def _step_timed(running: Running, pending: Pending, fact: TimerFired, at: At) -> Running:
     if fact.timer == "retry" and pending.due is not None:
-        return replace(running, pending=_with(running, replace(pending, due=None)))
+        return replace(running, pending=_with(running, replace(pending, due=None, asked=at[1])))
     if fact.timer == "approval" and pending.parked is not None:
         return _tool_result(running, pending, *at)
     return running

@@ -39,6 +39,8 @@ class Pending(Message, frozen=True):
 
     step: int
     seq: int
+    asked: float = 0.0
+    """When this attempt was decided (the log's clock)."""
     call: ToolCall | None = None
     attempt: int = 1
     tries: int = 0

@@ -69,6 +69,7 @@ def _model_call(ref: SessionRef, running: Running, pending: Pending) -> RouteSte
         deadline=running.deadline,
         agents=specs(running),
         skip=pending.skip,
+        asked=pending.asked,
     )
 
 
@@ -84,5 +85,7 @@ def _tool_call(ref: SessionRef, running: Running, pending: Pending, call: ToolCa
         collection=agent.collection,
         deadline=running.deadline,
         attempt=pending.attempt,
+        seq=pending.seq,
+        asked=pending.asked,
         final=pending.tries + 1 >= agent.retry.tool_tries,
     )

@@ -52,6 +52,7 @@ def test_the_first_step_and_the_timer_follow_from_the_acceptance() -> None:
         sampling=AGENT.sampling,
         tools=("add", "look"),
         deadline=START + 60.0,
+        asked=START,
     )
     assert timer == SetTimer("t1", START + 60.0, "watch")
 
@@ -145,6 +146,8 @@ def test_calls_run_side_by_side_and_the_model_waits_for_all() -> None:
         arguments='{"a": 1}',
         collection="handbook",
         deadline=START + 60.0,
+        seq=case.log.seq,
+        asked=START,
         final=False,
     )
     assert (second.step, getattr(second, "name", "")) == (2, "look")

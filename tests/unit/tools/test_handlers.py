@@ -70,6 +70,10 @@ class MemoryPromises:
     def __init__(self) -> None:
         self.begun: dict[tuple[str, int, int], str] = {}
         self.away = False
+        self.done: set[int] = set()
+
+    async def settled(self, work: RunTool) -> bool:
+        return work.step in self.done
 
     async def begin(self, fact: ToolStarted, ref: SessionRef) -> bool:
         if self.away:
@@ -107,6 +111,7 @@ def job(
     step: int = 2,
     final: bool = True,
     executor: str = "one",
+    doubtful: bool = False,
 ) -> Assignment:
     work = RunTool(
         ref=SessionRef("t", "s"),
@@ -118,7 +123,7 @@ def job(
         deadline=deadline,
         final=final,
     )
-    return Assignment(work, attempt, executor, 100.0)
+    return Assignment(work, attempt, executor, 100.0, doubtful)
 
 
 async def failure(handlers: Handlers, work: Assignment) -> Failure:
@@ -170,6 +175,16 @@ async def test_a_repeated_delivery_gets_the_first_answer(handlers: Handlers, ben
     first, second = await asyncio.gather(*both)
     assert first == second
     assert bench.calls == 1
+
+
+async def test_a_call_that_may_have_been_made_is_looked_up_first(
+    handlers: Handlers, bench: Bench, promises: MemoryPromises
+) -> None:
+    promises.done.add(3)
+    assert await handlers.run(job("echo", '{"text": "hi"}', step=3, doubtful=True)) == []
+    assert bench.calls == 0
+    (fact,) = await handlers.run(job("echo", '{"text": "hi"}', step=4, doubtful=True))
+    assert isinstance(fact, ToolDone)
 
 
 async def test_an_effect_is_promised_before_it_happens(
