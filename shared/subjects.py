@@ -125,6 +125,16 @@ SEARCH, EMBED, INDEX_STATE = "retrieval.search", "retrieval.embed", "retrieval.s
 LEDGER_TASKS, LEDGER_USAGE = "ledger.tasks", "ledger.usage"
 
 
+def snapshot_subject(ref: SessionRef) -> str:
+    """Where the folded state of a session is kept: a shortcut for its owner, no fact."""
+    return f"{session_prefix(ref)}.snapshot"
+
+
+def member_subject(service: str, member: str) -> str:
+    """Asks one process of a service whether it is there."""
+    return f"member.{service}.{member}"
+
+
 def infer_subject(model: str, worker: str) -> str:
     """A model call for one worker (`w.<id>`) or for whoever has room (`any`)."""
     lane = "any" if worker == "any" else f"w.{as_token(worker)}"
@@ -246,6 +256,7 @@ STREAMS = (
         extra={
             "allow_direct": True,
             "allow_atomic": True,
+            "allow_rollup_hdrs": True,
             "subject_transform": {
                 "src": "tasks.*.*.*",
                 "dest": f"run.{{{{partition({PARTITIONS},1,3)}}}}"
@@ -294,12 +305,27 @@ class Consumer:
     memory: bool = False
     inactive: float = 0.0
     """Seconds without a reader after which the server removes it, 0 for never."""
+    group: str = ""
+    """Where set, the server gives the messages to one reader at a time (a pinned client)."""
 
 
-SESSIONS = Consumer(
-    "sessions", RUNS, ("run.>",), ack_wait=60.0, max_deliver=-1, max_ack_pending=5000, memory=True
-)
-"""Its place is in a checkpoint; created by its reader, from that sequence on."""
+def sessions_consumer(partition: int) -> Consumer:
+    """The facts of a partition, for its owner. Its place is in a checkpoint; the owner creates it,
+
+    from that sequence on.
+    """
+    return Consumer(
+        f"sessions-{partition}",
+        RUNS,
+        (f"run.{partition}.>",),
+        ack_wait=30.0,
+        max_deliver=-1,
+        max_ack_pending=5000,
+        memory=True,
+        group="owner",
+    )
+
+
 ROUTER = Consumer("router", WORK, (ROUTE,), ack_wait=5.0, max_deliver=40, memory=True)
 TOOLS = Consumer("tools", WORK, ("work.tool.>",), ack_wait=6.0, max_deliver=8, memory=True)
 FIRED = Consumer("timers", TIMERS, ("fired.>",), ack_wait=10.0, max_deliver=20)
@@ -334,7 +360,9 @@ TOOL_SPECS = Bucket("tools")
 """Every tool that the tools service offers, by name: what workers show to the model."""
 CHECKPOINTS = Bucket("checkpoints")
 WORKERS = Bucket("workers", ttl=6.0, memory=True)
+MEMBERS = Bucket("members", ttl=10.0, memory=True)
+"""Which processes of a service there are: keys are `<service>.<id>`."""
 AFFINITY = Bucket("affinity", ttl=15 * MINUTE, memory=True)
-BUCKETS = (AGENTS, MODELS, TENANTS, MEMORY, TOOL_SPECS, CHECKPOINTS, WORKERS, AFFINITY)
+BUCKETS = (AGENTS, MODELS, TENANTS, MEMORY, TOOL_SPECS, CHECKPOINTS, WORKERS, MEMBERS, AFFINITY)
 BLOBS = Bucket("blobs", ttl=7 * DAY)
 """The object store for payloads above the bus limit."""

@@ -16,7 +16,7 @@ from typing import Literal
 from shared.contracts import facts as f
 from shared.contracts.base import SessionRef
 from shared.contracts.log import Malformed, StoredFact
-from shared.contracts.tasks import InputMessage, TaskSubmitted, text_of
+from shared.contracts.tasks import TaskSubmitted, said
 from shared.waiting import Note, Try, notes, tries, waiting
 
 StepStatus = Literal["ok", "failed", "running", "parked"]
@@ -189,10 +189,7 @@ def _agent(submitted: StoredFact | None, accepted: StoredFact | None) -> str:
 def _question(submitted: StoredFact | None) -> str:
     if submitted is None or not isinstance(submitted.fact, TaskSubmitted):
         return ""
-    given: str | tuple[InputMessage, ...] = submitted.fact.input
-    if isinstance(given, str):
-        return given
-    return text_of(given[-1].content) if given else ""
+    return said(submitted.fact)
 
 
 def _rows(

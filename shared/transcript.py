@@ -12,8 +12,13 @@ from dataclasses import dataclass, field
 
 from shared.contracts.facts import (
     Accepted,
+    Approved,
     Done,
     Inferred,
+    Parked,
+    Rejected,
+    Steered,
+    TimerFired,
     ToolCall,
     ToolDone,
     ToolFailed,
@@ -27,10 +32,15 @@ Message = dict[str, object]
 
 @dataclass(slots=True)
 class _Turn:
-    """One answer of the model and the results that came for its calls."""
+    """One answer of the model, the results of its calls, and what was said to it meanwhile.
+
+    `arguments` holds what a person wrote in the place of the model's own.
+    """
 
     said: Inferred
     results: dict[str, str] = field(default_factory=dict)
+    arguments: dict[str, str] = field(default_factory=dict)
+    heard: list[str] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
@@ -44,7 +54,14 @@ class _Task:
     input: list[Message]
     turns: list[_Turn] = field(default_factory=list)
     steps: set[int] = field(default_factory=set)
+    calls: dict[int, str] = field(default_factory=dict)
+    """Step -> call, of the steps that wait for a person."""
+    unheard: list[str] = field(default_factory=list)
+    """What was said while the model was speaking: it stands behind the answer that comes."""
+    heard: set[str] = field(default_factory=set)
     ended: bool = False
+    continued: bool = False
+    """A later task goes on with it."""
 
 
 @dataclass(slots=True)
@@ -66,25 +83,29 @@ class Transcript:
 
     def _one(self, stored: StoredFact) -> None:
         fact = stored.fact
-        if isinstance(fact, TaskSubmitted):
-            self._submitted.setdefault(stored.task, fact)
-        elif isinstance(fact, Accepted):
-            self._accepted(fact)
-        elif isinstance(fact, Inferred):
-            if (task := self._open(fact.task)) and fact.step not in task.steps:
-                task.steps.add(fact.step)
-                task.turns.append(_Turn(fact))
-        elif isinstance(fact, ToolDone):
-            self._result(fact, fact.result)
-        elif isinstance(fact, ToolFailed):
-            self._result(fact, f"error: {fact.error.detail or fact.error.code}")
-        elif isinstance(fact, Done):
-            self._ended(fact)
+        match fact:
+            case TaskSubmitted():
+                self._submitted.setdefault(stored.task, fact)
+            case Accepted():
+                self._accepted(fact)
+            case Done():
+                self._ended(fact)
+            case Inferred() | ToolDone() | ToolFailed() | Steered():
+                if (task := self._open(fact.task)) is not None:
+                    _said(task, fact)
+            case Parked() | Approved() | Rejected() | TimerFired():
+                if (task := self._open(fact.task)) is not None and fact.step is not None:
+                    _asked(task, fact, fact.step)
 
     def _accepted(self, fact: Accepted) -> None:
         submitted = self._submitted.pop(fact.task, None)
-        if submitted is not None and self._find(fact.task) is None:
-            self._tasks.append(_Task(fact.agent.instructions, fact.task, _input(submitted)))
+        if submitted is None or self._find(fact.task) is not None:
+            return
+        given = _input(submitted)
+        if submitted.retry_of and self._tasks and self._tasks[-1].task == submitted.retry_of:
+            self._tasks[-1].continued = True
+            given = []
+        self._tasks.append(_Task(fact.agent.instructions, fact.task, given))
 
     def _ended(self, fact: Done) -> None:
         task = self._find(fact.task)
@@ -92,15 +113,6 @@ class Transcript:
             task.ended = True
         else:
             self._submitted[fact.task] = None
-
-    def _result(self, fact: ToolDone | ToolFailed, text: str) -> None:
-        task = self._open(fact.task)
-        if task is None or fact.step in task.steps:
-            return
-        for turn in task.turns:
-            if any(call.id == fact.call for call in turn.said.tool_calls):
-                task.steps.add(fact.step)
-                turn.results.setdefault(fact.call, text)
 
     def _open(self, task: str) -> _Task | None:
         """A task that goes on: what comes after its end must not change what was shown."""
@@ -114,8 +126,70 @@ class Transcript:
         """The conversation so far; the system message is that of the newest task."""
         if not self._tasks:
             return []
-        system: Message = {"role": "system", "content": self._tasks[-1].instructions}
-        return [system, *(message for task in self._tasks for message in _shown(task))]
+        messages: list[Message] = [{"role": "system", "content": self._tasks[-1].instructions}]
+        for task in self._tasks:
+            if task.input and len(messages) > 1 and messages[-1]["role"] != "assistant":
+                # two user turns in a row would break the alternation
+                messages.append({"role": "assistant", "content": ""})
+            messages += _shown(task)
+        return messages
+
+
+def _said(task: _Task, fact: Inferred | ToolDone | ToolFailed | Steered) -> None:
+    match fact:
+        case Inferred():
+            if fact.step not in task.steps:
+                task.steps.add(fact.step)
+                task.turns.append(_Turn(fact, heard=task.unheard))
+                task.unheard = []
+        case ToolDone():
+            _result(task, fact.step, fact.call, fact.result)
+        case ToolFailed(retry=False):
+            _result(task, fact.step, fact.call, f"error: {fact.error.detail or fact.error.code}")
+        case Steered():
+            if fact.id not in task.heard:
+                task.heard.add(fact.id)
+                listening = bool(task.turns) and not task.turns[-1].complete
+                (task.turns[-1].heard if listening else task.unheard).append(fact.text)
+
+
+def _result(task: _Task, step: int, call: str, text: str) -> None:
+    if step in task.steps:
+        return
+    for turn in task.turns:
+        if any(one.id == call for one in turn.said.tool_calls):
+            task.steps.add(step)
+            turn.results.setdefault(call, text)
+
+
+def _asked(task: _Task, fact: Parked | Approved | Rejected | TimerFired, step: int) -> None:
+    """A question to a person, and the first answer to it."""
+    turn = task.turns[-1] if task.turns else None
+    if turn is None or (isinstance(fact, TimerFired) and fact.timer != "approval") or fact.hold:
+        return
+    if not isinstance(fact, Parked):
+        if (call := task.calls.pop(step, None)) is not None:
+            _answered(task, turn, fact, (step, call))
+        return
+    place = step - turn.said.step - 1  # the steps of an answer's calls follow its own
+    if 0 <= place < len(turn.said.tool_calls):
+        task.calls.setdefault(step, turn.said.tool_calls[place].id)
+
+
+def _answered(
+    task: _Task, turn: _Turn, fact: Approved | Rejected | TimerFired, at: tuple[int, str]
+) -> None:
+    step, call = at
+    match fact:
+        case Approved(result=None):
+            if fact.arguments is not None:
+                turn.arguments[call] = fact.arguments
+        case Approved():
+            _result(task, step, call, fact.result or "")
+        case Rejected():
+            _result(task, step, call, f"error: a person did not allow this. {fact.note}".rstrip())
+        case TimerFired():
+            _result(task, step, call, "error: nobody allowed this in time")
 
 
 def _input(submitted: TaskSubmitted) -> list[Message]:
@@ -130,27 +204,27 @@ def _shown(task: _Task) -> list[Message]:
     for turn in task.turns:
         if not turn.complete:
             break
-        messages.append(_assistant(turn.said))
+        messages.append(_assistant(turn))
         messages += [
             {"role": "tool", "tool_call_id": call.id, "content": turn.results[call.id]}
             for call in turn.said.tool_calls
         ]
-    if task.ended and messages and messages[-1]["role"] != "assistant":
-        # what follows is another task: two user turns in a row would break the alternation
-        messages.append({"role": "assistant", "content": ""})
+        if turn.heard:
+            messages.append({"role": "user", "content": "\n".join(turn.heard)})
     return messages
 
 
-def _assistant(said: Inferred) -> Message:
-    message: Message = {"role": "assistant", "content": said.content}
-    if said.tool_calls:
-        message["tool_calls"] = [_call(call) for call in said.tool_calls]
+def _assistant(turn: _Turn) -> Message:
+    message: Message = {"role": "assistant", "content": turn.said.content}
+    if turn.said.tool_calls:
+        message["tool_calls"] = [_call(turn, call) for call in turn.said.tool_calls]
     return message
 
 
-def _call(call: ToolCall) -> Message:
+def _call(turn: _Turn, call: ToolCall) -> Message:
+    arguments = turn.arguments.get(call.id, call.arguments)
     return {
         "id": call.id,
         "type": "function",
-        "function": {"name": call.name, "arguments": call.arguments},
+        "function": {"name": call.name, "arguments": arguments},
     }

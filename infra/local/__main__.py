@@ -11,7 +11,14 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from infra.local import broker, folder
-from infra.local.plan import NATS, SERVICES, service_environment, service_programs
+from infra.local.plan import (
+    NATS,
+    SERVICES,
+    program_names,
+    read_replicas,
+    service_environment,
+    service_programs,
+)
 from infra.local.readiness import wait_until_ready
 from infra.local.server import check_sync
 from infra.local.settings import ROOT, LocalSettings, inherited_environment
@@ -39,12 +46,14 @@ def check(settings: LocalSettings) -> None:
     Raises:
         Permanent: `port_in_use` or `invalid_setting`.
     """
-    if not broker.port_is_free(settings.http_port, settings.http_host):
-        raise Permanent(
-            "port_in_use",
-            f"something listens on {settings.http_host}:{settings.http_port} already; "
-            "set MILLRACE_HTTP_PORT to another port",
-        )
+    replicas = read_replicas(settings.replicas)
+    for port in range(settings.http_port, settings.http_port + replicas.get("ingress", 1)):
+        if not broker.port_is_free(port, settings.http_host):
+            raise Permanent(
+                "port_in_use",
+                f"something listens on {settings.http_host}:{port} already; "
+                "set MILLRACE_HTTP_PORT to another port",
+            )
     try:
         check_sync(settings.sync)
     except ValueError as error:
@@ -55,7 +64,8 @@ async def run(settings: LocalSettings, quiet: bool) -> None:
     """Everything, until a signal asks for the end."""
     data = settings.data.absolute()
     embedded = settings.nats_url is None
-    view = View((NATS, *SERVICES) if embedded else SERVICES, data, quiet)
+    names = program_names(read_replicas(settings.replicas))
+    view = View((NATS, *names) if embedded else names, data, quiet)
     (data / broker.CLIENT_FILE).unlink(missing_ok=True)  # a killed system leaves its own behind
     supervisor = Supervisor(data, view.changed)
     stop, hurry = asyncio.Event(), asyncio.Event()
@@ -98,12 +108,13 @@ async def _work(settings: LocalSettings, supervisor: Supervisor, view: View, beg
         program = broker.program(data, identity, settings.sync, environment)
         server = supervisor.start(program, broker.preparation(data, identity, log))
         await server.prepared.wait()
-        view.ready(SERVICES)
+        view.ready(program_names(read_replicas(settings.replicas)))
         nats_url = identity.url
     else:
         await broker.ensure_topology(settings.address(), log)
         nats_url = settings.nats_url
-    for program in service_programs(sys.executable, environment):
+    replicas = read_replicas(settings.replicas)
+    for program in service_programs(sys.executable, environment, replicas, settings.for_replica):
         supervisor.start(program)
     url = f"http://{settings.http_host}:{settings.http_port}"
     watching = asyncio.create_task(supervisor.watch())

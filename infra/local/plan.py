@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from shared.errors import Permanent
 
 NATS = "nats"
 EDGE = ("ingress",)
 SERVICES = ("sessions", "router", "inference", "tools", "retrieval", "ledger", *EDGE)
 STABLE_AFTER = 20.0
 """A program that ran this long (seconds) was healthy: its next restart is quick again."""
+MOST_REPLICAS = 16
 _FIRST_DELAY, _LAST_DELAY = 0.2, 10.0
 
 
@@ -44,18 +47,60 @@ def service_environment(
     return {**inherited, **ours, "PYTHONPATH": str(root), "PYTHONUNBUFFERED": "1"}
 
 
+def read_replicas(text: str) -> dict[str, int]:
+    """How many processes of a service shall run, from `sessions=2,tools=2`; the rest: one.
+
+    Raises:
+        Permanent: `invalid_setting`.
+    """
+    found: dict[str, int] = {}
+    for part in filter(None, (one.strip() for one in text.split(","))):
+        name, _, count = (one.strip() for one in part.partition("="))
+        if name not in SERVICES:
+            raise _invalid(f"there is no service {name!r}; there are {', '.join(SERVICES)}")
+        if not count.isdecimal() or not 1 <= int(count) <= MOST_REPLICAS:
+            raise _invalid(f"{part!r} must be a service and 1 to {MOST_REPLICAS}: sessions=2")
+        found[name] = int(count)
+    return found
+
+
+def _invalid(detail: str) -> Permanent:
+    return Permanent("invalid_setting", f"MILLRACE_REPLICAS: {detail}", field="MILLRACE_REPLICAS")
+
+
+def replica_name(name: str, number: int) -> str:
+    """The program's name: the service's own, from the second one on with a number."""
+    return name if number == 1 else f"{name}-{number}"
+
+
+def program_names(replicas: Mapping[str, int]) -> tuple[str, ...]:
+    """Every service program by its name, in order."""
+    return tuple(
+        replica_name(name, number)
+        for name in SERVICES
+        for number in range(1, replicas.get(name, 1) + 1)
+    )
+
+
 def service_programs(
-    python: str, environment: Mapping[str, str], names: tuple[str, ...] = SERVICES
+    python: str,
+    environment: Mapping[str, str],
+    replicas: Mapping[str, int] | None = None,
+    own: Callable[[str, int], Mapping[str, str]] = lambda _name, _number: {},
 ) -> tuple[Program, ...]:
-    """Every service as a program; the edge stops first, so that nothing new comes in."""
+    """Every service as programs; the edge stops first, so that nothing new comes in.
+
+    `own` names what the n-th process of a service has for itself, such as its port.
+    """
     return tuple(
         Program(
-            name,
+            replica_name(name, number),
             (python, "-m", f"services.{name}"),
-            environment,
+            {**environment, **own(name, number)},
             stage=0 if name in EDGE else 1,
         )
-        for name in names
+        for name in SERVICES
+        for number in range(1, (replicas or {}).get(name, 1) + 1)
     )
 
 

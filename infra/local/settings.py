@@ -20,6 +20,11 @@ class LocalSettings(BusSettings):
     sync: str = "always"
     models: Path = ROOT / "infra" / "models.yaml"
     agents: Path = ROOT / "infra" / "agents"
+    model: str = "nano"
+    worker_id: str | None = None
+    replicas: str = Field(
+        default="", description="processes of a service where it is not one: sessions=2,tools=2"
+    )
 
     def for_services(self) -> dict[str, str]:
         """The values every service must agree on, as environment variables.
@@ -33,6 +38,18 @@ class LocalSettings(BusSettings):
             "MILLRACE_MODELS": str(self.models.absolute()),
             "MILLRACE_AGENTS": str(self.agents.absolute()),
         }
+
+    def for_replica(self, service: str, number: int) -> dict[str, str]:
+        """What the n-th process of a service must not have in common with the first."""
+        if number == 1:
+            return {}
+        if service == "ingress":
+            return {"MILLRACE_HTTP_PORT": str(self.http_port + number - 1)}
+        if service == "inference":
+            first = self.worker_id
+            other = f"{first}-{number}" if first else f"{self.model}-{number - 1}"
+            return {"MILLRACE_WORKER_ID": other}
+        return {}
 
 
 def inherited_environment() -> dict[str, str]:

@@ -19,6 +19,7 @@ from services.inference.core.toolcalls import TextDelta
 from services.inference.ports import (
     Conversations,
     Engine,
+    EngineFailed,
     GenerateRequest,
     Sampling,
     Tokenizer,
@@ -34,6 +35,8 @@ from shared.errors import Failure, Permanent
 from shared.subjects import DIRECT_SESSION
 
 Json = dict[str, object]
+Key = tuple[SessionRef, str, int, int]
+"""An attempt at a step."""
 _REMEMBERED = 256
 
 
@@ -93,18 +96,21 @@ class Inference:
         self._model, self._conversations, self._shelf = model, conversations, shelf
         self._tokens, self._clock, self._ticks = tokens, clock, ticks
         self._running: dict[tuple[SessionRef, str], set[str]] = {}
-        self._answered: OrderedDict[tuple[SessionRef, str, int], Sequence[Message]] = OrderedDict()
-        self._turns: dict[tuple[SessionRef, str, int], tuple[asyncio.Lock, int]] = {}
+        self._answered: OrderedDict[Key, Sequence[Message]] = OrderedDict()
+        self._turns: dict[Key, tuple[asyncio.Lock, int]] = {}
 
     async def infer(self, work: InferStep, attempt: int) -> Sequence[Message]:
         """Run a step; nothing comes back where the log shows that nobody waits for it any more.
 
+        A step that the engine dropped is a fact of its own: whether and when it is tried again is
+        the loop's to decide.
+
         Raises:
             Permanent: `context_too_long`, `invalid_request`.
-            Transient: the engine or the bus cannot at the moment.
+            Transient: this worker or the bus cannot at the moment.
         """
         route = work.route
-        step = (route.ref, route.task, route.step)
+        step = (route.ref, route.task, route.step, route.attempt)
         async with self._turn(step):
             if step not in self._answered:
                 self._answered[step] = await self._infer(work, attempt)
@@ -118,7 +124,7 @@ class Inference:
         if view.settled:
             return []
         answer = Answer((self._clock() - work.published) * 1e3, self._ticks())
-        tools = [function_of(spec) for spec in self._shelf.specs(route.tools)]
+        tools = [function_of(one) for one in (*self._shelf.specs(route.tools), *route.agents)]
         owner = Owner(_key(route, attempt), route.ref.tenant)
         request = self._request(view.messages, tools, route.sampling, owner)
         generation = self._generation(route.sampling, bool(tools))
@@ -128,6 +134,8 @@ class Inference:
             async with aclosing(self._pieces(request, generation, answer)) as pieces:
                 async for index, text in pieces:
                     await self._tokens.delta(route, attempt, index, text)
+        except EngineFailed as error:
+            return self.failed(work, attempt, error.as_failure())
         finally:
             running.discard(request.request_id)
             if not running:
@@ -137,7 +145,7 @@ class Inference:
         return [self._fact(work, attempt, answer, answer.result)]
 
     @asynccontextmanager
-    async def _turn(self, step: tuple[SessionRef, str, int]) -> AsyncGenerator[None]:
+    async def _turn(self, step: Key) -> AsyncGenerator[None]:
         """One delivery of a step at a time: a repeated one waits, then gets the same answer.
 
         The broker repeats work when it lost what it held in memory; the log would not tell yet.
@@ -153,14 +161,10 @@ class Inference:
             if not waiting:
                 del self._turns[step]
 
-    def failed(self, work: InferStep, failure: Failure) -> Sequence[Message]:
-        """What the log shall say when the step was given up."""
+    def failed(self, work: InferStep, attempt: int, failure: Failure) -> Sequence[Message]:
+        """What the log shall say of an attempt without an answer; the loop goes on from there."""
         route = work.route
-        return [
-            facts.InferFailed(
-                task=route.task, step=route.step, error=failure, attempt=route.attempt
-            )
-        ]
+        return [facts.InferFailed(task=route.task, step=route.step, error=failure, attempt=attempt)]
 
     async def complete(self, request: DirectRequest) -> AsyncGenerator[DirectEvent]:
         """Run a stateless completion; the last event has `done`.

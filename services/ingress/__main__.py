@@ -30,7 +30,7 @@ from shared.models import read_models
 from shared.settings import masked
 from shared.telemetry import Log, configure
 
-SHUTDOWN_S = 15
+SHUTDOWN_S = 5
 """Seconds for requests in flight when told to stop; tasks go on without us in any case."""
 
 

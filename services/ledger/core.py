@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from shared.contracts import facts as f
 from shared.contracts.log import Malformed, StoredFact
-from shared.contracts.tasks import InputMessage, TaskSubmitted, text_of
+from shared.contracts.tasks import TaskSubmitted, said
 
 PREVIEW = 200
 """Characters of input and output that the ledger keeps; the whole text is in the log."""
@@ -159,17 +159,11 @@ def _tokens(usage: f.Usage, price: int) -> dict[str, Value]:
     }
 
 
-def _question(given: str | tuple[InputMessage, ...]) -> str:
-    if isinstance(given, str):
-        return given
-    return text_of(given[-1].content) if given else ""
-
-
 def _submitted(stored: StoredFact, fact: TaskSubmitted) -> tuple[Change, ...]:
     values: dict[str, Value] = {
         "agent": stored.rest,
         "submitted": stored.time,
-        "input": preview(_question(fact.input)),
+        "input": preview(said(fact)),
     }
     return (Change(SUBMITTED, _task_key(stored), stored.seq, values),)
 

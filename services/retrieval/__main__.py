@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from pathlib import Path
 
 from faststream.nats import NatsBroker
 
@@ -11,6 +12,7 @@ from services.retrieval.adapters.milvus import MilvusStore
 from services.retrieval.adapters.milvus_client import MilvusBorder
 from services.retrieval.adapters.minilm import TAG, MiniLmEmbedder
 from services.retrieval.adapters.progress import ConsumerProgress
+from services.retrieval.adapters.turn import turn
 from services.retrieval.core.ids import index_tag
 from services.retrieval.core.rows import StoredDocument, read_document
 from services.retrieval.handlers import Handlers, Options
@@ -35,6 +37,16 @@ CONCURRENCY = 4
 
 
 async def serve(settings: RetrievalSettings, bus: Bus, stop: asyncio.Event) -> None:
+    """Work on the index, once no other process does."""
+    if not border(settings).lite:
+        await work(settings, bus, stop)
+        return
+    async with turn(bus, Path(settings.index_uri), stop) as ours:
+        if ours:
+            await work(settings, bus, stop)
+
+
+async def work(settings: RetrievalSettings, bus: Bus, stop: asyncio.Event) -> None:
     """Open the model and the index, then index documents and answer until told to stop."""
     tag = index_tag(TAG, settings.chunk_tokens)
     store = MilvusStore(border(settings), tag, MiniLmEmbedder.dimension, bus.log)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from shared.contracts.work import Target
 from shared.contracts.workers import WorkerState
-from shared.errors import Transient
+from shared.errors import Permanent, Transient
 from shared.models import ModelsFile, micro_cents
 
 ALIVE = 6.0
@@ -68,16 +68,19 @@ class Workers:
         return sorted(alive, key=lambda seen: (seen.load, seen.state.worker))
 
 
-def place(route: str, models: ModelsFile, workers: Workers, now: float) -> Target:
+def place(route: str, models: ModelsFile, workers: Workers, now: float, skip: int = 0) -> Target:
     """The first model of the route with a free slot; else the first with a worker at all.
 
-    The latter goes to the model's shared queue, where whoever gets room first takes it.
+    The latter goes to the model's shared queue, where whoever gets room first takes it. The first
+    `skip` models of the route were given up.
 
     Raises:
-        Permanent: `unknown_route`.
+        Permanent: `unknown_route`, `route_exhausted` when all models were given up.
         Transient: `no_worker` while no model of the route has a live worker.
     """
-    names = models.candidates(route)
+    names = models.candidates(route)[skip:]
+    if not names:
+        raise Permanent("route_exhausted", f"all {skip} models of {route!r} failed", field="route")
     alive = [(name, workers.of(name, now)) for name in names]
     for name, found in alive:
         free = next((seen for seen in found if seen.free > 0), None)

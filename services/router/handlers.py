@@ -36,10 +36,10 @@ class Router:
         """Place a model call.
 
         Raises:
-            Permanent: `unknown_route`.
+            Permanent: `unknown_route`, `route_exhausted`.
             Transient: `no_worker`.
         """
-        target = place(step.route, self._models, self.workers, self._ticks())
+        target = place(step.route, self._models, self.workers, self._ticks(), step.skip)
         return [InferStep(route=step, target=target, published=self._clock())]
 
     def refused(self, step: RouteStep, failure: Failure) -> Sequence[Message]:

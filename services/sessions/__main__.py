@@ -9,12 +9,13 @@ from services.sessions.adapters.control import Control, timers
 from services.sessions.adapters.effects import BusEffects
 from services.sessions.adapters.owner import Owner
 from services.sessions.adapters.replays import Replays
-from services.sessions.handlers import Sessions
+from services.sessions.adapters.snapshots import SessionLog
+from services.sessions.handlers import Bounds, Sessions
 from services.sessions.settings import Settings
 from shared import clock
 from shared.bus.connect import Bus
 from shared.bus.log import RunLog
-from shared.bus.service import refuse_a_second, run_service, running
+from shared.bus.service import run_service, running
 
 
 def main() -> None:
@@ -22,11 +23,12 @@ def main() -> None:
     settings = Settings()
 
     async def compose(bus: Bus, stop: asyncio.Event) -> None:
-        await refuse_a_second(bus)  # partitions have no owners yet: two would disturb each other
         log = RunLog(bus)
         agents = KvAgents(bus)
         await agents.start(settings.agents)
-        sessions = Sessions(log, BusEffects(bus, log), agents, clock.now, bus.log)
+        bounds = Bounds(snapshot_every=settings.snapshot_every)
+        effects = BusEffects(bus, log)
+        sessions = Sessions(SessionLog(bus), effects, agents, clock.now, bus.log, bounds)
         await Control(bus, sessions).start()
         await Replays(bus, log).start()
         async with running(bus, Owner(bus, sessions), timers(bus, sessions)):

@@ -10,25 +10,39 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from itertools import islice
 
 from msgspec.structs import replace
 
+from services.sessions.core.control import Order, fired, recorded, retried
 from services.sessions.core.decide import Action, Append, Publish, World, decide
 from services.sessions.core.evolve import evolve
 from services.sessions.core.recent import RecentFacts
 from services.sessions.core.state import SessionState
 from services.sessions.ports import AgentCatalog, Effects, FactLog
-from shared.contracts.base import SessionRef
-from shared.contracts.control import CancelTask, ControlReply
-from shared.contracts.facts import Cancelled, Done, TimerFired
+from shared.contracts.base import SessionRef, check_token
+from shared.contracts.control import ControlReply, RetryTask
+from shared.contracts.facts import Done, TimerFired
 from shared.contracts.log import StoredFact
+from shared.contracts.tasks import TaskSubmitted
 from shared.contracts.work import RouteStep
-from shared.errors import Failure, Permanent, Transient
+from shared.errors import MillraceError, Permanent, Transient
+from shared.subjects import partition
 from shared.telemetry import Log
 
 Settle = Callable[[bool], Awaitable[None]]
 """Ends a delivery: True acknowledges it, False asks for it again soon."""
 _RETRY = 0.5
+_LOOK = 16
+"""Sessions looked at beyond those that are too many: the oldest ones may be busy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How many sessions stay in memory, and after how many facts the state of one is kept."""
+
+    keep: int = 5000
+    snapshot_every: int = 200
 
 
 @dataclass(eq=False, slots=True)
@@ -36,7 +50,10 @@ class _Actor:
     """A session in memory: its state, the facts that wait, and what was performed already."""
 
     state: SessionState
+    partition: int
     loaded: bool = False
+    folded: int = 0
+    """Facts since the last snapshot."""
     inbox: list[tuple[StoredFact, Settle]] = field(default_factory=list)
     performed: set[str] = field(default_factory=set)
     recent: RecentFacts = field(default_factory=RecentFacts)
@@ -47,7 +64,7 @@ class _Actor:
 
 
 class Sessions:
-    """All sessions that this process keeps in memory; idle ones are dropped beyond `keep`."""
+    """All sessions that this process keeps in memory; idle ones are dropped beyond a bound."""
 
     def __init__(
         self,
@@ -56,11 +73,16 @@ class Sessions:
         agents: AgentCatalog,
         clock: Callable[[], float],
         logger: Log,
-        keep: int = 5000,
+        bounds: Bounds = Bounds(),
     ) -> None:
         self._log, self._effects, self._agents = log, effects, agents
-        self._clock, self._logger, self._keep = clock, logger, keep
+        self._clock, self._logger, self._bounds = clock, logger, bounds
         self._actors: OrderedDict[SessionRef, _Actor] = OrderedDict()
+        self._owns: Callable[[int], bool] = lambda _partition: True
+
+    def fence(self, owns: Callable[[int], bool]) -> None:
+        """From now on act only for the partitions that this says are ours."""
+        self._owns = owns
 
     async def on_fact(self, stored: StoredFact, settle: Settle) -> None:
         """A fact arrived. Returns at once; `settle` is called when it has been dealt with."""
@@ -68,9 +90,19 @@ class Sessions:
         actor.inbox.append((stored, settle))
         self._wake(actor)
 
-    def unfinished(self) -> list[SessionRef]:
-        """The sessions that have something to do, as far as this process knows."""
-        return [ref for ref, one in self._actors.items() if not (one.loaded and one.state.idle)]
+    def unfinished(self) -> dict[int, list[SessionRef]]:
+        """The sessions that have something to do, as far as this process knows, by partition."""
+        found: dict[int, list[SessionRef]] = {}
+        for ref, one in self._actors.items():
+            if not (one.loaded and one.state.idle):
+                found.setdefault(one.partition, []).append(ref)
+        return found
+
+    def forget(self, partition: int) -> None:
+        """Drop the sessions of a partition: they are another one's, or to be read anew."""
+        for ref in [ref for ref, one in self._actors.items() if one.partition == partition]:
+            actor = self._actors.pop(ref)
+            actor.inbox, actor.retry = [], False
 
     async def redrive(self, refs: list[SessionRef]) -> None:
         """Decide again for these sessions: what was handed out may be lost (it is in memory)."""
@@ -82,63 +114,75 @@ class Sessions:
             actor.retry = True
             self._wake(actor)
 
-    async def cancel(self, ref: SessionRef, order: CancelTask) -> ControlReply:
-        """Record that a task shall stop.
+    async def order(self, ref: SessionRef, order: Order) -> ControlReply:
+        """Record what a person asks: cancel, steer, approve or reject.
 
         Raises:
+            Permanent: why it cannot be (`services.sessions.core.control.recorded`).
             Transient: the log cannot be reached.
         """
-        state = await self._current(ref)
-        if order.task in state.ended:
-            return ControlReply(
-                error=Failure(code="task_ended", detail=f"task {order.task} has ended already")
-            )
-        running = state.running is not None and state.running.task == order.task
-        if not running and not any(one.task == order.task for one in state.queue):
-            return ControlReply(
-                error=Failure(code="unknown_task", detail=f"no task {order.task!r} in {ref}")
-            )
-        fact = Cancelled(task=order.task, by=order.by, reason=order.reason)
+        fact = recorded(await self._current(ref), order)
         return ControlReply(sequence=await self._effects.perform(ref, Append(fact, "")))
 
-    async def deadline(self, ref: SessionRef, task: str) -> None:
-        """The deadline timer of a task went off; a task that has ended is left alone.
+    async def retry(self, ref: SessionRef, order: RetryTask) -> ControlReply:
+        """Go on with a task that failed, as a new task of the session.
+
+        Raises:
+            Permanent: `unknown_task`, `not_failed`, `superseded`, `invalid_name`.
+            Transient: the log cannot be reached.
+        """
+        agent = retried(await self._current(ref), order)
+        task = TaskSubmitted(input="", retry_of=order.task, metadata={"retried_by": order.by})
+        name = check_token(order.retry, "retry")
+        return ControlReply(sequence=await self._effects.submit(ref, agent, name, task))
+
+    async def fired(self, ref: SessionRef, task: str, timer: str, now: float) -> None:
+        """A timer of a task went off at `now` (the broker's clock).
 
         Raises:
             Transient: the log cannot be reached.
         """
-        state = await self._current(ref)
-        if state.running is not None and state.running.task == task:
-            fact = TimerFired(task=task, timer="deadline")
+        fact = fired(await self._current(ref), task, timer, now)
+        if fact is not None:
             await self._effects.perform(ref, Append(fact, ""))
 
-    async def drain(self) -> None:
-        """Wait until everything in hand is dealt with."""
-        while tasks := [a.busy for a in self._actors.values() if a.busy and not a.busy.done()]:
+    async def drain(self, partition: int | None = None) -> None:
+        """Wait until everything in hand (of a partition) is dealt with."""
+        while tasks := [
+            a.busy
+            for a in self._actors.values()
+            if a.busy and not a.busy.done() and partition in (None, a.partition)
+        ]:
             await asyncio.wait(tasks)
 
     async def _current(self, ref: SessionRef) -> SessionState:
         """The state as the log has it now, not as far as deliveries have come."""
         actor = self._actors.get(ref)
-        state = actor.state if actor and actor.loaded else SessionState(ref=ref)
-        for stored in await self._log.read(ref, state.seq):
+        if actor and actor.loaded:
+            state, missed = actor.state, await self._log.read(ref, actor.state.seq)
+        else:
+            state, missed = await self._log.load(ref)
+        for stored in missed:
             state = evolve(state, stored)
         return state
 
     def _actor(self, ref: SessionRef) -> _Actor:
         actor = self._actors.get(ref)
         if actor is None:
-            actor = self._actors[ref] = _Actor(SessionState(ref=ref))
+            where = partition(ref.tenant, ref.session)
+            actor = self._actors[ref] = _Actor(SessionState(ref=ref), where)
             self._evict()
         self._actors.move_to_end(ref)
         return actor
 
     def _evict(self) -> None:
-        if len(self._actors) <= self._keep:
+        excess = len(self._actors) - self._bounds.keep
+        if excess <= 0:
             return
-        for ref, actor in list(self._actors.items())[: len(self._actors) - self._keep]:
-            if actor.loaded and actor.state.idle and not actor.inbox and actor.busy is None:
-                del self._actors[ref]
+        oldest = islice(self._actors.items(), excess + _LOOK)
+        idle = [ref for ref, actor in oldest if _is_idle(actor)]
+        for ref in idle[:excess]:
+            del self._actors[ref]
 
     def _wake(self, actor: _Actor) -> None:
         if actor.busy is None:
@@ -158,21 +202,34 @@ class Sessions:
         try:
             await self._load(actor)
             for stored, _ in batch:
-                if stored.seq > actor.state.seq:
-                    actor.recent.add(stored)
-                actor.state = evolve(actor.state, stored)
-                if isinstance(stored.fact, Done):
-                    _forget(actor, stored.fact.task)
+                _fold(actor, stored)
+            if not self._owns(actor.partition):
+                return  # whoever owns it now goes on from the log
             await self._perform(actor)
         except Transient as error:
-            self._logger.warning("session.retry", session=str(actor.state.ref), error=str(error))
-            for _, settle in batch:
-                await settle(False)
-            actor.retry = not (actor.loaded and actor.state.idle)
-            await asyncio.sleep(_RETRY)
+            await self._later(actor, batch, error)
             return
         for _, settle in batch:
             await settle(True)
+        if actor.folded >= self._bounds.snapshot_every:
+            await self._snapshot(actor)
+
+    async def _later(
+        self, actor: _Actor, batch: list[tuple[StoredFact, Settle]], error: Transient
+    ) -> None:
+        self._logger.warning("session.retry", session=str(actor.state.ref), error=str(error))
+        for _, settle in batch:
+            await settle(False)
+        actor.retry = not (actor.loaded and actor.state.idle)
+        await asyncio.sleep(_RETRY)
+
+    async def _snapshot(self, actor: _Actor) -> None:
+        """Keep the state, so that whoever loads the session next need not read all of its log."""
+        try:
+            await self._log.save(actor.state)
+        except MillraceError as error:
+            self._logger.info("snapshot.later", session=str(actor.state.ref), error=str(error))
+        actor.folded = 0
 
     async def _load(self, actor: _Actor) -> None:
         """Bring a cold session up to the end of its log, not only to the fact in hand:
@@ -180,10 +237,14 @@ class Sessions:
         a decision made from an old prefix would do again what has a result already.
         """
         if not actor.loaded:
+            if actor.state.seq:
+                missed = await self._log.read(actor.state.ref, actor.state.seq)
+            else:
+                actor.state, missed = await self._log.load(actor.state.ref)
             known = actor.state.seq
-            missed = await self._log.read(actor.state.ref, known)
             for stored in missed:
                 actor.state = evolve(actor.state, stored)
+            actor.folded += len(missed)
             actor.recent.start(None if known or actor.repeating else 0, missed)
             actor.loaded, actor.repeating = True, False
 
@@ -191,6 +252,9 @@ class Sessions:
         ref = actor.state.ref
         world = World(now=self._clock(), agents=self._agents.of(ref.tenant))
         todo = [a for a in decide(actor.state, world) if a.id not in actor.performed]
+        for action in [a for a in todo if isinstance(a, Append) and a.ref is not None]:
+            await self._one(actor, action)  # what another session has to know comes first
+            todo.remove(action)
         if len(todo) == 1:  # the hot path: no task for it
             await self._one(actor, todo[0])
         elif todo:
@@ -209,10 +273,29 @@ class Sessions:
     async def _impossible(self, actor: _Actor, action: Action, error: Permanent) -> None:
         """An action that the bus refuses ends its task with that error: it would hang for ever."""
         self._logger.error("session.refused", session=str(actor.state.ref), code=error.code)
+        if isinstance(action, Append) and action.ref is not None:
+            return  # of another session's task; its own deadline remains
         task = getattr(getattr(action, "fact", getattr(action, "work", None)), "task", None)
         if task is not None and not (isinstance(action, Append) and isinstance(action.fact, Done)):
             done = Done(task=task, status="failed", error=error.as_failure())
             await self._effects.perform(actor.state.ref, Append(done, ""))
+
+
+def _is_idle(actor: _Actor) -> bool:
+    return actor.loaded and actor.state.idle and not actor.inbox and actor.busy is None
+
+
+def _fold(actor: _Actor, stored: StoredFact) -> None:
+    """One more fact, and what it means for what was handed out."""
+    if stored.seq > actor.state.seq:
+        actor.recent.add(stored)
+        actor.folded += 1
+    actor.state = evolve(actor.state, stored)
+    if isinstance(stored.fact, Done):
+        _forget(actor, stored.fact.task)
+    elif isinstance(stored.fact, TimerFired) and stored.fact.timer == "watch":
+        actor.performed.clear()  # hand out again what has no result: it may be lost
+        actor.recent.start(None)
 
 
 def _forget(actor: _Actor, task: str) -> None:

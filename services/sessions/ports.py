@@ -6,9 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from services.sessions.core.decide import Action
+from services.sessions.core.state import SessionState
 from shared.contracts.agents import AgentSpec
 from shared.contracts.base import SessionRef
 from shared.contracts.log import StoredFact
+from shared.contracts.tasks import TaskSubmitted
+
+
+class History(Protocol):
+    """What `FactLog.read` promises; all that a replay needs."""
+
+    async def read(self, ref: SessionRef, after: int = 0) -> Sequence[StoredFact]:
+        """All facts of a session with a sequence above `after`, in order, none missing."""
+        ...
 
 
 class FactLog(Protocol):
@@ -19,6 +29,23 @@ class FactLog(Protocol):
 
         Raises:
             Transient: the log cannot be reached.
+        """
+        ...
+
+    async def load(self, ref: SessionRef) -> tuple[SessionState, Sequence[StoredFact]]:
+        """The state that was kept of a session last (or an empty one), and all facts since.
+
+        Raises:
+            Transient: the log cannot be reached.
+        """
+        ...
+
+    async def save(self, state: SessionState) -> None:
+        """Keep this state, so that loading need not begin with the first fact.
+
+        Raises:
+            Transient: the log cannot be reached.
+            Permanent: the state is too large to be kept.
         """
         ...
 
@@ -34,6 +61,14 @@ class Effects(Protocol):
         Raises:
             Transient: the bus cannot be reached; perform it again later.
             Permanent: the action cannot succeed (a fact above the bus limit).
+        """
+        ...
+
+    async def submit(self, ref: SessionRef, agent: str, task: str, body: TaskSubmitted) -> int:
+        """Submit a task to a session, as a client would; answers the sequence of its fact.
+
+        Raises:
+            Transient: the bus cannot be reached.
         """
         ...
 

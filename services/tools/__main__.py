@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from services.tools.adapters.builtin import Builtin
 from services.tools.adapters.knowledge import BusKnowledge
 from services.tools.adapters.kv import BucketMemory, BucketSpecs
+from services.tools.adapters.promises import LogPromises
 from services.tools.core.registry import Registry
-from services.tools.handlers import Assignment, Clock, Handlers
+from services.tools.handlers import Assignment, Handlers
 from services.tools.settings import ToolsSettings
 from shared import clock
 from shared.bus.connect import Bus
@@ -30,9 +31,10 @@ async def serve(settings: ToolsSettings, bus: Bus, stop: asyncio.Event) -> None:
     builtin = Builtin(BusKnowledge(bus), BucketMemory(bus), clock.utc, settings.min_score)
     registry = Registry(builtin.tools())
     await BucketSpecs(bus).publish(registry.specs())
-    handlers = Handlers(registry, Clock(clock.now, clock.monotonic))
+    log = RunLog(bus)
+    handlers = Handlers(registry, LogPromises(log), clock.monotonic)
     broker = make_broker(settings.address(), "tools")
-    subscribe(broker, bus, execute(handlers, RunLog(bus)), CONCURRENCY)
+    subscribe(broker, bus, execute(handlers, log), CONCURRENCY)
     async with running(bus, broker):
         bus.log.info("tools.ready")
         await stop.wait()
@@ -45,12 +47,18 @@ def execute(handlers: Handlers, runs: RunLog) -> Job[Assignment]:
         for fact in results:
             await runs.append(job.work.ref, fact)
 
-    return Job(TOOLS, read, handlers.run, emit, handlers.give_up)
+    return Job(TOOLS, reader(clock.mint_id("tools")), handlers.run, emit, handlers.give_up)
 
 
-def read(delivery: Delivery) -> Assignment:
-    """A delivery of WORK as a tool call."""
-    return Assignment(decode(delivery.body, RunTool), delivery.deliveries)
+def reader(process: str) -> Callable[[Delivery], Assignment]:
+    """Reads deliveries of WORK as tool calls, each named as no other delivery ever is."""
+
+    def read(delivery: Delivery) -> Assignment:
+        work = decode(delivery.body, RunTool)
+        name = f"{process}.{delivery.sequence}.{delivery.deliveries}.{delivery.time:.6f}"
+        return Assignment(work, work.attempt + delivery.deliveries - 1, name, delivery.time)
+
+    return read
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from shared.contracts.base import SessionRef
+from shared.contracts.facts import ToolStarted
 from shared.contracts.retrieval import Passage, SearchRequest
 
 
@@ -19,6 +20,21 @@ class Knowledge(Protocol):
 
     async def search(self, request: SearchRequest) -> Sequence[Passage]:
         """The best passages that reach the request's score, best first."""
+        ...
+
+
+class Promises(Protocol):
+    """The promise that a tool with side effects may have happened."""
+
+    async def begin(self, fact: ToolStarted, ref: SessionRef) -> bool:
+        """Write down that this execution begins; durable when it returns.
+
+        False where another execution of this attempt has begun already: then this one must not.
+        Repeating it for the same execution gives the same answer.
+
+        Raises:
+            Transient: the log cannot be reached.
+        """
         ...
 
 

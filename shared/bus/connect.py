@@ -189,6 +189,11 @@ class Bus:
         """Call this after every reconnect (streams and consumers in memory may be gone)."""
         self._reconnected.append(callback)
 
+    def forget_reconnect(self, callback: Reconnected) -> None:
+        """Call it no more; harmless where it never was registered."""
+        with suppress(ValueError):
+            self._reconnected.remove(callback)
+
     async def reconnected(self) -> None:
         """Run the callbacks; a failing one must not keep the others from running."""
         for callback in list(self._reconnected):

@@ -33,6 +33,8 @@ from shared.subjects import Consumer
 from shared.telemetry import Log
 
 FIRST_DELAY, LONGEST_DELAY = 0.2, 10.0
+GRACE = 5.0
+"""Seconds that what runs has to end when the process stops; a supervisor waits a little longer."""
 LONGEST_BODY, CUT = 128 * 1024, "... (cut here; the original is in its stream)"
 
 
@@ -263,7 +265,7 @@ class Consuming[M]:
         """Begin to pull."""
         await self._pull.start()
 
-    async def stop(self, grace: float = 10.0) -> None:
+    async def stop(self, grace: float = GRACE) -> None:
         """Pull nothing more; give running handlers `grace` seconds, then hand back the rest."""
         await self._pull.stop()
         if self._running:

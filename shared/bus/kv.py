@@ -45,13 +45,17 @@ class KeyValue:
         reader._direct = f"$JS.API.DIRECT.GET.{stream}"
         return reader
 
-    async def put(self, key: str, value: bytes) -> int:
-        """Write a key; answers its revision.
+    async def put(self, key: str, value: bytes, expected: int | None = None) -> int:
+        """Write a key; answers its revision. `expected` is the revision it must have now (0: none).
 
         Raises:
             Transient: `bus_unavailable`.
+            Permanent: `wrong_last_sequence`: somebody else wrote it meanwhile.
         """
-        return (await self._bus.publish(self._prefix + key, value)).seq
+        headers = None
+        if expected is not None:
+            headers = {"Nats-Expected-Last-Subject-Sequence": str(expected)}
+        return (await self._bus.publish(self._prefix + key, value, headers)).seq
 
     async def delete(self, key: str) -> None:
         """Remove a key; harmless where it does not exist."""

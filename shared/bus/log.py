@@ -16,6 +16,7 @@ from shared.contracts.base import Message, SessionRef, encode, step_id
 from shared.contracts.facts import (
     Approved,
     Inferred,
+    Parked,
     Rejected,
     Steered,
     TimerFired,
@@ -46,11 +47,13 @@ def fact_id(ref: SessionRef, fact: Message) -> str:
         case Inferred() | ToolDone() | ToolFailed(retry=False):
             return f"{base}/result"
         case Approved() | Rejected():  # one answer to one question
-            return f"{base}/verdict/{attempt}"
+            return f"{base}/verdict/{attempt}.{fact.hold}"
+        case Parked():
+            return f"{base}/{kind}/{attempt}.{fact.hold}"
         case Steered():
             return f"{base}/{kind}/{fact.id}"
         case TimerFired():
-            return f"{base}/{fact.timer}/{attempt}"
+            return f"{base}/{fact.timer}/{attempt}.{fact.hold}"
     return f"{base}/{kind}/{attempt}"
 
 
@@ -81,10 +84,10 @@ async def direct_get(bus: Bus, api: str, query: Mapping[str, Any]) -> tuple[list
 
 
 class Page:
-    """Reads on and on through the messages of a subject, at most a thousand at a time."""
+    """Reads on and on through the messages of a subject, at most `most` at a time."""
 
-    def __init__(self, api: str, subject: str, after: int = 0) -> None:
-        self._api, self._subject = api, subject
+    def __init__(self, api: str, subject: str, after: int = 0, most: int = _BATCH) -> None:
+        self._api, self._subject, self._most = api, subject, most
         self.after = after
         self.ended = False
 
@@ -94,7 +97,7 @@ class Page:
         Raises:
             Transient: `bus_unavailable`.
         """
-        query = {"batch": _BATCH, "seq": self.after + 1, "next_by_subj": self._subject}
+        query = {"batch": self._most, "seq": self.after + 1, "next_by_subj": self._subject}
         messages, more = await direct_get(bus, self._api, query)
         if messages:
             self.after = int((messages[-1].headers or {})["Nats-Sequence"])
@@ -148,6 +151,15 @@ class RunLog:
         message = await self._get({"last_by_subj": subject})
         return 0 if message is None else int((message.headers or {})["Nats-Sequence"])
 
+    async def unique(self, ref: SessionRef, fact: Message) -> StoredFact | None:
+        """What is stored in the place of a fact that there is one of.
+
+        Raises:
+            Transient: `bus_unavailable`.
+        """
+        message = await self._get({"last_by_subj": fact_subject(ref, fact)})
+        return None if message is None else stored_fact(message)
+
     async def _get(self, query: Mapping[str, Any]) -> Msg | None:
         try:
             reply = await self._bus.nc.request(_DIRECT, orjson.dumps(query), timeout=5)
@@ -162,6 +174,13 @@ class RunLog:
             Transient: `bus_unavailable`.
         """
         return await self.read_filter(session_filter(ref), after)
+
+    async def head(self, ref: SessionRef, most: int) -> tuple[list[StoredFact], bool]:
+        """The first facts of a session, about `most` of them, and whether there is nothing else."""
+        page = Page(_DIRECT, session_filter(ref), most=most)
+        messages = await page.read(self._bus)
+        facts = [fact for message in messages if (fact := stored_fact(message)) is not None]
+        return facts, page.ended and len(facts) == len(messages)
 
     async def read_filter(self, subject: str, after: int = 0) -> list[StoredFact]:
         """The facts on a subject (wildcards allowed) with a sequence above `after`, in order."""

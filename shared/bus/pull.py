@@ -3,6 +3,10 @@
 nats-py's `fetch` and iterator cost a task per message; here a message costs one callback
 (7.5 microseconds, facts: nats.md section 2). The loop heals itself: after a reconnect, a lost
 consumer or missed heartbeats all open requests are void and it starts over.
+
+A consumer with a group has one reader at a time: the server pins the messages to whoever it gave
+the first one, and answers 423 to a request that names an older pin (facts: nats.md, 1.2). Only a
+request keeps the pin alive, so requests are short there.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from shared.subjects import Consumer
 OnMessage = Callable[[Msg], Awaitable[None]]
 Prepare = Callable[[], Awaitable[None]]
 _EXPIRES, _HEARTBEAT = 30.0, 2.0
+_PINNED_EXPIRES, _PINNED_HEARTBEAT = 2.0, 1.0
 
 
 class Pull:
@@ -45,7 +50,10 @@ class Pull:
     ) -> None:
         self._bus, self._on_message, self._prepare = bus, on_message, prepare
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{consumer.stream}.{consumer.name}"
-        self._name = consumer.name
+        self._name, self._group = consumer.name, consumer.group
+        self._expires = _PINNED_EXPIRES if consumer.group else _EXPIRES
+        self._heartbeat = _PINNED_HEARTBEAT if consumer.group else _HEARTBEAT
+        self._pin = ""
         self._room, self._credit = room, credit
         self._asked = 0
         self._held = 0
@@ -73,14 +81,19 @@ class Pull:
     async def stop(self) -> None:
         """Ask for nothing more. Messages in hand are the caller's to finish."""
         self._stopped = True
+        self._bus.forget_reconnect(self._on_reconnect)
         for task in (self._watch, self._restarting):
             if task is not None:
                 task.cancel()
         await self._unsubscribe()
 
+    def again(self) -> None:
+        """Start over: the caller has missed a message."""
+        self._restart(0.0)
+
     async def _begin(self) -> None:
         await self._prepare()
-        self._asked = 0
+        self._asked, self._pin = 0, ""
         await self._subscribe()
         await self._refill()
         self._alive = monotonic()
@@ -114,17 +127,21 @@ class Pull:
         threshold = max(1, self._room // (4 if self._credit else 2))
         if free < threshold or self._stopped:
             return
-        request = {
+        request: dict[str, int | str] = {
             "batch": free,
-            "expires": int(_EXPIRES * 1e9),
-            "idle_heartbeat": int(_HEARTBEAT * 1e9),
+            "expires": int(self._expires * 1e9),
+            "idle_heartbeat": int(self._heartbeat * 1e9),
         }
+        if self._group:
+            request["group"] = self._group
+        if self._pin:
+            request["id"] = self._pin
         self._asked += free
         await self._bus.send(self._next, orjson.dumps(request), reply=self._inbox)
 
     async def _receive(self, message: Msg, generation: int) -> None:
-        if generation != self._generation and not message.data:
-            return
+        if generation != self._generation and (self._group or not message.data):
+            return  # a pinned reader's consumer was made again: this message comes again, too
         self._alive = monotonic()
         status = message.headers.get("Status") if message.headers and not message.data else None
         if status is not None:
@@ -132,6 +149,8 @@ class Pull:
             return
         if generation == self._generation:
             self._asked -= 1
+        if self._group and message.headers:
+            self._pin = message.headers.get("Nats-Pin-Id", self._pin)
         if self._credit:
             self._held += 1
         elif generation == self._generation:
@@ -141,7 +160,9 @@ class Pull:
     async def _on_status(self, status: str, message: Msg) -> None:
         if status == "100":
             return  # idle heartbeat
-        if status in ("404", "408"):  # a request expired or found nothing: only its rest is void
+        if status == "423":  # the pin is another one's now, or nobody's
+            self._pin = ""
+        if status in ("404", "408", "423"):  # it expired or found nothing: only its rest is void
             left = (message.headers or {}).get("Nats-Pending-Messages", "1")
             self._asked = max(0, self._asked - int(left))
             await self._refill()

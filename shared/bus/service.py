@@ -16,10 +16,11 @@ from nats.aio.msg import Msg
 
 from shared.bus import topology
 from shared.bus.connect import Bus, open_bus
-from shared.errors import MillraceError, Permanent, Transient
+from shared.errors import MillraceError, Transient
 from shared.settings import BusSettings, masked
 from shared.telemetry import Log, configure
 
+_LOOK = 0.5
 Main = Callable[[Bus, asyncio.Event], Awaitable[None]]
 
 
@@ -87,15 +88,24 @@ async def ensure_patiently(bus: Bus, tries: int = 60) -> None:
     raise Transient("bus_unavailable", "JetStream did not become ready")
 
 
-async def refuse_a_second(bus: Bus) -> None:
-    """For a service that must run once: end here if another one answers already.
+async def stand_by(bus: Bus, stop: asyncio.Event) -> bool:
+    """For a service of which one works at a time: wait until no other one answers (any more).
 
-    Raises:
-        Permanent: `already_running`; whoever keeps this process alive tries again later.
+    Answers whether it is this one's turn; False where it was told to stop meanwhile.
     """
-    with contextlib.suppress(Transient):
-        await bus.request(f"health.{bus.name}", b"", 1.0)
-        raise Permanent("already_running", f"another {bus.name} runs on this broker already")
+    told = False
+    while not stop.is_set():
+        try:
+            await bus.request(f"health.{bus.name}", b"", 1.0)
+        except Transient as error:
+            if error.code == "no_responders":
+                return True
+        if not told:
+            bus.log.info("service.stands_by")
+            told = True
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), _LOOK)
+    return False
 
 
 async def _answer_health(message: Msg) -> None:
@@ -108,8 +118,9 @@ async def _present(bus: Bus) -> None:
 
 @asynccontextmanager
 async def running(bus: Bus, *parts: Runs) -> AsyncIterator[None]:
-    """Start parts in order; stop them in the reverse order, also after a failed start.
+    """Start parts in order; stop them all at once, so that the slowest one bounds the end.
 
+    Those that were started are stopped also after a failed start.
     Once all have started the service answers `health.<name>`: it is ready.
     """
     started: list[Runs] = []
@@ -120,5 +131,9 @@ async def running(bus: Bus, *parts: Runs) -> AsyncIterator[None]:
         await _present(bus)
         yield
     finally:
-        for part in reversed(started):
-            await part.stop()
+        ended = await asyncio.gather(
+            *(part.stop() for part in reversed(started)), return_exceptions=True
+        )
+        for outcome in ended:
+            if isinstance(outcome, BaseException):
+                raise outcome

@@ -14,6 +14,8 @@ from shared.subjects import BLOBS, BUCKETS, CONSUMERS, STREAMS, Bucket, Consumer
 _NANO = 1_000_000_000
 BURIALS = 3
 """Deliveries beyond a consumer's last try: its reader only has to bury the message then."""
+PIN_TIMEOUT = 3.0
+"""Seconds without a pull after which another reader of a group may have the messages."""
 _IN_USE = 10058
 """stream name already in use with a different configuration"""
 _CONSUMER_EXISTS = frozenset({10148, 10013})
@@ -38,6 +40,11 @@ def stream_config(row: Stream, replicas: int = 1) -> dict[str, Any]:
 
 def consumer_config(row: Consumer) -> dict[str, Any]:
     """The server's configuration of a durable pull consumer."""
+    pinned = {
+        "priority_groups": [row.group],
+        "priority_policy": "pinned_client",
+        "priority_timeout": int(PIN_TIMEOUT * _NANO),
+    }
     return {
         "durable_name": row.name,
         "filter_subjects": list(row.filters),
@@ -47,6 +54,7 @@ def consumer_config(row: Consumer) -> dict[str, Any]:
         "max_ack_pending": row.max_ack_pending,
         "mem_storage": row.memory,
         "inactive_threshold": int(row.inactive * _NANO),
+        **(pinned if row.group else {}),
     }
 
 

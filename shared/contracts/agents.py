@@ -9,7 +9,7 @@ import msgspec
 from shared.contracts.base import Message
 
 OnBusy = Literal["queue", "reject", "interrupt", "steer"]
-"""What becomes of a task that meets a running one: wait, fail, take its place, or join it."""
+"""What becomes of a task that meets a running one: wait, fail, end it, or join it."""
 
 
 class Limits(Message, frozen=True):
@@ -24,6 +24,8 @@ class Limits(Message, frozen=True):
     deadline_s: float = 600.0
     max_cost: int | None = None
     max_repeats: int = 6
+    max_depth: int = 3
+    """How deep agents may ask agents; 0 for not at all."""
 
 
 class LimitsPatch(Message, frozen=True):
@@ -57,12 +59,14 @@ class ToolSpec(Message, frozen=True):
 class RetryPolicy(Message, frozen=True):
     """How a step that failed for the moment is tried again.
 
-    `tries` counts the first one, per target of the route. The n-th wait is `base_s` doubled n - 1
+    `tries` counts the first one, per target of the route; `tool_tries` likewise for a tool call,
+    which has nobody else to turn to. The n-th wait is `base_s` doubled n - 1
     times, at most `max_s`, and of that a share between a half and the whole, which follows from
     the step's id (the "equal jitter" of exponential back-off, AWS Architecture Blog, 2015).
     """
 
     tries: Annotated[int, msgspec.Meta(ge=1)] = 3
+    tool_tries: Annotated[int, msgspec.Meta(ge=1)] = 6
     base_s: Annotated[float, msgspec.Meta(gt=0)] = 0.5
     max_s: Annotated[float, msgspec.Meta(gt=0)] = 30.0
 
@@ -83,5 +87,7 @@ class AgentSpec(Message, frozen=True):
     """At the end of its steps, tokens or money a task fails, or waits for more of them."""
     approve: tuple[str, ...] = ()
     """Tools whose calls wait for a person."""
+    agents: dict[str, str] = msgspec.field(default_factory=dict)
+    """Agents that this one may ask, as tools `ask_<name>`; the text tells the model what for."""
     approval_s: float = 7 * 86_400.0
     """How long a task waits for that person, in seconds."""

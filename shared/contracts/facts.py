@@ -96,6 +96,16 @@ class InferFailed(Message, frozen=True):
     attempt: int = 1
 
 
+class Totals(Message, frozen=True):
+    """Sums over the steps of a task."""
+
+    steps: int = 0
+    infer_steps: int = 0
+    tool_steps: int = 0
+    usage: Usage = msgspec.field(default_factory=Usage)
+    price: int = 0
+
+
 class ToolDone(Message, frozen=True):
     """A tool returned. `result` is the text that the model reads."""
 
@@ -106,6 +116,8 @@ class ToolDone(Message, frozen=True):
     result: str
     duration_ms: float = 0.0
     attempt: int = 1
+    spent: Totals | None = None
+    """What another agent used to answer; it counts for the limits, its own task pays."""
 
 
 class ToolFailed(Message, frozen=True):
@@ -121,6 +133,7 @@ class ToolFailed(Message, frozen=True):
     error: Failure
     duration_ms: float = 0.0
     attempt: int = 1
+    spent: Totals | None = None
     retry: bool = False
 
 
@@ -137,13 +150,17 @@ class ToolStarted(Message, frozen=True):
 
 
 class Parked(Message, frozen=True):
-    """A step, or with `budget` the task, waits for a person. Time does not count meanwhile."""
+    """A step, or with `budget` the task, waits for a person. Time does not count meanwhile.
+
+    `hold` numbers the limits that a task ran into; 0 where it is not about a limit.
+    """
 
     task: str
     step: int
     reason: Literal["approval", "unknown_outcome", "budget"]
     detail: str = ""
     attempt: int = 1
+    hold: int = 0
 
 
 class Approved(Message, frozen=True):
@@ -161,6 +178,7 @@ class Approved(Message, frozen=True):
     result: str | None = None
     limits: LimitsPatch | None = None
     attempt: int = 1
+    hold: int = 0
 
 
 class Rejected(Message, frozen=True):
@@ -171,6 +189,7 @@ class Rejected(Message, frozen=True):
     by: str = ""
     note: str = ""
     attempt: int = 1
+    hold: int = 0
 
 
 class Steered(Message, frozen=True):
@@ -194,19 +213,10 @@ class TimerFired(Message, frozen=True):
     """A durable timer went off: of the task, or of the `attempt` that a step waits for."""
 
     task: str
-    timer: Literal["deadline", "retry", "approval"]
+    timer: Literal["deadline", "watch", "retry", "approval"]
     step: int | None = None
     attempt: int = 1
-
-
-class Totals(Message, frozen=True):
-    """Sums over the steps of a task."""
-
-    steps: int = 0
-    infer_steps: int = 0
-    tool_steps: int = 0
-    usage: Usage = msgspec.field(default_factory=Usage)
-    price: int = 0
+    hold: int = 0
 
 
 class Done(Message, frozen=True):

@@ -41,6 +41,8 @@ class RouteStep(Message, frozen=True):
     attempt: int = 1
     deadline: float = 0.0
     recent: Recent | None = None
+    agents: tuple[ToolSpec, ...] = ()
+    """Agents that may be asked, as tools."""
     skip: int = 0
     """How many targets of the route have been given up for this step."""
 

@@ -40,12 +40,12 @@ TIMINGS = facts.Timings(queued_ms=0.25, first_token_ms=12.5, total_ms=80.75)
 TOTALS = facts.Totals(steps=3, infer_steps=2, tool_steps=1, usage=USAGE, price=4_210)
 CALL = facts.ToolCall(id="call_1f", name="calculator", arguments='{"expression": "17 * 23"}')
 LIMITS = agents.Limits(
-    max_steps=8, max_tokens=9000, deadline_s=30.5, max_cost=50_000, max_repeats=3
+    max_steps=8, max_tokens=9000, deadline_s=30.5, max_cost=50_000, max_repeats=3, max_depth=2
 )
 PATCH = agents.LimitsPatch(
     max_steps=4, max_tokens=800, deadline_s=2.5, max_cost=20_000, max_repeats=2
 )
-RETRY = agents.RetryPolicy(tries=2, base_s=0.25, max_s=4.5)
+RETRY = agents.RetryPolicy(tries=2, tool_tries=4, base_s=0.25, max_s=4.5)
 SAMPLING = agents.Sampling(temperature=0.7, top_p=0.9, max_tokens=64, seed=7, stop=("END", "\n\n"))
 TOOL = agents.ToolSpec(
     name="calculator",
@@ -65,8 +65,10 @@ AGENT = agents.AgentSpec(
     on_limit="pause",
     approve=("recall",),
     approval_s=60.5,
+    agents={"expert": "Knows everything."},
 )
 REF = SessionRef("acme", "s-1")
+PARENT = tasks.Parent(session="s-0", task="t0", step=4, call="call_2a", name="ask_expert", depth=2)
 PART = tasks.TextPart(text="What is this?", type="input_text")
 INPUT = tasks.InputMessage(role="user", content=(PART,))
 LOGGED = work.LoggedFact(seq=40, kind="tool_done", task="t1", body={"result": "391"})
@@ -82,6 +84,7 @@ ROUTE = work.RouteStep(
     deadline=1_790_000_030.5,
     recent=work.Recent(after=38, facts=(LOGGED,)),
     skip=1,
+    agents=(TOOL,),
 )
 TARGET = work.Target(model="nano", worker="w1", input_price=2_000_000, output_price=6_000_000)
 CHAT = work.ChatMessage(
@@ -131,7 +134,7 @@ REPLAYED = replay.ReplayRow(
 )  # fmt: skip
 _ALL: tuple[msgspec.Struct, ...] = (
     FAILURE, USAGE, TIMINGS, TOTALS, CALL, LIMITS, PATCH, RETRY, SAMPLING, TOOL, AGENT, REF,
-    PART, INPUT,
+    PARENT, PART, INPUT,
     ROUTE, TARGET, CHAT, RESULT, PASSAGE, SUMMARY, ROW,
     control.CancelTask(task="t1", by="ada", reason="changed my mind"),
     control.SteerTask(task="t1", text="In euros, please.", id="m1", by="ada"),
@@ -160,24 +163,24 @@ _ALL: tuple[msgspec.Struct, ...] = (
     facts.InferFailed(task="t1", step=2, error=FAILURE, attempt=3),
     facts.ToolDone(
         task="t1", step=3, call="call_1f", name="calculator", result="391 €", duration_ms=1.25,
-        attempt=2,
+        attempt=2, spent=TOTALS,
     ),
     facts.ToolFailed(
         task="t1", step=3, call="call_1f", name="calculator", error=FAILURE, duration_ms=1.25,
-        attempt=2, retry=True,
+        attempt=2, spent=TOTALS, retry=True,
     ),
     facts.ToolStarted(
         task="t1", step=3, call="call_1f", name="calculator", executor="x1", attempt=2
     ),
-    facts.Parked(task="t1", step=3, reason="approval", detail="calculator", attempt=2),
+    facts.Parked(task="t1", step=3, reason="approval", detail="calculator", attempt=2, hold=1),
     facts.Approved(
         task="t1", step=3, by="ada", note="fine", arguments="{}", result="done", limits=PATCH,
-        attempt=2,
+        attempt=2, hold=1,
     ),
-    facts.Rejected(task="t1", step=3, by="ada", note="too dear", attempt=2),
+    facts.Rejected(task="t1", step=3, by="ada", note="too dear", attempt=2, hold=1),
     facts.Steered(task="t1", id="m1", text="In euros, please.", by="ada"),
     facts.Cancelled(task="t1", by="ada", reason="changed my mind"),
-    facts.TimerFired(task="t1", timer="retry", step=3, attempt=2),
+    facts.TimerFired(task="t1", timer="retry", step=3, attempt=2, hold=1),
     facts.Done(
         task="t1", status="failed", output="39", error=FAILURE, totals=TOTALS, joined="t0"
     ),
@@ -213,7 +216,7 @@ _ALL: tuple[msgspec.Struct, ...] = (
     ),
     tasks.TaskSubmitted(
         input=(INPUT,), limits=PATCH, sampling=SAMPLING, metadata={"ticket": "7"}, on_busy="steer",
-        retry_of="t0",
+        retry_of="t0", parent=PARENT,
     ),
     tokens.TokenDelta(task="t1", step=2, index=3, text=" see", attempt=2),
     tokens.DirectEvent(text="39", done=RESULT, error=FAILURE),

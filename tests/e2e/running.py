@@ -15,7 +15,7 @@ import orjson
 import psutil
 
 from infra.local.broker import free_port
-from infra.local.settings import ROOT
+from infra.local.settings import ROOT, inherited_environment
 
 READY_WITHIN = 120.0
 STOPPED_WITHIN = 45.0
@@ -28,6 +28,10 @@ class System:
     http_url: str
     data: Path
     process: subprocess.Popen[bytes]
+
+    @property
+    def port(self) -> int:
+        return int(self.http_url.rpartition(":")[2])
 
     @property
     def nats_url(self) -> str:
@@ -95,12 +99,14 @@ class System:
         )
 
 
-def start(data: Path) -> System:
-    """Start a system; it is not ready yet."""
+def start(data: Path, **settings: str) -> System:
+    """Start a system; it is not ready yet. `settings` without their prefix."""
+    own = {f"MILLRACE_{key.upper()}": value for key, value in settings.items()}
     port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "infra.local", "--data", str(data), "--port", str(port), "--quiet"],
         cwd=ROOT,
+        env=inherited_environment() | own,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
     )

@@ -69,7 +69,7 @@ class InstantEngine:
         self._runs: dict[str, _Run] = {}
         self._known: set[tuple[str, tuple[int, ...]]] = set()
         self._running = self._tokens = 0
-        self._open = self._failing = False
+        self._open = self._failing = self._for_ever = False
         self._info = EngineInfo(
             model="instant",
             context_tokens=self._options.context_tokens,
@@ -82,6 +82,10 @@ class InstantEngine:
     def fail_next_step(self) -> None:
         """The next token of whoever is next fails."""
         self._failing = True
+
+    def fail_always(self, failing: bool = True) -> None:
+        """Every token fails until told otherwise."""
+        self._failing = self._for_ever = failing
 
     async def start(self) -> EngineInfo:
         """See the port."""
@@ -135,7 +139,7 @@ class InstantEngine:
             if run.aborted:
                 return
             if self._failing:
-                self._failing = False
+                self._failing = self._for_ever
                 raise EngineFailed("told to fail")
             run.produced += 1
             self._tokens += 1

@@ -4,6 +4,7 @@ say X        answers X
 tools N      asks for N calls of the tool `shout` at once, then answers with their results
 steps N      asks for one call after the other, N times
 call NAME    asks for one call of the tool NAME
+ask NAME: X  asks the agent NAME to do X
 """
 
 from __future__ import annotations
@@ -47,6 +48,10 @@ def answer(prompt: str) -> str:
         return "".join(_call("shout", n) for n in range(int(rest)))
     if verb == "steps" and len(results) < int(rest):
         return _call("shout", len(results))
+    if verb == "ask" and not results:
+        name, _, text = rest.partition(": ")
+        arguments = f'{{"input": "{text}"}}'
+        return f'<tool_call>\n{{"name": "ask_{name}", "arguments": {arguments}}}\n</tool_call>'
     if verb == "call" and not results:
         return _call(rest, 0)
     return "got " + " ".join(results) if results else rest

@@ -10,23 +10,40 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 
+from services.sessions.core.control import Order, fired, recorded
 from services.sessions.core.decide import Action, Append, Publish, SetTimer, Stop, World, decide
 from services.sessions.core.evolve import evolve
 from services.sessions.core.state import SessionState
 from shared.bus.log import fact_headers
 from shared.contracts import facts as f
-from shared.contracts.agents import AgentSpec, Limits
+from shared.contracts.agents import AgentSpec, Limits, LimitsPatch, RetryPolicy
 from shared.contracts.base import Message, SessionRef, encode, step_id
+from shared.contracts.control import ApproveStep, RejectStep
 from shared.contracts.log import MSG_ID, StoredFact, read_fact
 from shared.contracts.work import RouteStep, RunTool
-from shared.errors import Failure
+from shared.errors import Failure, Permanent
 from shared.subjects import BY_TYPE, fact_subject, session_prefix
 
 REF = SessionRef("acme", "s1")
 START = 1_750_000_000.0
 AGENT = AgentSpec(name="helper", tools=("add", "look"), limits=Limits(max_steps=9, max_tokens=90))
-AGENTS: Mapping[str, tuple[int, AgentSpec]] = {"helper": (3, AGENT)}
+CAREFUL = AgentSpec(
+    name="careful",
+    tools=("add", "look"),
+    limits=Limits(max_steps=6, max_tokens=200, max_repeats=2),
+    approve=("look",),
+    on_limit="pause",
+    on_busy="steer",
+    approval_s=5000.0,
+    retry=RetryPolicy(tries=2, tool_tries=2, base_s=1.0),
+)
+AGENTS: Mapping[str, tuple[int, AgentSpec]] = {"helper": (3, AGENT), "careful": (1, CAREFUL)}
 Work = RouteStep | RunTool
+
+
+TOO_LONG = Failure(code="context_too_long", detail="too long")
+BUSY = Failure(code="engine_failed", family="transient")
+BROKEN = Failure(code="tries_exhausted", family="broken")
 
 
 def fold(facts: Iterable[StoredFact], state: SessionState | None = None) -> SessionState:
@@ -112,47 +129,71 @@ class SimulatedWorld:
     agents: Mapping[str, tuple[int, AgentSpec]] = field(default_factory=lambda: dict(AGENTS))
     queue: dict[str, Work] = field(default_factory=dict)
     given: list[Work] = field(default_factory=list)
-    timers: dict[str, float] = field(default_factory=dict)
+    timers: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def perform(self, action: Action) -> None:
         match action:
             case Append():
                 self.log.append(action.fact, action.trace_id)
             case Publish():
-                self.queue[step_id(action.work.task, action.work.step)] = action.work
+                step = step_id(action.work.task, action.work.step)
+                self.queue[f"{step}/{action.work.attempt}"] = action.work
                 self.given.append(action.work)
             case SetTimer():
-                self.timers[action.task] = action.at
+                self.timers[action.task, action.name] = action.at
             case Stop():
-                self.timers.pop(action.task, None)
+                for task, name in [key for key in self.timers if key[0] == action.task]:
+                    del self.timers[task, name]
 
     def fire(self) -> None:
-        """Fire the timers that are due, as `Sessions.deadline` does."""
-        for task in [task for task, at in self.timers.items() if at <= self.log.now]:
-            del self.timers[task]
-            running = fold(self.log.facts).running
-            if running is not None and running.task == task:
-                self.log.append(f.TimerFired(task=task, timer="deadline"))
+        """Fire the timers that are due, as `Sessions.fired` does."""
+        for task, name in [key for key, at in self.timers.items() if at <= self.log.now]:
+            del self.timers[task, name]
+            fact = fired(fold(self.log.facts), task, name, self.log.now)
+            if fact is not None:
+                self.log.append(fact)
 
-    def cancel(self, task: str) -> None:
-        """As `Sessions.cancel` does."""
-        state = fold(self.log.facts)
-        known = {one.task for one in state.queue}
-        if state.running is not None:
-            known.add(state.running.task)
-        if task in known:
-            self.log.append(f.Cancelled(task=task, by="someone"))
+    def order(self, order: Order) -> bool:
+        """As `Sessions.order` does; false where it is refused."""
+        try:
+            fact = recorded(fold(self.log.facts), order)
+        except Permanent:
+            return False
+        return self.log.append(fact)
 
-    def answer(self, work: Work, random: Random, attempt: int = 1, *, again: bool = False) -> None:
+    def decide(self, random: Random) -> bool:
+        """A person looks at what waits and answers the first question, some way or other."""
+        running = fold(self.log.facts).running
+        if running is None:
+            return False
+        steps = [one.step for one in running.pending if one.parked is not None]
+        if running.hold is not None and running.hold.parked_at is not None:
+            limits = LimitsPatch(max_steps=running.limits.max_steps + 3, max_tokens=10_000)
+            steps = [running.next_step]
+            yes = ApproveStep(task=running.task, step=steps[0], limits=limits)
+        elif steps:
+            given = random.choice(({}, {"arguments": '{"n": 1}'}, {"result": "by hand"}))
+            yes = ApproveStep(task=running.task, step=steps[0], **given)
+        else:
+            return False
+        no = RejectStep(task=running.task, step=steps[0], note="no")
+        return self.order(no if running.holds > 2 else random.choice((yes, yes, no)))
+
+    def answer(self, work: Work, random: Random, attempt: int = 0, *, again: bool = False) -> None:
         """What a worker or a tool says."""
-        result = said(work, random, attempt) if isinstance(work, RouteStep) else ran(work, random)
-        self.log.append(result, again=again)
+        if isinstance(work, RouteStep):
+            self.log.append(said(work, random, attempt or work.attempt), again=again)
+        else:
+            self.log.append(ran(work, random), again=again)
 
 
 def said(work: RouteStep, random: Random, attempt: int = 1) -> f.Inferred | f.InferFailed:
     """A model's answer: mostly with tool calls, now and then none at all."""
-    if random.random() < 0.06:
-        error = Failure(code="context_too_long", detail="too long")
+    if random.random() < 0.15:
+        if work.skip > 1:
+            error = Failure(code="route_exhausted")
+        else:
+            error = random.choice((TOO_LONG, BUSY, BUSY, BROKEN))
         return f.InferFailed(task=work.task, step=work.step, error=error, attempt=attempt)
     names = ("add", "look", "forbidden")
     calls = tuple(
@@ -173,9 +214,17 @@ def said(work: RouteStep, random: Random, attempt: int = 1) -> f.Inferred | f.In
     )
 
 
-def ran(work: RunTool, random: Random) -> f.ToolDone | f.ToolFailed:
+def ran(work: RunTool, random: Random) -> f.ToolDone | f.ToolFailed | f.Parked:
     """A tool's answer."""
     where = {"task": work.task, "step": work.step, "call": work.call, "name": work.name}
-    if random.random() < 0.2:
+    where |= {"attempt": work.attempt}
+    dice = random.random()
+    if dice < 0.15:
         return f.ToolFailed(**where, error=Failure(code="tool_failed", detail="no luck"))
+    if dice < 0.3:
+        return f.ToolFailed(**where, error=BUSY, retry=not work.final)
+    if dice < 0.36:
+        return f.Parked(
+            task=work.task, step=work.step, reason="unknown_outcome", attempt=work.attempt
+        )
     return f.ToolDone(**where, result=f"result of {work.call}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -20,22 +20,25 @@ from services.sessions.adapters.control import Control, timers
 from services.sessions.adapters.effects import BusEffects
 from services.sessions.adapters.owner import Owner
 from services.sessions.adapters.replays import Replays
-from services.sessions.handlers import Sessions
+from services.sessions.adapters.snapshots import SessionLog
+from services.sessions.handlers import Bounds, Sessions
+from services.tools.__main__ import execute
+from services.tools.adapters.kv import BucketSpecs
+from services.tools.adapters.promises import LogPromises
+from services.tools.core.registry import Registry, ToolContext, as_tool
+from services.tools.handlers import Handlers
 from shared import clock
 from shared.bus.connect import Bus, open_bus
-from shared.bus.consume import Consuming, Delivery, Job
-from shared.bus.kv import KeyValue
+from shared.bus.consume import Consuming
 from shared.bus.log import RunLog
-from shared.bus.service import Runs, running
+from shared.bus.service import Runs, ensure_patiently, running
 from shared.client import Millrace
-from shared.contracts.agents import ToolSpec
-from shared.contracts.base import Message, decode, encode
-from shared.contracts.facts import ToolDone
+from shared.contracts.base import SessionRef, decode
 from shared.contracts.work import RunTool
 from shared.contracts.workers import WorkerState
 from shared.models import ModelRow, ModelsFile
-from shared.subjects import TOOL_SPECS, TOOLS
 from shared.telemetry import configure
+from tests.fakes.instant_engine import InstantEngine
 from tests.fakes.scripted_model import CONTEXT, scripted_model
 from tests.integration.broker_process import NatsServer
 
@@ -45,7 +48,10 @@ MODELS = ModelsFile(
     routes={"default": ("nano",)},
 )
 AGENTS = {
-    "helper": "tools: [shout, hang]",
+    "helper": "tools: [shout, hang, pay]\nretry: {base_s: 0.2}",
+    "careful": "tools: [shout, pay]\napprove: [pay]\non_busy: reject",
+    "thrifty": "tools: [shout]\nlimits: {max_steps: 3}\non_limit: pause",
+    "fragile": "tools: [shout]\nretry: {tries: 2, tool_tries: 2, base_s: 0.1}",
     "strict": "limits: {max_steps: 3}\ntools: [shout]",
     "astray": "route: nowhere",
 }
@@ -65,6 +71,7 @@ class Part:
         self.bus = await self._stack.enter_async_context(
             open_bus(self._server.address(), self._name, LOG)
         )
+        await ensure_patiently(self.bus)
         await self._stack.enter_async_context(running(self.bus, *await self._compose(self.bus)))
 
     async def stop(self) -> None:
@@ -90,17 +97,25 @@ class Loop:
         self.parts: dict[str, Part] = {}
         self.calls: list[RunTool] = []
         self.run_call: RunCall = shout
+        self.model = lambda worker: scripted_model("nano", worker, self.seconds_per_token)
+        self.bounds = Bounds()
+        self.owners: dict[str, Owner] = {}
         self.seconds_per_token = 0.0
+        self.engines: dict[str, InstantEngine] = {}
         for name, text in AGENTS.items():
             (folder / f"{name}.yaml").write_text(text)
 
     async def start(self, *names: str) -> None:
-        """Start parts: sessions, router, tools, or a worker by its name."""
+        """Start parts: sessions, router, tools (a digit names another instance), or a worker."""
         composers = {"sessions": self._sessions, "router": self._router, "tools": self._tools}
         for name in names:
-            compose = composers.get(name, self._worker(name))
+            compose = composers.get(name.rstrip("0123456789"), self._worker(name))
             self.parts[name] = Part(self._server, name, compose)
             await self.parts[name].start()
+
+    def engine(self, worker: str = "w1") -> InstantEngine:
+        """The engine of a running worker."""
+        return self.engines[worker]
 
     async def all(self) -> None:
         await self.start("tools", "sessions", "router", "w1")
@@ -119,10 +134,12 @@ class Loop:
     async def _sessions(self, bus: Bus) -> list[Runs]:
         log, agents = RunLog(bus), KvAgents(bus)
         await agents.start(self._folder)
-        sessions = Sessions(log, BusEffects(bus, log), agents, clock.now, bus.log)
+        effects = BusEffects(bus, log)
+        sessions = Sessions(SessionLog(bus), effects, agents, clock.now, bus.log, self.bounds)
         await Control(bus, sessions).start()
         await Replays(bus, log).start()
-        return [Owner(bus, sessions), timers(bus, sessions)]
+        self.owners[bus.name] = Owner(bus, sessions)
+        return [self.owners[bus.name], timers(bus, sessions)]
 
     async def _router(self, bus: Bus) -> list[Runs]:
         router = Router(MODELS, BusRescue(bus), clock.now, clock.monotonic, alive=2.5)
@@ -133,31 +150,50 @@ class Loop:
         ]
 
     async def _tools(self, bus: Bus) -> list[Runs]:
-        kv = KeyValue(bus, TOOL_SPECS)
-        for name in ("shout", "hang"):
-            await kv.put(name, encode(ToolSpec(name=name)))
-
-        def read(delivery: Delivery) -> RunTool:
-            return decode(delivery.body, RunTool)
-
-        async def handle(work: RunTool) -> list[Message]:
-            self.calls.append(work)
-            result = await self.run_call(work)
-            return [
-                ToolDone(
-                    task=work.task, step=work.step, call=work.call, name=work.name, result=result
-                )
+        registry = Registry(
+            [
+                as_tool(self.shout, timeout=60),
+                as_tool(self.hang, timeout=60),
+                as_tool(self.calculator, timeout=60),
+                as_tool(self.pay, timeout=60, side_effects=True),
             ]
+        )
+        await BucketSpecs(bus).publish(registry.specs())
+        handlers = Handlers(registry, LogPromises(RunLog(bus)), clock.monotonic)
+        return [Consuming(bus, execute(handlers, RunLog(bus)), concurrency=16)]
 
-        async def emit(work: RunTool, results: Sequence[Message]) -> None:
-            for fact in results:
-                await RunLog(bus).append(work.ref, fact)
+    async def _called(self, context: ToolContext, name: str, n: int) -> str:
+        work = RunTool(
+            ref=SessionRef(context.tenant, context.session),
+            task=context.task,
+            step=context.step,
+            call=context.call,
+            name=name,
+            arguments=f'{{"n": {n}}}',
+        )
+        self.calls.append(work)
+        return await self.run_call(work)
 
-        return [Consuming(bus, Job(TOOLS, read, handle, emit), concurrency=16)]
+    async def shout(self, context: ToolContext, n: int) -> str:
+        """Shout a number."""
+        return await self._called(context, "shout", n)
+
+    async def hang(self, context: ToolContext, n: int) -> str:
+        """Do what the test says."""
+        return await self._called(context, "hang", n)
+
+    async def calculator(self, context: ToolContext, expression: str) -> str:
+        """Take an expression."""
+        return await self._called(context, "calculator", len(expression))
+
+    async def pay(self, context: ToolContext, n: int) -> str:
+        """Have an effect."""
+        return await self._called(context, "pay", n)
 
     def _worker(self, name: str) -> Compose:
         async def compose(bus: Bus) -> list[Runs]:
-            model = scripted_model("nano", name, self.seconds_per_token)
+            model = self.model(name)
+            self.engines[name] = model.engine  # type: ignore[assignment]  # it is an instant one
             await model.engine.start()
             return worker_parts(bus, model)
 

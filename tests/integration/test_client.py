@@ -190,7 +190,7 @@ async def test_workers_and_agents(loop: Loop) -> None:
     await loop.all()
     assert [worker.worker for worker in await loop.client.workers()] == ["w1"]
     agents = await loop.client.agents()
-    assert sorted(agents) == ["astray", "helper", "strict"]
+    assert {"astray", "helper", "strict"} <= set(agents)
     assert agents["strict"][1].limits.max_steps == 3
 
 

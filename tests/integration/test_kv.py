@@ -8,7 +8,7 @@ import pytest
 
 from shared.bus.connect import Bus
 from shared.bus.kv import Entry, KeyValue
-from shared.errors import Transient
+from shared.errors import Permanent, Transient
 from shared.subjects import AGENTS, MEMORY
 from tests.integration.broker_process import NatsServer
 
@@ -23,6 +23,19 @@ async def test_the_newest_value_is_read(bus: Bus) -> None:
     found = await kv.get("a.b")
     assert found is not None
     assert (found.key, found.value, found.revision) == ("a.b", b"2", revision)
+
+
+async def test_a_write_against_an_old_revision_is_refused(bus: Bus) -> None:
+    kv = KeyValue(bus, MEMORY)
+    first = await kv.put("a.c", b"1", 0)
+    second = await kv.put("a.c", b"2", first)
+    for stale in (0, first):
+        with pytest.raises(Permanent) as caught:
+            await kv.put("a.c", b"3", stale)
+        assert caught.value.code == "wrong_last_sequence"
+    found = await kv.get("a.c")
+    assert found is not None
+    assert (found.value, found.revision) == (b"2", second)
 
 
 async def test_a_removed_key_is_gone_until_it_is_written_again(bus: Bus) -> None:

@@ -153,3 +153,16 @@ async def test_a_malformed_question_is_refused_and_the_ledger_goes_on(
         assert b"invalid_message" in bad
         empty = await client.tasks(TasksQuery(tenant="nobody"))
         assert empty.tasks == ()
+
+
+async def test_two_write_the_same_bill_and_one_of_them_dies(
+    system: System, client: CommandClient
+) -> None:
+    half = TASKS // 2
+    async with system.ledger(), system.ledger():
+        await asyncio.gather(*(task(client, number) for number in range(half)))
+        await settled(client, half)
+        async with system.ledger(kill=True):
+            await asyncio.gather(*(task(client, number) for number in range(half, TASKS)))
+        await direct(client)
+        await check(client)

@@ -14,7 +14,7 @@ from shared.contracts.facts import Accepted, Cancelled, Done, Inferred, ToolDone
 from shared.contracts.log import Malformed
 from shared.contracts.tasks import TaskSubmitted
 from shared.errors import Failure, Permanent, Transient
-from shared.subjects import session_prefix, task_subject
+from shared.subjects import session_prefix, snapshot_subject, task_subject
 from tests.integration.broker_process import NatsServer
 
 pytestmark = pytest.mark.integration
@@ -88,6 +88,18 @@ async def test_a_long_session_is_read_whole_and_in_order(log: RunLog, bus: Bus) 
     assert page[0].seq == stored[1701].seq
     assert upto == stored[-1].seq
     assert await log.read_page("run.>", upto) == ([], upto)
+    assert await log.head(REF, 100) == (stored[:100], False)
+
+
+async def test_the_head_of_a_short_session_is_all_of_it_unless_something_else_is_there(
+    log: RunLog, bus: Bus
+) -> None:
+    for step in range(3):
+        await log.append(REF, Inferred(task="t1", step=step))
+    assert await log.head(REF, 100) == (await log.read(REF), True)
+    await bus.publish(snapshot_subject(REF), b"{}", {"Nats-Rollup": "sub"})
+    assert await log.head(REF, 100) == (await log.read(REF), False)
+    assert await log.head(SessionRef("default", "empty"), 100) == ([], True)
 
 
 async def append_many(bus: Bus, count: int) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from services.sessions.adapters.owner import KEY, Checkpoint
+from services.sessions.adapters.partition import Checkpoint, checkpoint_key
 from shared.bus import topology
 from shared.bus.connect import Bus, open_bus
 from shared.bus.kv import KeyValue
@@ -17,7 +17,7 @@ from shared.contracts.base import SessionRef, decode, encode
 from shared.contracts.facts import Done, Inferred, ToolDone
 from shared.contracts.work import RunTool
 from shared.contracts.workers import WorkerState
-from shared.subjects import CHECKPOINTS, WORKERS, infer_consumer
+from shared.subjects import CHECKPOINTS, WORKERS, infer_consumer, partition
 from tests.integration.broker_process import NatsServer
 from tests.integration.running_loop import CONTEXT, LOG, Loop, running_loop, shout
 from tests.integration.waiting import until
@@ -170,13 +170,14 @@ async def test_a_fresh_instance_begins_at_the_checkpoint(loop: Loop, bus: Bus) -
     running = await loop.client.submit("helper", "call shout", session="open")
     await gate.entered.wait()
     await loop.stop("sessions")
-    entry = await KeyValue(bus, CHECKPOINTS).get(KEY)
+    home = partition("default", "open")
+    entry = await KeyValue(bus, CHECKPOINTS).get(checkpoint_key(home))
     assert entry is not None
     saved = decode(entry.value, Checkpoint)
     last = (await bus.api("STREAM.INFO.RUNS"))["state"]["last_seq"]
     assert saved == Checkpoint(seq=last, unfinished=(SessionRef("default", "open"),))
     await loop.start("sessions")
-    config = (await bus.api("CONSUMER.INFO.RUNS.sessions"))["config"]
+    config = (await bus.api(f"CONSUMER.INFO.RUNS.sessions-{home}"))["config"]
     assert config["opt_start_seq"] == last + 1
     gate.release.set()
     assert (await running.result(20)).output == "got shout0"

@@ -61,7 +61,7 @@ async def test_one_place(loop: Loop) -> None:
     session = loop.client.session("s1")
     accepted = next(fact for fact in await session.history() if fact.kind == "accepted")
     place = await session.replay_at(accepted.seq)
-    assert "work/t1.0" in place.rows[0].due
+    assert "work/t1.0/1" in place.rows[0].due
     assert place.state is not None
     with pytest.raises(Permanent, match="invalid_sequence"):
         await session.replay_at(first.seq)

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import shutil
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,20 @@ async def test_the_index_survives_a_kill_and_is_rebuilt_when_lost(system: EdgeSy
         async with system.service("retrieval"):
             assert (await state(books, sequence)).chunks == after.chunks
             assert (await search(books, "hotel night")).results[0].document == "travel.md"
+
+
+async def test_a_second_process_stands_by_and_takes_over(system: EdgeSystem) -> None:
+    """The index in a file is for one: two that write lose rows."""
+    async with system.client() as client, AsyncExitStack() as later:
+        books = client.documents("handbook")
+        async with system.service("retrieval", kill=True):
+            sequence = await books.upsert("leave.md", LEAVE)
+            await state(books, sequence)
+            async with system.service("retrieval"):  # told to end while it stands by: it does
+                await asyncio.sleep(3)
+            await later.enter_async_context(system.service("retrieval"))
+            await asyncio.sleep(3)
+            assert (await search(books, "annual leave")).results
+        sequence = await books.upsert("travel.md", TRAVEL)
+        after = await state(books, sequence)
+        assert after.chunks == 2

@@ -13,7 +13,7 @@ from shared.bus.kv import KeyValue
 from shared.bus.log import RunLog
 from shared.contracts.agents import AgentSpec, LimitsPatch
 from shared.contracts.base import SessionRef, encode
-from shared.contracts.facts import Accepted, Done, Inferred, ToolDone, ToolFailed
+from shared.contracts.facts import Done, Inferred, ToolDone, ToolFailed
 from shared.contracts.log import task_id_of
 from shared.contracts.work import RunTool
 from shared.errors import Permanent
@@ -158,9 +158,7 @@ async def test_a_deadline_ends_a_task_but_not_early(loop: Loop) -> None:
     assert done.error
     assert done.error.code == "deadline_exceeded"
     facts = {fact.kind: fact for fact in await task.facts()}
-    accepted = facts["accepted"].fact
-    assert isinstance(accepted, Accepted)
-    assert facts["timer"].time >= accepted.deadline - 0.01
+    assert facts["timer"].time >= facts["accepted"].time + 1.2
 
 
 async def test_cancelling_a_running_task_frees_the_engine(loop: Loop) -> None:

@@ -18,6 +18,7 @@ from shared.contracts.retrieval import Passage, SearchReply, SearchRequest
 from shared.contracts.work import RunTool
 from shared.subjects import SEARCH, TOOL_SPECS, tool_subject
 from tests.integration.edge_system import edge_system
+from tests.integration.waiting import until
 
 pytestmark = pytest.mark.integration
 REF = SessionRef("default", "s1")
@@ -33,8 +34,20 @@ async def client(tmp_path: Path) -> AsyncIterator[Millrace]:
         yield client
 
 
-async def run(client: Millrace, step: int, name: str, arguments: str, message: str = "") -> None:
-    work = RunTool(ref=REF, task="t1", step=step, call=f"c{step}", name=name, arguments=arguments)
+async def run(
+    client: Millrace, step: int, name: str, arguments: str, message: str = "", attempt: int = 0
+) -> None:
+    """`attempt` above 0: not the last one."""
+    work = RunTool(
+        ref=REF,
+        task="t1",
+        step=step,
+        call=f"c{step}",
+        name=name,
+        arguments=arguments,
+        attempt=max(1, attempt),
+        final=not attempt,
+    )
     headers = {"Nats-Msg-Id": message or f"t1.{step}"}
     await client.bus.publish(tool_subject(name), encode(work), headers)
 
@@ -70,12 +83,11 @@ async def test_calls_become_facts(client: Millrace) -> None:
     assert failed[2].detail == "division by zero"
 
 
-async def test_a_search_waits_for_retrieval_to_come_back(client: Millrace) -> None:
-    await run(client, 1, "calculator", '{"expression": "1"}')
-    await results(client, 1)
-    await run(client, 2, "search_knowledge", '{"query": "hotel"}')
-    await asyncio.sleep(0.5)
-    assert len(await client.log.read(REF)) == 1, "nobody answers yet, and that is no result"
+async def test_a_search_without_retrieval_is_a_failure_for_the_moment(client: Millrace) -> None:
+    await run(client, 2, "search_knowledge", '{"query": "hotel"}', attempt=1)
+    failed = (await results(client, 1))[2]
+    assert isinstance(failed, ToolFailed)
+    assert (failed.error.family, failed.retry, failed.attempt) == ("transient", True, 1)
     asked: list[SearchRequest] = []
 
     async def answer(message: Msg) -> None:
@@ -85,13 +97,19 @@ async def test_a_search_waits_for_retrieval_to_come_back(client: Millrace) -> No
         await message.respond(encode(SearchReply(results=(found,))))
 
     await client.bus.nc.subscribe(SEARCH, cb=answer)
-    fact = (await results(client, 2))[2]
+    await run(client, 2, "search_knowledge", '{"query": "hotel"}', message="again", attempt=2)
+    await until(lambda: has_two(client))
+    fact = (await client.log.read(REF))[1].fact
     assert isinstance(fact, ToolDone)
     assert fact.result == "[1] travel.md: Hotels: One night costs 140 euros."
-    assert fact.attempt > 1
+    assert fact.attempt == 2
     assert [(one.tenant, one.collection, one.query) for one in asked] == [
         ("default", "default", "hotel")
     ]
+
+
+async def has_two(client: Millrace) -> bool:
+    return len(await client.log.read(REF)) > 1
 
 
 async def test_the_tools_are_announced(client: Millrace) -> None:

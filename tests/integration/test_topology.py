@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from nats.aio.msg import Msg
 
-from services.sessions.adapters.effects import DEADLINE
 from shared import clock
 from shared.bus import topology
 from shared.bus.connect import ApiError, Bus
@@ -29,6 +28,7 @@ from shared.subjects import (
     parse_run,
     partition,
     session_filter,
+    sessions_consumer,
     task_subject,
     timer_subject,
     tokens_subject,
@@ -62,8 +62,9 @@ async def test_a_bucket_has_the_settings_of_its_row(bus: Bus, row: Bucket) -> No
     assert holds(config, topology.bucket_config(row)) == {}
 
 
-@pytest.mark.parametrize("row", CONSUMERS, ids=lambda row: row.name)
+@pytest.mark.parametrize("row", [*CONSUMERS, sessions_consumer(3)], ids=lambda row: row.name)
 async def test_a_consumer_has_the_settings_of_its_row(bus: Bus, row: Consumer) -> None:
+    await topology.ensure_consumer(bus, row)
     config = (await bus.api(f"CONSUMER.INFO.{row.stream}.{row.name}"))["config"]
     assert holds(config, topology.consumer_config(row)) == {}
 
@@ -142,14 +143,14 @@ async def test_a_schedule_fires_once_and_is_gone(bus: Bus) -> None:
     at = clock.utc() + timedelta(seconds=0.3)
     headers = {
         "Nats-Schedule": f"@at {at.isoformat().replace('+00:00', 'Z')}",
-        "Nats-Schedule-Target": fired_subject(REF, "t1", DEADLINE),
+        "Nats-Schedule-Target": fired_subject(REF, "t1", "watch"),
     }
-    subject = timer_subject(REF, "t1", DEADLINE)
+    subject = timer_subject(REF, "t1", "watch")
     for _ in range(2):  # one subject is one schedule
         await bus.publish(subject, b"x", headers)
     pull = await bus.nc.jetstream().pull_subscribe_bind("timers", stream="TIMERS")
     message = (await pull.fetch(1, timeout=5))[0]
-    assert message.subject == fired_subject(REF, "t1", DEADLINE)
+    assert message.subject == fired_subject(REF, "t1", "watch")
     assert clock.utc() >= at
     state = (await bus.api("STREAM.INFO.TIMERS"))["state"]
     assert state["messages"] == 1

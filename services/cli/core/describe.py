@@ -11,7 +11,7 @@ import orjson
 from services.cli.core.words import clip, duration, plural, tokens
 from shared.contracts import facts as f
 from shared.contracts.log import Malformed
-from shared.contracts.tasks import TaskSubmitted, text_of
+from shared.contracts.tasks import TaskSubmitted, said
 
 WIDTH = 100
 
@@ -47,15 +47,10 @@ def arguments_text(arguments: str) -> str:
     return clip(said, WIDTH)
 
 
-def question_of(fact: TaskSubmitted) -> str:
-    """The text of a submission: the last message of a longer input."""
-    if isinstance(fact.input, str):
-        return fact.input
-    return text_of(fact.input[-1].content) if fact.input else ""
-
-
 def _submitted(fact: TaskSubmitted) -> Line:
-    return Line("→", clip(question_of(fact), WIDTH), "bold")
+    if fact.retry_of:
+        return Line("→", f"goes on with {fact.retry_of}", "bold")
+    return Line("→", clip(said(fact), WIDTH), "bold")
 
 
 def _accepted(fact: f.Accepted) -> Line:

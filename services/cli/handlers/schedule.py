@@ -9,7 +9,6 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from services.cli.core.describe import question_of
 from services.cli.core.limits import limits_of
 from services.cli.core.when import instant_of, seconds_of
 from services.cli.core.words import ago, clip, duration, instant
@@ -19,7 +18,7 @@ from services.cli.handlers.display import grid, print_table
 from services.cli.ports import Client
 from shared.contracts.agents import LimitsPatch
 from shared.contracts.schedules import Schedule, Scheduled
-from shared.contracts.tasks import TaskSubmitted
+from shared.contracts.tasks import TaskSubmitted, said
 
 schedule = typer.Typer(help="Tasks at a time, at an interval or by cron.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="The schedule's name.")]
@@ -108,7 +107,7 @@ def _table(app: App, found: Sequence[Scheduled]) -> Table:
             instant(one.next) if one.next else "",
             one.schedule.agent,
             one.schedule.session or "(new)",
-            Text(clip(question_of(one.schedule.task), 40), style="dim"),
+            Text(clip(said(one.schedule.task), 40), style="dim"),
         )
     return table
 

@@ -82,7 +82,7 @@ class Lane:
             await self._log.append(job.work.route.ref, fact)
 
     def _give_up(self, job: Attempted, failure: Failure) -> Sequence[Message]:
-        return self._inference.failed(job.work, failure)
+        return self._inference.failed(job.work, job.attempt, failure)
 
 
 def _read(delivery: Delivery) -> Attempted:

@@ -52,8 +52,13 @@ def _stored(ref: SessionRef, fact: LoggedFact) -> StoredFact:
 
 
 def _settles(stored: StoredFact, route: RouteStep) -> bool:
-    """A result of this very step, or the end of its task: a redelivery comes too late."""
+    """A result of this very step, or the end of its task: a redelivery comes too late.
+
+    So it does when this attempt, or a later one, has failed already.
+    """
     fact = stored.fact
+    if isinstance(fact, InferFailed) and fact.attempt < route.attempt:
+        return False
     if isinstance(fact, Inferred | InferFailed):
         return fact.task == route.task and fact.step == route.step
     return isinstance(fact, Done | Cancelled) and fact.task == route.task

@@ -18,6 +18,7 @@ from shared.bus.connect import ApiError, Bus
 from shared.bus.consume import Consuming, Delivery, Job
 from shared.bus.kv import Entry, KeyValue
 from shared.bus.log import RunLog
+from shared.clock import monotonic
 from shared.contracts.base import Message, decode, encode, step_id
 from shared.contracts.log import MSG_ID, TASK_HEADER
 from shared.contracts.tokens import DirectEvent
@@ -36,6 +37,8 @@ from shared.subjects import (
     infer_subject,
 )
 from shared.telemetry import traceparent
+
+_SWEEP = 1.0
 
 
 def step_headers(route: RouteStep, kind: str) -> dict[str, str]:
@@ -106,14 +109,17 @@ class WorkerWatch:
     async def start(self) -> None:
         """Read who is there, then follow."""
         await self._kv.watch(self._changed)
-        for entry in await self._kv.entries():
-            await self._changed(entry)
+        await self._look()
         self._task = asyncio.create_task(self._sweep_often())
 
     async def stop(self) -> None:
         """Stop sweeping."""
         if self._task is not None:
             self._task.cancel()
+
+    async def _look(self) -> None:
+        for entry in await self._kv.entries():
+            await self._changed(entry)
 
     async def _changed(self, entry: Entry) -> None:
         try:
@@ -126,11 +132,15 @@ class WorkerWatch:
             self._bus.log.warning("worker.unreadable", worker=entry.key, error=str(error))
 
     async def _sweep_often(self) -> None:
+        swept = monotonic()
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), 1.0)
+                await asyncio.wait_for(self._wake.wait(), _SWEEP)
             self._wake.clear()
+            late, swept = monotonic() - swept > 2 * _SWEEP, monotonic()
             try:
+                if late:  # we were stopped ourselves: that nothing was heard says nothing of them
+                    await self._look()
                 for state in await self._router.sweep():
                     self._bus.log.warning("worker.lost", worker=state.worker, model=state.model)
             except (Transient, Permanent) as error:

@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from nats.aio.msg import Msg
 
 from services.sessions.adapters.schedules import with_schedules
+from services.sessions.core.control import Order
 from services.sessions.handlers import Sessions
 from shared.bus.connect import Bus
 from shared.bus.consume import Consuming, Delivery, Job, attempt
 from shared.bus.service import Runs
 from shared.contracts.base import Message, SessionRef, check_token, decode, encode
-from shared.contracts.control import CancelTask, ControlReply
+from shared.contracts.control import (
+    ApproveStep,
+    CancelTask,
+    ControlReply,
+    RejectStep,
+    RetryTask,
+    SteerTask,
+)
 from shared.errors import Failure, Permanent
 from shared.subjects import FIRED
+
+ORDERS: dict[str, type[Order]] = {
+    "cancel": CancelTask,
+    "steer": SteerTask,
+    "approve": ApproveStep,
+    "reject": RejectStep,
+}
 
 
 class Control:
@@ -37,25 +53,39 @@ class Control:
     async def _handle(self, message: Msg) -> ControlReply:
         _, tenant, session, verb = message.subject.split(".")
         ref = SessionRef(check_token(tenant, "tenant"), check_token(session, "session"))
-        if verb != "cancel":
-            raise Permanent("unknown_verb", f"{verb!r} is no request of ours; cancel is")
-        return await self._sessions.cancel(ref, decode(message.data, CancelTask))
+        if verb == "retry":
+            return await self._sessions.retry(ref, decode(message.data, RetryTask))
+        kind = ORDERS.get(verb)
+        if kind is None:
+            known = ", ".join([*ORDERS, "retry"])
+            raise Permanent("unknown_verb", f"{verb!r} is no request of ours; there are: {known}")
+        return await self._sessions.order(ref, decode(message.data, kind))
+
+
+@dataclass(frozen=True, slots=True)
+class Fired:
+    """A timer that went off: `fired.<p>.<tenant>.<session>.<task>.<timer>`."""
+
+    ref: SessionRef
+    task: str
+    timer: str
+    time: float
 
 
 def timers(bus: Bus, sessions: Sessions) -> Runs:
-    """The consumer of fired deadline timers: `fired.<p>.<tenant>.<session>.<task>.<timer>`."""
+    """The consumer of fired timers."""
 
-    def read(delivery: Delivery) -> tuple[SessionRef, str]:
+    def read(delivery: Delivery) -> Fired:
         parts = delivery.subject.split(".")
         if len(parts) != 6:
             raise Permanent("invalid_subject", f"{delivery.subject[:120]!r} is no timer")
-        return SessionRef(parts[2], parts[3]), parts[4]
+        return Fired(SessionRef(parts[2], parts[3]), parts[4], parts[5], delivery.time)
 
-    async def handle(fired: tuple[SessionRef, str]) -> Sequence[Message]:
-        await sessions.deadline(*fired)
+    async def handle(fired: Fired) -> Sequence[Message]:
+        await sessions.fired(fired.ref, fired.task, fired.timer, fired.time)
         return ()
 
-    async def emit(_fired: tuple[SessionRef, str], _results: Sequence[Message]) -> None:
+    async def emit(_fired: Fired, _results: Sequence[Message]) -> None:
         return
 
     return Consuming(bus, with_schedules(bus, Job(FIRED, read, handle, emit)), concurrency=16)

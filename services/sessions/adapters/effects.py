@@ -8,12 +8,12 @@ from typing import assert_never
 
 from msgspec.structs import replace
 
-from services.sessions.core.decide import Action, Append, Publish, SetTimer, Stop
+from services.sessions.core.decide import Action, Append, Delegate, Publish, SetTimer, Stop
 from shared.bus.connect import ApiError, Bus
 from shared.bus.log import RunLog
 from shared.contracts.base import SessionRef, encode, step_id
-from shared.contracts.control import CancelTask
 from shared.contracts.log import MSG_ID, TASK_HEADER
+from shared.contracts.tasks import TaskSubmitted
 from shared.contracts.work import RouteStep
 from shared.errors import Transient
 from shared.subjects import (
@@ -22,12 +22,12 @@ from shared.subjects import (
     TIMERS,
     abort_subject,
     fired_subject,
+    task_subject,
     timer_subject,
     tool_subject,
 )
 from shared.telemetry import traceparent
 
-DEADLINE = "deadline"
 LONGEST_HINT = 64 * 1024
 """Bytes of a model call with the facts that it brings along; beyond, its worker reads the log."""
 
@@ -43,10 +43,13 @@ class BusEffects:
         """See `Effects.perform`."""
         match action:
             case Append():
-                ack = await self._log.append(ref, action.fact, trace_id=action.trace_id)
+                place = action.ref or ref
+                ack = await self._log.append(place, action.fact, trace_id=action.trace_id)
                 return ack.seq
             case Publish():
                 await self._publish(ref, action)
+            case Delegate():
+                await self.submit(action.ref, action.agent, action.task, action.body)
             case SetTimer():
                 await self._set_timer(ref, action)
             case Stop():
@@ -56,12 +59,22 @@ class BusEffects:
                 assert_never(action)
         return 0
 
+    async def submit(self, ref: SessionRef, agent: str, task: str, body: TaskSubmitted) -> int:
+        """See `Effects.submit`."""
+        headers = {
+            MSG_ID: f"{ref}/{task}/task",
+            TASK_HEADER: task,
+            "traceparent": traceparent(ref, task, "task"),
+        }
+        return (await self._bus.publish(task_subject(ref, agent), encode(body), headers)).seq
+
     async def _publish(self, ref: SessionRef, action: Publish) -> None:
         work = action.work
         subject = ROUTE if isinstance(work, RouteStep) else tool_subject(work.name)
         step = step_id(work.task, work.step)
+        again = f"/{work.attempt}" if work.attempt > 1 else ""
         headers = {
-            MSG_ID: f"{ref}/{step}/work",
+            MSG_ID: f"{ref}/{step}/work{again}",
             TASK_HEADER: work.task,
             "traceparent": traceparent(ref, work.task, str(work.step), action.trace_id),
         }
@@ -76,23 +89,20 @@ class BusEffects:
         at = datetime.fromtimestamp(action.at, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         headers = {
             "Nats-Schedule": f"@at {at}",
-            "Nats-Schedule-Target": fired_subject(ref, action.task, DEADLINE),
+            "Nats-Schedule-Target": fired_subject(ref, action.task, action.name),
             "Nats-Schedule-TTL": FIRED_FOR,
             TASK_HEADER: action.task,
         }
-        order = CancelTask(task=action.task, by="deadline")
-        await self._bus.publish(timer_subject(ref, action.task, DEADLINE), encode(order), headers)
+        await self._bus.publish(timer_subject(ref, action.task, action.name), b"{}", headers)
 
     def _later(self, ref: SessionRef, task: str) -> None:
-        """Drop the timer without making anybody wait; one that is left over fires in vain."""
-        job = asyncio.create_task(self._drop_timer(ref, task))
+        """Drop the timers without making anybody wait; one that is left over fires in vain."""
+        job = asyncio.create_task(self._drop_timers(ref, task))
         self._background.add(job)
         job.add_done_callback(self._background.discard)
 
-    async def _drop_timer(self, ref: SessionRef, task: str) -> None:
+    async def _drop_timers(self, ref: SessionRef, task: str) -> None:
         try:
-            await self._bus.api(
-                f"STREAM.PURGE.{TIMERS}", {"filter": timer_subject(ref, task, DEADLINE)}
-            )
+            await self._bus.api(f"STREAM.PURGE.{TIMERS}", {"filter": timer_subject(ref, task, "*")})
         except (ApiError, Transient) as error:
             self._bus.log.info("timer.left", task=task, error=str(error))

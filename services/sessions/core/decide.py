@@ -6,94 +6,52 @@ performs them under the same ids.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
-
 from msgspec.structs import replace
 
-from services.sessions.core.state import Pending, Queued, Running, SessionState
-from shared.contracts.agents import AgentSpec, Limits, LimitsPatch
-from shared.contracts.base import Message, SessionRef, step_id
-from shared.contracts.facts import Accepted, Done, Fact, Status, ToolFailed
-from shared.contracts.work import RouteStep, RunTool
+from services.sessions.core.actions import (
+    Action,
+    Append,
+    Delegate,
+    Publish,
+    SetTimer,
+    Stop,
+    World,
+    step_of,
+)
+from services.sessions.core.delegate import report
+from services.sessions.core.state import Hold, Queued, Running, SessionState
+from services.sessions.core.steps import step_action
+from shared.contracts.agents import Limits, LimitsPatch
+from shared.contracts.base import SessionRef
+from shared.contracts.facts import Accepted, Cancelled, Done, Parked, Status, Steered, Totals
+from shared.contracts.tasks import Parent, child_of, said
 from shared.errors import Failure
 
+__all__ = [
+    "Action",
+    "Append",
+    "Delegate",
+    "Publish",
+    "SetTimer",
+    "Stop",
+    "World",
+    "decide",
+    "merge_limits",
+    "step_of",
+]
 
-@dataclass(frozen=True, slots=True)
-class World:
-    """What a decision may depend on beside the log. Whatever it yields becomes a fact."""
-
-    now: float
-    agents: Mapping[str, tuple[int, AgentSpec]]
-
-
-@dataclass(frozen=True, slots=True)
-class Append:
-    """Append a fact."""
-
-    fact: Fact
-    trace_id: str
-
-    @property
-    def id(self) -> str:
-        """Names the action; the same decision has the same id."""
-        return f"{type(self.fact).__name__}/{getattr(self.fact, 'task', '')}/{step_of(self.fact)}"
-
-
-@dataclass(frozen=True, slots=True)
-class Publish:
-    """Hand a step to the router or to the tools."""
-
-    work: RouteStep | RunTool
-    trace_id: str
-
-    @property
-    def id(self) -> str:
-        """Names the action."""
-        return f"work/{step_id(self.work.task, self.work.step)}"
-
-
-@dataclass(frozen=True, slots=True)
-class SetTimer:
-    """Start the durable deadline timer of a task (epoch seconds)."""
-
-    task: str
-    at: float
-
-    @property
-    def id(self) -> str:
-        """Names the action."""
-        return f"timer/{self.task}"
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """Whatever runs for this task has become useless: tell the engines, drop the timer."""
-
-    task: str
-
-    @property
-    def id(self) -> str:
-        """Names the action."""
-        return f"stop/{self.task}"
-
-
-Action = Append | Publish | SetTimer | Stop
-
-
-def step_of(fact: Message) -> int | Literal[""]:
-    """The step number of a fact that has one."""
-    step: int | Literal[""] = getattr(fact, "step", "")
-    return step
+WATCH = 150.0
+"""Seconds after which a task is looked at again, whatever happens. More than the two minutes for
+which the broker knows message ids: what is handed out again then is no repetition to it."""
 
 
 def decide(state: SessionState, world: World) -> list[Action]:
     """All that has to be done in this state. Repeating it repeats ids, never effects."""
-    found = (_refusal(queued, world) for queued in state.queue)
-    actions: list[Action] = [refused for refused in found if refused is not None]
+    actions = [
+        action for queued in state.queue for action in _before_it_starts(state, queued, world)
+    ]
     if state.running is not None:
-        return actions + _drive(state.ref, state.running)
+        return actions + _drive(state.ref, state.running, world.now)
     # a refusal depends on the agents of this moment, so a task is accepted only when the log says
     # that all before it have ended: an `accepted` that overtakes another one is lost for ever
     if not actions and state.queue:
@@ -101,8 +59,8 @@ def decide(state: SessionState, world: World) -> list[Action]:
     return actions
 
 
-def _refusal(queued: Queued, world: World) -> Append | None:
-    """The end of a task that never starts."""
+def _before_it_starts(state: SessionState, queued: Queued, world: World) -> list[Action]:
+    """The end of a task that never starts, or its joining of the one that runs."""
     status: Status = "failed"
     error = queued.refusal
     if error is None and queued.agent not in world.agents:
@@ -112,8 +70,32 @@ def _refusal(queued: Queued, world: World) -> Append | None:
     if queued.cancelled:
         status, error = "cancelled", None
     elif error is None:
+        joining = _joining(state.running, queued)
+        return [] if joining is None else [joining]
+    done = Done(task=queued.task, status=status, error=error, joined=queued.joined)
+    parent = queued.submitted.parent if queued.submitted is not None else None
+    return [*_report(state.ref, parent, done, Totals()), Append(done, queued.trace_id)]
+
+
+def _report(ref: SessionRef, parent: Parent | None, done: Done, spent: Totals) -> list[Action]:
+    """Whoever asked hears of the end first: after it nobody would think of telling."""
+    if parent is None:
+        return []
+    return [Append(report(parent, done, spent), "", SessionRef(ref.tenant, parent.session))]
+
+
+def _joining(running: Running | None, queued: Queued) -> Append | None:
+    """First the running task hears it; when the log says so, the joined one has ended."""
+    heard = running is not None and queued.task in running.steers
+    if queued.joined or heard:
+        done = Done(task=queued.task, status="completed", joined=queued.joined or queued.join)
+        return Append(done, queued.trace_id)
+    if queued.submitted is None or running is None or queued.join != running.task:
         return None
-    return Append(Done(task=queued.task, status=status, error=error), queued.trace_id)
+    if running.verdict is not None:
+        return None
+    text = said(queued.submitted)
+    return Append(Steered(task=running.task, id=queued.task, text=text), queued.trace_id)
 
 
 def _accept(queued: Queued, world: World) -> list[Action]:
@@ -136,14 +118,15 @@ def _accept(queued: Queued, world: World) -> list[Action]:
 
 def merge_limits(limits: Limits, patch: LimitsPatch) -> Limits:
     """The agent's limits, tightened by the task; a task cannot loosen them."""
-    given = {name: getattr(patch, name) for name in patch.__struct_fields__}
-    wanted = {name: value for name, value in given.items() if value is not None}
-    return replace(
-        limits, **{name: min(value, getattr(limits, name)) for name, value in wanted.items()}
-    )
+    found = {}
+    for name in patch.__struct_fields__:
+        wanted, bound = getattr(patch, name), getattr(limits, name)
+        if wanted is not None:
+            found[name] = wanted if bound is None else min(wanted, bound)
+    return replace(limits, **found)
 
 
-def _drive(ref: SessionRef, running: Running) -> list[Action]:
+def _drive(ref: SessionRef, running: Running, now: float) -> list[Action]:
     if running.verdict is not None:
         done = Done(
             task=running.task,
@@ -152,42 +135,40 @@ def _drive(ref: SessionRef, running: Running) -> list[Action]:
             error=running.error,
             totals=running.totals,
         )
-        return [Stop(running.task), Append(done, running.trace_id)]
+        told = _report(ref, running.parent, done, running.spent)
+        stopped = [_stop(ref, running, step) for step in running.delegated]
+        return [Stop(running.task), *stopped, *told, Append(done, running.trace_id)]
+    steps = [step_action(ref, running, pending, now) for pending in running.pending]
+    held = [] if running.hold is None else [_held(running, running.hold)]
     # the timer follows the log, not the acceptance: a crash between the two must not lose it
-    timer = SetTimer(running.task, running.accepted.deadline)
-    return [*(_step(ref, running, pending) for pending in running.pending), timer]
+    return [*steps, *held, _watch(running)]
 
 
-def _step(ref: SessionRef, running: Running, pending: Pending) -> Action:
-    accepted, call = running.accepted, pending.call
-    if call is None:
-        route = RouteStep(
-            ref=ref,
-            task=running.task,
-            step=pending.step,
-            route=accepted.agent.route,
-            seq=pending.seq,
-            sampling=accepted.sampling,
-            tools=accepted.agent.tools,
-            deadline=accepted.deadline,
-        )
-        return Publish(route, running.trace_id)
-    if call.name not in accepted.agent.tools:
-        failure = Failure(
-            code="tool_not_allowed", detail=f"agent {accepted.agent.name} has no tool {call.name}"
-        )
-        refused = ToolFailed(
-            task=running.task, step=pending.step, call=call.id, name=call.name, error=failure
-        )
-        return Append(refused, running.trace_id)
-    tool = RunTool(
-        ref=ref,
+def _stop(ref: SessionRef, running: Running, step: int) -> Append:
+    """Nobody waits any more for an agent that was asked."""
+    child, task = child_of(ref, running.task, step)
+    return Append(Cancelled(task=task, by=running.task, reason="parent_ended"), "", child)
+
+
+def _watch(running: Running) -> SetTimer:
+    """Wakes the task at its deadline; and now and then before it, lest anything was lost."""
+    at = running.watched + WATCH
+    if running.waiting_since is None:  # a task that waits for a person has no deadline
+        at = min(at, running.deadline)
+    return SetTimer(running.task, at, "watch")
+
+
+def _held(running: Running, hold: Hold) -> Action:
+    """A limit is reached, and a person may raise it."""
+    step = running.next_step
+    if hold.parked_at is not None:
+        until = hold.parked_at + running.accepted.agent.approval_s
+        return SetTimer(running.task, until, f"limit-{step}-{hold.number}")
+    parked = Parked(
         task=running.task,
-        step=pending.step,
-        call=call.id,
-        name=call.name,
-        arguments=call.arguments,
-        collection=accepted.agent.collection,
-        deadline=accepted.deadline,
+        step=step,
+        reason="budget",
+        detail=f"{hold.error.code}: {hold.error.detail}",
+        hold=hold.number,
     )
-    return Publish(tool, running.trace_id)
+    return Append(parked, running.trace_id)

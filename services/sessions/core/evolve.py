@@ -1,28 +1,22 @@
-"""`evolve(state, fact) -> state`: the fold.
+"""`evolve(state, fact) -> state`: the fold. Here: tasks come, start, are interrupted and end.
 
 A fact that is not expected (a second result of a step, a result after the end) changes nothing.
 
     task ---> queue ---accepted---> running ---done---> ended
-                                     |   ^
-                 all calls answered  v   |  tool results
-                            infer step -> tool steps (in parallel)
+                |                    |   ^
+      joins the running task         v   |   see progress.py
+                                    steps
 """
 
 from __future__ import annotations
 
 from msgspec.structs import replace
 
-from services.sessions.core.state import Pending, Queued, Running, SessionState
-from shared.contracts.facts import (
-    Accepted,
-    Cancelled,
-    Done,
-    InferFailed,
-    Inferred,
-    TimerFired,
-    ToolDone,
-    ToolFailed,
-)
+from services.sessions.core.delegate import forged
+from services.sessions.core.progress import advance
+from services.sessions.core.state import Ended, Pending, Queued, Running, SessionState
+from shared.contracts.agents import OnBusy
+from shared.contracts.facts import Accepted, Cancelled, Completed, Done
 from shared.contracts.log import Malformed, StoredFact
 from shared.contracts.tasks import TaskSubmitted
 from shared.errors import Failure
@@ -35,21 +29,21 @@ def evolve(state: SessionState, stored: StoredFact) -> SessionState:
     state = replace(state, seq=stored.seq)
     fact = stored.fact
     match fact:
-        case TaskSubmitted() | Malformed() if stored.kind == "task":
-            return _submitted(state, stored)
+        case TaskSubmitted() | Malformed():
+            return _submitted(state, stored) if stored.kind == "task" else state
         case Accepted():
-            return _accepted(state, fact)
+            return _accepted(state, fact, stored.time)
         case Done():
-            return _ended(state, fact.task)
+            return _ended(state, fact)
         case Cancelled():
             return _cancelled(state, fact)
-        case Inferred() | InferFailed() | ToolDone() | ToolFailed() | TimerFired():
+        case Completed():
+            return state
+        case _:
             running = state.running
             if running is None or running.task != fact.task or running.verdict is not None:
                 return state
-            return replace(state, running=_progress(running, fact, stored.seq))
-        case _:
-            return state
+            return replace(state, running=advance(running, fact, stored.seq, stored.time))
 
 
 def _submitted(state: SessionState, stored: StoredFact) -> SessionState:
@@ -59,25 +53,72 @@ def _submitted(state: SessionState, stored: StoredFact) -> SessionState:
     if stored.task in known:
         return state
     fact = stored.fact
+    submitted = fact if isinstance(fact, TaskSubmitted) else None
     queued = Queued(
         task=stored.task,
         agent=stored.rest,
         seq=stored.seq,
         trace_id=stored.trace_id,
-        submitted=fact if isinstance(fact, TaskSubmitted) else None,
+        submitted=submitted,
         refusal=replace(fact.error, code="invalid_task") if isinstance(fact, Malformed) else None,
     )
+    if submitted is None:
+        return replace(state, queue=(*state.queue, queued))
+    if forged(state.ref, queued):
+        error = Failure(code="invalid_task", detail="only the loop names a parent", field="parent")
+        return replace(state, queue=(*state.queue, replace(queued, submitted=None, refusal=error)))
+    if submitted.retry_of:
+        queued = replace(queued, refusal=retry_refusal(state, submitted.retry_of))
+        return replace(state, queue=(*state.queue, queued))
+    return _admitted(state, queued, submitted.on_busy)
+
+
+def retry_refusal(state: SessionState, task: str) -> Failure | None:
+    """Why a task cannot be gone on with, if so."""
+    latest = state.latest
+    if task not in state.ended:
+        return Failure(code="not_failed", detail=f"task {task} has not ended", field="task")
+    if not state.idle or latest is None or latest.task != task:
+        return Failure(code="superseded", detail=f"another task came after {task}", field="task")
+    if latest.status == "completed":
+        return Failure(code="not_failed", detail=f"task {task} was completed", field="task")
+    return None
+
+
+def _admitted(state: SessionState, queued: Queued, wanted: OnBusy | None) -> SessionState:
+    """What becomes of a task that meets a running one, or one that waits."""
+    running = state.running
+    policy = wanted or (running.accepted.agent.on_busy if running is not None else "queue")
+    if policy == "queue" or state.idle:
+        return replace(state, queue=(*state.queue, queued))
+    if policy == "reject":
+        busy = Failure(code="session_busy", detail="the session works on another task")
+        return replace(state, queue=(*state.queue, replace(queued, refusal=busy)))
+    if policy == "interrupt":
+        if running is not None and running.verdict is None:
+            error = Failure(code="interrupted", detail=f"task {queued.task} took its place")
+            running = replace(running, verdict="cancelled", error=error, pending=(), hold=None)
+        # not to the front: tasks start in the order of the log, else a loop that is behind could
+        # accept another one meanwhile, and that acceptance would be lost for ever
+        return replace(state, running=running, queue=(*state.queue, queued))
+    if running is not None and running.verdict is None:
+        queued = replace(queued, join=running.task)
     return replace(state, queue=(*state.queue, queued))
 
 
-def _accepted(state: SessionState, fact: Accepted) -> SessionState:
+def _accepted(state: SessionState, fact: Accepted, now: float) -> SessionState:
     queued = next((one for one in state.queue if one.task == fact.task), None)
     if queued is None or state.running is not None:
         return state
     running = Running(
         accepted=fact,
         trace_id=queued.trace_id,
+        limits=fact.limits,
+        started=now,
+        deadline=now + fact.limits.deadline_s,
+        watched=now,
         pending=(Pending(step=0, seq=state.seq),),
+        parent=queued.submitted.parent if queued.submitted is not None else None,
         verdict="cancelled" if queued.cancelled else None,
     )
     return replace(state, running=running, queue=_without(state, fact.task))
@@ -87,83 +128,33 @@ def _without(state: SessionState, task: str) -> tuple[Queued, ...]:
     return tuple(one for one in state.queue if one.task != task)
 
 
-def _ended(state: SessionState, task: str) -> SessionState:
-    running = state.running
+def _ended(state: SessionState, fact: Done) -> SessionState:
+    running, task = state.running, fact.task
+    agent = next((one.agent for one in state.queue if one.task == task), "")
+    queue = _without(state, task)
     if running is not None and running.task == task:
-        running = None
-    return replace(state, running=running, queue=_without(state, task), ended=state.ended | {task})
+        agent, running = running.accepted.agent.name, None
+        queue = tuple(_alone(one, state.running) for one in queue)
+    latest = state.latest if fact.joined else Ended(task=task, agent=agent, status=fact.status)
+    ended = state.ended | {task}
+    return replace(state, running=running, queue=queue, ended=ended, latest=latest)
+
+
+def _alone(queued: Queued, ended: Running | None) -> Queued:
+    """A task that was to join the one that ended: it was heard, or it starts on its own."""
+    if ended is None or queued.join != ended.task:
+        return queued
+    if queued.task in ended.steers:
+        return replace(queued, join="", joined=ended.task)
+    return replace(queued, join="")
 
 
 def _cancelled(state: SessionState, fact: Cancelled) -> SessionState:
     running = state.running
     if running is not None and running.task == fact.task:
         verdict = running.verdict or "cancelled"
-        return replace(state, running=replace(running, verdict=verdict, pending=()))
+        return replace(state, running=replace(running, verdict=verdict, pending=(), hold=None))
     queue = tuple(
         replace(one, cancelled=True) if one.task == fact.task else one for one in state.queue
     )
     return replace(state, queue=queue)
-
-
-def _progress(
-    running: Running, fact: Inferred | InferFailed | ToolDone | ToolFailed | TimerFired, seq: int
-) -> Running:
-    if isinstance(fact, TimerFired):
-        limit = running.accepted.limits.deadline_s
-        return _fail(running, "deadline_exceeded", f"the task ran longer than {limit:g} s")
-    if not any(one.step == fact.step for one in running.pending):
-        return running  # the first result of a step wins
-    left = tuple(one for one in running.pending if one.step != fact.step)
-    match fact:
-        case InferFailed():
-            return replace(running, verdict="failed", error=fact.error, pending=())
-        case Inferred():
-            return _inferred(running, fact, seq)
-        case ToolDone() | ToolFailed():
-            totals = replace(
-                running.totals,
-                steps=running.totals.steps + 1,
-                tool_steps=running.totals.tool_steps + 1,
-            )
-            running = replace(running, totals=totals, pending=left)
-            return running if left else _next_inference(running, seq)
-
-
-def _inferred(running: Running, fact: Inferred, seq: int) -> Running:
-    before = running.totals
-    totals = replace(
-        before,
-        steps=before.steps + 1,
-        infer_steps=before.infer_steps + 1,
-        usage=before.usage + fact.usage,
-        price=before.price + fact.price,
-    )
-    running = replace(running, totals=totals, pending=(), output=fact.content)
-    if not fact.tool_calls:
-        return replace(running, verdict="completed")
-    limit = running.accepted.limits.max_steps
-    if running.next_step + len(fact.tool_calls) > limit:
-        return _fail(running, "step_limit", f"the task needs more than {limit} steps")
-    pending = tuple(
-        Pending(step=running.next_step + n, seq=seq, call=call)
-        for n, call in enumerate(fact.tool_calls)
-    )
-    return replace(running, pending=pending, next_step=running.next_step + len(pending))
-
-
-def _next_inference(running: Running, seq: int) -> Running:
-    limits, used = running.accepted.limits, running.totals.usage
-    if running.next_step >= limits.max_steps:
-        return _fail(running, "step_limit", f"the task needs more than {limits.max_steps} steps")
-    if used.input + used.output >= limits.max_tokens:
-        return _fail(running, "token_limit", f"the task used its {limits.max_tokens} tokens")
-    return replace(
-        running,
-        pending=(Pending(step=running.next_step, seq=seq),),
-        next_step=running.next_step + 1,
-    )
-
-
-def _fail(running: Running, code: str, detail: str) -> Running:
-    error = Failure(code=code, detail=detail)
-    return replace(running, verdict="failed", error=error, pending=())

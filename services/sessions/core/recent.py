@@ -10,7 +10,8 @@ import msgspec
 from shared.contracts.log import Malformed, StoredFact
 from shared.contracts.work import LoggedFact, Recent
 
-_SHOWN = frozenset({"task", "accepted", "inferred", "tool_done", "tool_failed", "done"})
+_UNSEEN = frozenset({"cancelled", "infer_failed", "tool_started", "completed"})
+"""Facts that no transcript shows anything of."""
 _MOST = 64
 
 
@@ -29,7 +30,7 @@ class RecentFacts:
 
     def add(self, stored: StoredFact) -> None:
         """One more fact; what is too much for a message is not brought along."""
-        if self.after is None or stored.kind not in _SHOWN or isinstance(stored.fact, Malformed):
+        if self.after is None or stored.kind in _UNSEEN or isinstance(stored.fact, Malformed):
             return
         self.facts.append(stored)
         if len(self.facts) > _MOST:

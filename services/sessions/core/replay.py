@@ -9,12 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from services.sessions.core.decide import Action, Append, Publish, SetTimer, World, decide
+from services.sessions.core.actions import (
+    Action,
+    Append,
+    Delegate,
+    Publish,
+    SetTimer,
+    World,
+)
+from services.sessions.core.decide import decide
 from services.sessions.core.evolve import evolve
 from services.sessions.core.state import SessionState
 from shared.contracts import facts as f
 from shared.contracts.agents import AgentSpec
-from shared.contracts.base import Message
+from shared.contracts.base import Message, step_id
 from shared.contracts.log import Malformed, StoredFact
 from shared.contracts.replay import ReplayRow, Verdict
 from shared.contracts.tasks import TaskSubmitted
@@ -84,13 +92,19 @@ class Replay:
         now, agents = self._world_of(n, fact)
         # nothing is decided for a task before its first fact
         for known in range(n, self._first[self.facts[n].task] - 1, -1):
-            if any(leads_to(action, fact) for action in self._decide(known, now, agents)):
+            then = self._time(known) if now is None else now
+            if any(leads_to(action, fact) for action in self._decide(known, then, agents)):
                 return "explained", self._seq(known)
         return ("outside" if isinstance(fact, _MAYBE_OUTSIDE) else "unexplained"), 0
 
-    def _world_of(self, n: int, fact: f.Fact | Malformed) -> tuple[float, Agents]:
-        """What a decision depended on beside the log; the fact that it became tells."""
+    def _world_of(self, n: int, fact: f.Fact | Malformed) -> tuple[float | None, Agents]:
+        """What a decision depended on beside the log; the fact that it became tells.
+
+        None as time: that of the log where it was decided. A timer is set before it is due.
+        """
         stored = self.facts[n]
+        if isinstance(fact, f.TimerFired):
+            return None, self._agents
         if isinstance(fact, f.Accepted):
             agents = self._agents | {self._asked(stored.task): (fact.revision, fact.agent)}
             return fact.deadline - fact.limits.deadline_s, agents
@@ -116,10 +130,12 @@ class Replay:
 def leads_to(action: Action, fact: f.Fact | Malformed) -> bool:
     """Whether a fact is what comes of an action."""
     if isinstance(action, Append):
-        return _same(action.fact, fact)
+        return action.ref is None and _same(action.fact, fact)
     match fact:
         case f.Inferred() | f.InferFailed():
             return _asks(action, RouteStep, fact)
+        case f.ToolDone() | f.ToolFailed() if isinstance(action, Delegate):
+            return action.step == step_id(fact.task, fact.step)
         case f.ToolDone() | f.ToolFailed() | f.ToolStarted():
             return _asks(action, RunTool, fact, "call", "name")
         case f.Parked(reason="unknown_outcome"):  # the tools say so: only they know
@@ -153,7 +169,11 @@ def _asks(action: Action, kind: type[RouteStep | RunTool], fact: Message, *also:
 
 
 def _times(action: SetTimer, fact: f.TimerFired) -> bool:
-    """Whether a timer is that of the fact; one that names no kind is the deadline of a task."""
-    named = {"timer": "deadline", "step": None, "attempt": 1}
-    same = (getattr(action, name, other) == getattr(fact, name) for name, other in named.items())
-    return action.task == fact.task and all(same)
+    """Whether a timer is that of the fact: of the task, of a limit, or of an attempt of a step."""
+    if action.task != fact.task:
+        return False
+    if fact.timer in ("deadline", "watch"):
+        return action.name == "watch"
+    if fact.hold:
+        return action.name == f"limit-{fact.step}-{fact.hold}"
+    return action.name == f"{fact.timer}-{fact.step}-{fact.attempt}"

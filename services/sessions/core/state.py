@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
+from shared.contracts.agents import Limits
 from shared.contracts.base import Message, SessionRef
 from shared.contracts.facts import Accepted, Status, ToolCall, Totals
-from shared.contracts.tasks import TaskSubmitted
+from shared.contracts.tasks import Parent, TaskSubmitted
 from shared.errors import Failure
 
 
 class Queued(Message, frozen=True):
-    """A task that has not started. `refusal` is set where it never can."""
+    """A task that has not started. `refusal` is set where it never can.
+
+    `join` names the running task that it shall be said to, `joined` the one that it was said to.
+    """
 
     task: str
     agent: str
@@ -20,23 +26,66 @@ class Queued(Message, frozen=True):
     submitted: TaskSubmitted | None
     refusal: Failure | None = None
     cancelled: bool = False
+    join: str = ""
+    joined: str = ""
 
 
 class Pending(Message, frozen=True):
-    """A step that was decided and has no result. `seq` is the log position it builds on."""
+    """A step that was decided and has no result. `seq` is the log position it builds on.
+
+    After a failure it waits until `due` (the log's clock) for its next `attempt`; `tries` failures
+    were met at the present target of the route, and `skip` targets were given up.
+    """
 
     step: int
     seq: int
     call: ToolCall | None = None
+    attempt: int = 1
+    tries: int = 0
+    skip: int = 0
+    due: float | None = None
+    error: Failure | None = None
+    parked: Literal["approval", "unknown_outcome"] | None = None
+    parked_at: float = 0.0
+    approved: bool = False
+
+
+class Hold(Message, frozen=True):
+    """The task ran into a limit and waits for a higher one, before these calls or a model call."""
+
+    error: Failure
+    number: int
+    calls: tuple[ToolCall, ...] = ()
+    parked_at: float | None = None
+    """When the log said so; None until then."""
 
 
 class Running(Message, frozen=True):
-    """The task that the session works on."""
+    """The task that the session works on. Times are of the log's clock, in epoch seconds."""
 
     accepted: Accepted
     trace_id: str
+    limits: Limits
+    started: float = 0.0
+    deadline: float = 0.0
+    watched: float = 0.0
+    """When somebody last made sure that the task has not been forgotten."""
+    waiting_since: float | None = None
+    """Since when it waits for a person."""
     next_step: int = 1
     pending: tuple[Pending, ...] = ()
+    hold: Hold | None = None
+    holds: int = 0
+    steers: tuple[str, ...] = ()
+    unheard: bool = False
+    """Something was said that the model call in flight does not know."""
+    last_calls: str = ""
+    repeats: int = 0
+    parent: Parent | None = None
+    delegated: tuple[int, ...] = ()
+    """Steps that other agents work on."""
+    spent: Totals = msgspec.field(default_factory=Totals)
+    """What those agents have used: it counts for the limits, not for the bill of this task."""
     totals: Totals = msgspec.field(default_factory=Totals)
     output: str = ""
     verdict: Status | None = None
@@ -48,6 +97,14 @@ class Running(Message, frozen=True):
         return self.accepted.task
 
 
+class Ended(Message, frozen=True):
+    """The latest task that ended, with the agent it asked for."""
+
+    task: str
+    agent: str
+    status: Status
+
+
 class SessionState(Message, frozen=True):
     """All that the loop needs to know of a session, as of sequence `seq`."""
 
@@ -56,6 +113,7 @@ class SessionState(Message, frozen=True):
     queue: tuple[Queued, ...] = ()
     running: Running | None = None
     ended: frozenset[str] = frozenset()
+    latest: Ended | None = None
 
     @property
     def idle(self) -> bool:

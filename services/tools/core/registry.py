@@ -38,7 +38,12 @@ class ToolContext:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A callable tool. `timeout` in seconds; `concurrency` is per process."""
+    """A callable tool. `timeout` in seconds; `concurrency` is per process.
+
+    A tool with `side_effects` runs at most once per attempt: whether it may have happened is
+    written down before it begins. A `Transient` that it raises promises that it did not happen; a
+    time-out or any unexpected error leaves that open, and a person is asked.
+    """
 
     spec: ToolSpec
     function: ToolFunction
@@ -46,6 +51,7 @@ class Tool:
     wants_context: bool
     timeout: float
     concurrency: int
+    side_effects: bool = False
 
     def read(self, arguments: str) -> dict[str, Any]:
         """The arguments the model wrote, checked and converted ("5" where a number is meant).
@@ -101,7 +107,13 @@ class Registry:
         return [self._tools[name].spec for name in sorted(self._tools)]
 
 
-def as_tool(function: ToolFunction, *, timeout: float = 10.0, concurrency: int = 16) -> Tool:
+def as_tool(
+    function: ToolFunction,
+    *,
+    timeout: float = 10.0,
+    concurrency: int = 16,
+    side_effects: bool = False,
+) -> Tool:
     """A tool from a typed function; its docstring's first paragraph is the description.
 
     Raises:
@@ -119,6 +131,7 @@ def as_tool(function: ToolFunction, *, timeout: float = 10.0, concurrency: int =
         wants_context=wants_context,
         timeout=timeout,
         concurrency=concurrency,
+        side_effects=side_effects,
     )
 
 

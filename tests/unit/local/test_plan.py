@@ -8,6 +8,8 @@ import pytest
 
 from infra.local import plan
 from infra.local.plan import Program
+from infra.local.settings import LocalSettings
+from shared.errors import Permanent
 
 
 def test_restart_delays_grow_and_are_bounded() -> None:
@@ -40,6 +42,35 @@ def test_every_service_is_a_module_run_by_the_given_python() -> None:
     programs = {p.name: p.argv for p in plan.service_programs("/venv/python", {})}
     assert programs["router"] == ("/venv/python", "-m", "services.router")
     assert set(programs) == set(plan.SERVICES)
+
+
+def test_replicas_are_programs_of_their_own() -> None:
+    counts = plan.read_replicas(" sessions=2, ingress = 3 ")
+    assert counts == {"sessions": 2, "ingress": 3}
+    names = plan.program_names(counts)
+    assert names[:3] == ("sessions", "sessions-2", "router")
+    assert names[-3:] == ("ingress", "ingress-2", "ingress-3")
+    settings = LocalSettings(http_port=9000, model="nano")
+    programs = plan.service_programs("python", {"A": "1"}, counts, settings.for_replica)
+    assert tuple(program.name for program in programs) == names
+    by_name = {program.name: program for program in programs}
+    assert by_name["ingress-3"].environment == {"A": "1", "MILLRACE_HTTP_PORT": "9002"}
+    assert by_name["ingress-3"].stage == by_name["ingress"].stage
+    assert by_name["sessions-2"].argv == by_name["sessions"].argv
+
+
+def test_a_second_worker_has_a_name_of_its_own() -> None:
+    unnamed, named = LocalSettings(model="m"), LocalSettings(worker_id="left")
+    assert unnamed.for_replica("inference", 1) == {}
+    assert unnamed.for_replica("inference", 2) == {"MILLRACE_WORKER_ID": "m-1"}
+    assert named.for_replica("inference", 2) == {"MILLRACE_WORKER_ID": "left-2"}
+
+
+@pytest.mark.parametrize("text", ["sessions", "sessions=0", "tools=17", "web=2", "tools=two", "="])
+def test_replicas_that_make_no_sense_are_refused(text: str) -> None:
+    with pytest.raises(Permanent) as caught:
+        plan.read_replicas(text)
+    assert (caught.value.code, caught.value.field) == ("invalid_setting", "MILLRACE_REPLICAS")
 
 
 def test_exit_codes_in_words() -> None:

@@ -8,12 +8,21 @@ from random import Random
 from services.sessions.core.decide import Action, Publish
 from shared.contracts import facts as f
 from shared.contracts.base import encode
+from shared.contracts.control import CancelTask, SteerTask
 from shared.contracts.log import StoredFact
 from shared.contracts.tasks import TaskSubmitted
 from tests.fakes.session_world import AGENTS, Loop, SimulatedWorld, fold
 
 RESULTS = f.Inferred | f.InferFailed | f.ToolDone | f.ToolFailed
-BODIES = (b'{"input":"hi"}', b'{"input":"hi","limits":{"max_steps":4}}', b"{nonsense", b"{}")
+BODIES = (
+    b'{"input":"hi"}',
+    b'{"input":"hi","limits":{"max_steps":4}}',
+    b'{"input":"hi","on_busy":"interrupt"}',
+    b'{"input":"hi","on_busy":"reject"}',
+    b'{"input":"hi","on_busy":"steer"}',
+    b"{nonsense",
+    b"{}",
+)
 
 
 class Life:
@@ -28,7 +37,7 @@ class Life:
 
     def submit(self) -> None:
         task = self.random.choice(["", *self.tasks, *(f"task{len(self.tasks)}",) * 3])
-        agent = self.random.choice(["helper", "helper", "helper", "other", "nobody"])
+        agent = self.random.choice(["helper", "helper", "careful", "careful", "other", "nobody"])
         body = self.random.choice((BODIES[0], BODIES[0], *BODIES))
         stored = self.world.log.submit(agent, body, task)
         if stored is not None:
@@ -85,7 +94,32 @@ class Life:
 
     def cancel(self) -> None:
         if self.tasks:
-            self.world.cancel(self.random.choice(self.tasks))
+            self.world.order(CancelTask(task=self.random.choice(self.tasks)))
+
+    def steer(self) -> None:
+        if self.tasks:
+            name = f"m{self.random.randrange(20)}"
+            self.world.order(SteerTask(task=self.random.choice(self.tasks), text="no", id=name))
+
+    def person(self) -> None:
+        """Somebody answers what waits, or answers it again, or what was never asked."""
+        self.world.decide(self.random)
+        if self.tasks and self.random.random() < 0.3:
+            task, step = self.random.choice(self.tasks), self.random.randrange(8)
+            some = (
+                f.Approved(task=task, step=step, attempt=99),
+                f.Rejected(task=task, step=step, attempt=99),
+            )
+            self.world.log.append(self.random.choice(some), again=True)
+
+    def retry(self) -> None:
+        """Somebody wants to go on with a task, failed or not."""
+        if self.tasks:
+            task = self.random.choice(self.tasks)
+            body = encode(TaskSubmitted(input="", retry_of=task))
+            stored = self.world.log.submit("helper", body, f"{task}-r")
+            if stored is not None:
+                self.tasks.append(stored.task)
 
     def time(self) -> None:
         self.world.log.now += self.random.choice((1.0, 30.0, 700.0))
@@ -101,8 +135,9 @@ class Life:
         self.world.agents = agents
 
     def live(self, length: int) -> None:
-        often = [self.loop] * 8 + [self.worker] * 6 + [self.submit] * 2
+        often = [self.loop] * 8 + [self.worker] * 6 + [self.submit, self.submit, self.person]
         seldom = [self.late, self.echo, self.stray, self.cancel, self.crash, self.agents]
+        seldom += [self.steer, self.retry]
         for _ in range(length):
             self.random.choice([*often, *seldom, self.submit_again, self.time])()
 
@@ -118,50 +153,51 @@ class Life:
                 return
             if workers and self.world.queue:
                 self.world.answer(self.world.queue.popitem()[1], self.random)
+            elif self.world.decide(self.random):
+                continue
             elif state == loop.state:  # nothing is under way any more
                 self.nudge(loop, workers)
         raise AssertionError(f"hangs: {state}")
 
     def nudge(self, loop: Loop, workers: bool) -> None:
         """A take-over hands out again what was lost; without workers there is the time only."""
-        if workers:
+        if workers and not any(name.startswith("retry") for _, name in self.world.timers):
             loop.crash()
         else:
             assert self.world.timers, f"nothing will ever happen: {loop.state}"
-            self.world.log.now = max(self.world.timers.values())
+            self.world.log.now = max(self.world.log.now, *self.world.timers.values())
             self.world.fire()
         assert self.note(loop)
 
     def results(self, known: tuple[StoredFact, ...]) -> set[tuple[str, int]]:
-        return {(one.task, one.fact.step) for one in known if isinstance(one.fact, RESULTS)}
+        """The steps that shall never be asked for again."""
+        return {(one.task, one.fact.step) for one in known if is_result(one.fact)}
 
     def published(self, actions: list[Action]) -> Iterator[tuple[str, int]]:
         return ((a.work.task, a.work.step) for a in actions if isinstance(a, Publish))
 
 
-def totals(facts: list[StoredFact], task: str) -> f.Totals:
-    """What a task used until its verdict, added up without the decider."""
-    found, seen, started = f.Totals(), set[int](), False
+def is_result(fact: object) -> bool:
+    """The end of a step; a failure for the moment is none."""
+    if isinstance(fact, f.ToolFailed):
+        return not fact.retry
+    return isinstance(fact, f.Inferred | f.ToolDone)
+
+
+def spent(facts: list[StoredFact], task: str) -> f.Totals:
+    """What the model calls of a task used until its verdict, added up without the decider."""
+    found, seen, state = f.Totals(), set[int](), fold([])
     for stored in facts:
-        fact = stored.fact
-        started = started or (isinstance(fact, f.Accepted) and fact.task == task)
-        if stored.task != task or not started:
+        running, fact = state.running, stored.fact
+        state = fold([stored], state)
+        if running is None or running.task != task or running.verdict is not None:
             continue
-        if isinstance(fact, f.Cancelled | f.TimerFired | f.Done):
-            return found
-        if not isinstance(fact, RESULTS) or fact.step in seen or fact.step == 50:
+        if not isinstance(fact, f.Inferred) or stored.task != task or fact.step in seen:
             continue
-        if isinstance(fact, f.InferFailed):
-            return found
         seen.add(fact.step)
-        model = isinstance(fact, f.Inferred)
         found = f.Totals(
-            steps=found.steps + 1,
-            infer_steps=found.infer_steps + model,
-            tool_steps=found.tool_steps + (not model),
-            usage=found.usage + (fact.usage if model else f.Usage()),
-            price=found.price + (fact.price if model else 0),
+            infer_steps=found.infer_steps + 1,
+            usage=found.usage + fact.usage,
+            price=found.price + fact.price,
         )
-        if model and not fact.tool_calls:
-            return found
     return found

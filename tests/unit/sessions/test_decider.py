@@ -2,95 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import pytest
 
-from services.sessions.core.decide import (
-    Action,
-    Append,
-    Publish,
-    SetTimer,
-    Stop,
-    World,
-    decide,
-    merge_limits,
-)
-from services.sessions.core.state import SessionState
+from services.sessions.core.decide import Append, Publish, SetTimer, Stop, merge_limits
 from shared.contracts import facts as f
-from shared.contracts.agents import AgentSpec, Limits, LimitsPatch, Sampling
+from shared.contracts.agents import Limits, LimitsPatch, Sampling
 from shared.contracts.base import encode
 from shared.contracts.tasks import TaskSubmitted
 from shared.contracts.work import RouteStep, RunTool
 from shared.errors import Failure
-from tests.fakes.session_world import REF, START, MemoryLog, fold
-
-AGENT = AgentSpec(
-    name="helper",
-    route="deep",
-    tools=("add", "look"),
-    limits=Limits(max_steps=6, max_tokens=100, deadline_s=60.0),
-    sampling=Sampling(temperature=0.5),
-    collection="handbook",
-)
-ADD = f.ToolCall(id="c-add", name="add", arguments='{"a": 1}')
-LOOK = f.ToolCall(id="c-look", name="look", arguments="{}")
-TRACE = "0af7651916cd43dd8448eb211c80319c"
-
-
-@dataclass
-class Case:
-    """A log that grows, and what is to be done at its end."""
-
-    log: MemoryLog = field(default_factory=MemoryLog)
-    agents: dict[str, tuple[int, AgentSpec]] = field(default_factory=lambda: {"helper": (4, AGENT)})
-
-    @property
-    def state(self) -> SessionState:
-        return fold(self.log.facts)
-
-    @property
-    def actions(self) -> list[Action]:
-        return decide(self.state, World(now=self.log.now, agents=self.agents))
-
-    @property
-    def work(self) -> list[RouteStep | RunTool]:
-        return [action.work for action in self.actions if isinstance(action, Publish)]
-
-    @property
-    def facts(self) -> list[object]:
-        return [action.fact for action in self.actions if isinstance(action, Append)]
-
-    def submit(self, task: str = "t1", agent: str = "helper", body: bytes = b"") -> Case:
-        self.log.submit(agent, body or encode(TaskSubmitted(input="hi")), task)
-        return self
-
-    def add(self, *facts: f.Fact) -> Case:
-        for fact in facts:
-            self.log.append(fact, again=True)
-        return self
-
-    def appended(self) -> Case:
-        """Append the facts that are decided."""
-        return self.add(*self.facts)
-
-    def running(self, task: str = "t1") -> Case:
-        return self.submit(task).appended()
-
-
-def said(step: int, *calls: f.ToolCall, tokens: int = 10, task: str = "t1") -> f.Inferred:
-    usage = f.Usage(input=tokens, cached=2, output=5)
-    content = f"step {step}"
-    return f.Inferred(task=task, step=step, content=content, tool_calls=calls, usage=usage, price=7)
-
-
-def ran(step: int, call: f.ToolCall, task: str = "t1") -> f.ToolDone:
-    return f.ToolDone(task=task, step=step, call=call.id, name=call.name, result="ok")
-
-
-def broke(step: int, call: f.ToolCall, task: str = "t1") -> f.ToolFailed:
-    error = Failure(code="tool_failed")
-    return f.ToolFailed(task=task, step=step, call=call.id, name=call.name, error=error)
+from tests.fakes.session_world import REF, START
+from tests.unit.sessions.case import ADD, AGENT, LOOK, TRACE, Case, broke, ended, ran, said
 
 
 def test_nothing_is_done_where_nothing_is() -> None:
@@ -131,7 +53,7 @@ def test_the_first_step_and_the_timer_follow_from_the_acceptance() -> None:
         tools=("add", "look"),
         deadline=START + 60.0,
     )
-    assert timer == SetTimer("t1", START + 60.0)
+    assert timer == SetTimer("t1", START + 60.0, "watch")
 
 
 def test_the_trace_of_the_task_is_carried_on() -> None:
@@ -223,6 +145,7 @@ def test_calls_run_side_by_side_and_the_model_waits_for_all() -> None:
         arguments='{"a": 1}',
         collection="handbook",
         deadline=START + 60.0,
+        final=False,
     )
     assert (second.step, getattr(second, "name", "")) == (2, "look")
     assert [work.step for work in case.add(ran(2, LOOK)).work] == [1]
@@ -290,12 +213,6 @@ def test_the_first_result_of_a_step_wins() -> None:
 
 
 # -- limits --------------------------------------------------------------------------------------
-
-
-def ended(case: Case) -> tuple[str, str]:
-    (done,) = case.facts
-    assert isinstance(done, f.Done)
-    return done.status, done.error.code if done.error else ""
 
 
 def test_calls_beyond_the_step_limit_are_not_run() -> None:

@@ -12,7 +12,7 @@ from services.sessions.core.state import SessionState
 from shared.contracts import facts as f
 from shared.contracts.log import StoredFact
 from tests.fakes.session_world import AGENT, REF, fold
-from tests.unit.sessions.simulation import Life, totals
+from tests.unit.sessions.simulation import Life, spent
 
 randoms = st.randoms(use_true_random=True, note_method_calls=False)
 lengths = st.integers(5, 120)
@@ -48,7 +48,9 @@ def the_end_follows_from(facts: list[StoredFact], done: f.Done) -> None:
     """Sums and status are a function of the facts before."""
     if done.error is not None and done.error.code == "unknown_agent":
         return  # the only end that depends on something else: the agents of that moment
-    assert done.totals == totals(facts, done.task)
+    sums, told = spent(facts, done.task), done.totals
+    assert (told.infer_steps, told.usage, told.price) == (sums.infer_steps, sums.usage, sums.price)
+    assert told.steps == told.infer_steps + told.tool_steps
     running = fold(facts).running
     if running is not None and running.task == done.task:
         assert (done.status, done.error) == (running.verdict, running.error)

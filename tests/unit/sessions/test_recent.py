@@ -38,7 +38,7 @@ def test_nothing_is_brought_from_an_unknown_place() -> None:
 
 def test_only_what_a_transcript_shows_is_brought() -> None:
     recent = RecentFacts()
-    recent.start(0, [stored(1, "timer"), stored(2)])
+    recent.start(0, [stored(1, "infer_failed"), stored(2)])
     assert brought(recent.upto(2)) == (0, [2])
 
 

@@ -11,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.sessions.adapters.replays import answer
-from services.sessions.core.decide import Append, Publish, SetTimer
+from services.sessions.core.actions import Append, Delegate, Publish, SetTimer
 from services.sessions.core.replay import Replay, leads_to
 from shared.contracts import facts as f
 from shared.contracts.agents import Sampling
 from shared.contracts.base import SessionRef
 from shared.contracts.log import StoredFact
 from shared.contracts.replay import ReplayQuery
+from shared.contracts.tasks import TaskSubmitted
 from shared.contracts.work import RouteStep, RunTool
 from shared.errors import Failure, Permanent
 from tests.fakes.session_world import REF
@@ -112,11 +113,30 @@ def test_what_is_appended_must_be_what_is_decided_but_for_words() -> None:
     assert not leads_to(Append(failed, ""), f.ToolDone(**HERE, result=""))
 
 
-def test_a_timer_fires_for_whom_it_was_set() -> None:
-    timer = SetTimer("t", 9.0)
-    assert leads_to(timer, f.TimerFired(task="t", timer="deadline"))
-    assert not leads_to(timer, f.TimerFired(task="u", timer="deadline"))
-    assert not leads_to(Publish(RUN, ""), f.TimerFired(task="t", timer="deadline"))
+@pytest.mark.parametrize(
+    ("name", "fact"),
+    [
+        ("watch", f.TimerFired(task="t", timer="deadline")),
+        ("watch", f.TimerFired(task="t", timer="watch", attempt=1_790_000_000)),
+        ("retry-1-2", f.TimerFired(task="t", timer="retry", step=1, attempt=2)),
+        ("approval-1-1", f.TimerFired(task="t", timer="approval", step=1)),
+        ("limit-4-2", f.TimerFired(task="t", timer="approval", step=4, hold=2)),
+    ],
+)
+def test_a_timer_fires_for_what_it_was_set(name: str, fact: f.TimerFired) -> None:
+    assert leads_to(SetTimer("t", 9.0, name), fact)
+    assert not leads_to(SetTimer("u", 9.0, name), fact)
+    assert not leads_to(SetTimer("t", 9.0, "retry-9-9"), fact)
+    assert not leads_to(Publish(RUN, ""), fact)
+
+
+def test_an_agent_that_was_asked_answers_its_call() -> None:
+    asked = Delegate(SessionRef("acme", "sub-1"), "other", "sub-1", TaskSubmitted(input="?"), "t.1")
+    assert leads_to(asked, f.ToolDone(**HERE, result="1"))
+    assert leads_to(asked, f.ToolFailed(**HERE, error=BUSY))
+    assert not leads_to(asked, f.ToolDone(task="t", step=2, call="c", name="add", result="1"))
+    told = Append(f.ToolDone(**HERE, result="1"), "", SessionRef("acme", "s0"))
+    assert not leads_to(told, f.ToolDone(**HERE, result="1"))  # that is for another session
 
 
 # -- pages ----------------------------------------------------------------------------------------

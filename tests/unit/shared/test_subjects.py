@@ -21,7 +21,6 @@ from shared.subjects import (
     FACT_KINDS,
     INDEXER,
     PARTITIONS,
-    SESSIONS,
     STREAMS,
     Consumer,
     document_subject,
@@ -33,6 +32,7 @@ from shared.subjects import (
     parse_run,
     partition,
     session_filter,
+    sessions_consumer,
     task_subject,
     timer_subject,
     tokens_subject,
@@ -90,13 +90,14 @@ def test_every_fact_has_one_row() -> None:
 def test_a_fact_comes_back_from_its_subject(kind) -> None:
     fact = EXAMPLES[kind.type]
     subject = fact_subject(REF, fact) if kind.type is not TaskSubmitted else ""
-    subject = subject or f"run.3.{REF.tenant}.{REF.session}.task.helper"
+    home = partition(REF.tenant, REF.session)
+    subject = subject or f"run.{home}.{REF.tenant}.{REF.session}.task.helper"
     stored = read_fact(subject, encode(fact), 7, 1.5, {MSG_ID: "m"})
     assert stored is not None
     assert (stored.ref, stored.kind, stored.fact, stored.seq) == (REF, kind.token, fact, 7)
     expected = ".".join(str(getattr(fact, name)) for name in kind.unique)
     assert kind.type is TaskSubmitted or stored.rest == expected
-    assert any(matches(pattern, subject) for pattern in SESSIONS.filters)
+    assert any(matches(pattern, subject) for pattern in sessions_consumer(home).filters)
     assert matches(session_filter(REF), fact_subject(REF, fact))
 
 
@@ -188,7 +189,9 @@ def test_every_message_has_exactly_one_stream(subject: str, stream: str) -> None
     assert stream_of(subject) == [stream]
 
 
-@pytest.mark.parametrize("consumer", [*CONSUMERS, SESSIONS, infer_consumer("nano", "w1")])
+@pytest.mark.parametrize(
+    "consumer", [*CONSUMERS, sessions_consumer(3), infer_consumer("nano", "w1")]
+)
 def test_a_consumer_reads_from_a_stream_that_has_its_subjects(consumer: Consumer) -> None:
     (stream,) = [one for one in STREAMS if one.name == consumer.stream]
     for pattern in consumer.filters:

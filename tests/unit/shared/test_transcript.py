@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from random import Random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -62,7 +63,9 @@ def test_every_prefix_of_every_life_can_be_shown(random: Random, length: int) ->
         pairs = list(pairwise(turns))
         assert ("user", "user") not in pairs
         assert ("assistant", "assistant") not in pairs
-        assert ("tool", "user") not in pairs
+        # only what was said to a running task stands behind a tool's result
+        steered = any(isinstance(one.fact, f.Steered) for one in life.world.log.facts)
+        assert steered or ("tool", "user") not in pairs
     assert transcript.messages() == Transcript().fold(life.world.log.facts).messages()
 
 
@@ -113,8 +116,11 @@ def test_an_unfinished_turn_is_left_out_and_the_end_answers_in_its_place() -> No
     log.add(inferred("t1", 0, calls=(CALL,)), 0.2)
     log.add(f.Cancelled(task="t1"), 0.3)
     log.add(f.Done(task="t1", status="cancelled"), 0.4)
-    assert roles(log) == ["system", "user", "assistant"]
-    assert Transcript().fold(log.facts).messages()[-1]["content"] == ""
+    assert roles(log) == ["system", "user"]
+    log.submit("t2", 0.5, text="and now?")
+    log.accept("t2", 0.6)
+    assert roles(log) == ["system", "user", "assistant", "user"]
+    assert Transcript().fold(log.facts).messages()[-2]["content"] == ""
 
 
 def test_what_comes_after_the_end_changes_nothing() -> None:
@@ -173,3 +179,97 @@ def test_a_refused_task_is_not_started_by_an_acceptance_that_comes_late() -> Non
     log.submit("t1", 0.2)
     log.accept("t1", 0.3)
     assert roles(log) == []
+
+
+# -- people ----------------------------------------------------------------------------------------
+
+
+def talk(log: Recorder) -> list[tuple[object, object]]:
+    shown = Transcript().fold(log.facts).messages()[1:]
+    return [(one["role"], one["content"]) for one in shown]
+
+
+def steered(text: str, name: str = "m1") -> f.Steered:
+    return f.Steered(task="t1", id=name, text=text)
+
+
+def test_what_is_said_while_the_model_speaks_stands_behind_its_answer() -> None:
+    log = started()
+    log.add(steered("shorter"), 0.2)
+    assert [role for role, _ in talk(log)] == ["user"]
+    log.add(inferred("t1", 0, content="well"), 0.3)
+    assert talk(log)[1:] == [("assistant", "well"), ("user", "shorter")]
+
+
+def test_what_is_said_while_tools_run_stands_behind_their_results() -> None:
+    log = started()
+    log.add(inferred("t1", 0, calls=(CALL,)), 0.2)
+    log.add(steered("one"), 0.3)
+    log.add(steered("one"), 0.3)
+    log.add(steered("two", "m2"), 0.3)
+    log.add(result(CALL, 1), 0.4)
+    assert talk(log)[2:] == [("tool", "391"), ("user", "one\ntwo")]
+
+
+def test_a_try_that_is_made_again_is_no_result() -> None:
+    log = started()
+    log.add(inferred("t1", 0, calls=(CALL,)), 0.2)
+    busy = Failure(code="busy", family="transient")
+    log.add(
+        f.ToolFailed(task="t1", step=1, call="c1", name="calculator", error=busy, retry=True), 0.3
+    )
+    assert roles(log) == ["system", "user"]
+    log.add(result(CALL, 1), 0.4)
+    assert talk(log)[-1] == ("tool", "391")
+
+
+def asked_for() -> Recorder:
+    log = started()
+    log.add(inferred("t1", 0, calls=(CALL,)), 0.2)
+    log.add(f.Parked(task="t1", step=1, reason="approval"), 0.3)
+    return log
+
+
+def test_a_call_is_shown_with_what_a_person_made_of_it() -> None:
+    log = asked_for()
+    log.add(f.Approved(task="t1", step=1, arguments='{"a": 2}'), 0.4)
+    log.add(result(CALL, 1), 0.5)
+    shown = Transcript().fold(log.facts).messages()
+    assert shown[2]["tool_calls"][0]["function"]["arguments"] == '{"a": 2}'  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("fact", "text"),
+    [
+        (f.Approved(task="t1", step=1, result="12"), "12"),
+        (
+            f.Rejected(task="t1", step=1, note="too dear"),
+            "error: a person did not allow this. too dear",
+        ),
+        (f.TimerFired(task="t1", timer="approval", step=1), "error: nobody allowed this in time"),
+    ],
+)
+def test_a_persons_answer_is_the_result(fact: f.Fact, text: str) -> None:
+    log = asked_for()
+    log.add(fact, 0.4)
+    log.add(f.Rejected(task="t1", step=1, note="again"), 0.5)
+    assert talk(log)[-1] == ("tool", text)
+
+
+def test_an_answer_that_nobody_asked_for_is_none() -> None:
+    log = started()
+    log.add(inferred("t1", 0, calls=(CALL,)), 0.2)
+    log.add(f.Rejected(task="t1", step=1), 0.3)
+    assert roles(log) == ["system", "user"]
+
+
+def test_a_task_that_goes_on_with_another_says_nothing_of_its_own() -> None:
+    log = started()
+    log.add(inferred("t1", 0, calls=(CALL,)), 0.2)
+    log.add(result(CALL, 1), 0.3)
+    log.add(f.Done(task="t1", status="failed"), 0.4)
+    log.add(TaskSubmitted(input="", retry_of="t1"), 0.5, task="t2", agent="assistant")
+    before = talk(log)
+    log.accept("t2", 0.6)
+    assert talk(log) == before
+    assert before[-1] == ("tool", "391")

@@ -1,0 +1,143 @@
+"""What people may ask of a session, judged on its state: the fact that records it, or why not."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import orjson
+
+from services.sessions.core.evolve import retry_refusal
+from services.sessions.core.state import Hold, Pending, Running, SessionState
+from shared.contracts.control import ApproveStep, CancelTask, RejectStep, RetryTask, SteerTask
+from shared.contracts.facts import Approved, Cancelled, Fact, Rejected, Steered, TimerFired
+from shared.errors import Permanent, error_of
+
+Order = CancelTask | SteerTask | ApproveStep | RejectStep
+
+
+def recorded(state: SessionState, order: Order) -> Fact:
+    """The fact that records a request.
+
+    Raises:
+        Permanent: `unknown_task`, `task_ended`, `not_running`, `not_parked`, `invalid_arguments`.
+    """
+    _check_known(state, order.task)
+    match order:
+        case CancelTask():
+            return Cancelled(task=order.task, by=order.by, reason=order.reason)
+        case SteerTask():
+            running = _running(state, order.task)
+            return Steered(task=running.task, id=order.id, text=order.text, by=order.by)
+    running = _running(state, order.task)
+    attempt, hold = _question(running, order.step)
+    if isinstance(order, RejectStep):
+        return Rejected(
+            task=order.task,
+            step=order.step,
+            by=order.by,
+            note=order.note,
+            attempt=attempt,
+            hold=hold,
+        )
+    _check_approval(running, order)
+    return Approved(
+        task=order.task,
+        step=order.step,
+        by=order.by,
+        note=order.note,
+        arguments=order.arguments,
+        result=order.result,
+        limits=order.limits,
+        attempt=attempt,
+        hold=hold,
+    )
+
+
+def retried(state: SessionState, order: RetryTask) -> str:
+    """The agent with which a failed task can be gone on with.
+
+    Raises:
+        Permanent: `unknown_task`, `not_failed`, `superseded`.
+    """
+    if order.task not in state.ended:
+        _check_known(state, order.task)
+    if refusal := retry_refusal(state, order.task):
+        raise error_of(refusal)
+    assert state.latest is not None  # noqa: S101  # nothing is refused only where there is one
+    return state.latest.agent
+
+
+def fired(state: SessionState, task: str, name: str, now: float) -> TimerFired | None:
+    """The fact of a timer that went off; None where nobody waits for it any more.
+
+    `now` is the log's clock, and a watch beyond the deadline is the deadline.
+    """
+    running = state.running
+    if running is None or running.task != task or running.verdict is not None:
+        return None
+    kind, _, place = name.partition("-")
+    if kind in ("watch", "deadline"):
+        late = running.waiting_since is None and now >= running.deadline
+        count = 1 if late else int(now)
+        return TimerFired(task=task, timer="deadline" if late else "watch", attempt=count)
+    step, _, number = place.partition("-")
+    if not (step.isdigit() and number.isdigit()):
+        return None
+    if kind == "limit":
+        if running.hold is None or running.hold.number != int(number):
+            return None
+        return TimerFired(task=task, timer="approval", step=int(step), hold=int(number))
+    if kind not in ("retry", "approval") or not any(_name(p) == place for p in running.pending):
+        return None
+    timer: Literal["retry", "approval"] = "retry" if kind == "retry" else "approval"
+    return TimerFired(task=task, timer=timer, step=int(step), attempt=int(number))
+
+
+def _name(pending: Pending) -> str:
+    return f"{pending.step}-{pending.attempt}"
+
+
+def _check_known(state: SessionState, task: str) -> None:
+    if task in state.ended:
+        raise Permanent("task_ended", f"task {task} has ended already", field="task")
+    running = state.running is not None and state.running.task == task
+    if not running and not any(one.task == task for one in state.queue):
+        raise Permanent("unknown_task", f"no task {task!r} in {state.ref}", field="task")
+
+
+def _running(state: SessionState, task: str) -> Running:
+    running = state.running
+    if running is None or running.task != task or running.verdict is not None:
+        raise Permanent("not_running", f"task {task} is not running (it waits)", field="task")
+    return running
+
+
+def _question(running: Running, step: int) -> tuple[int, int]:
+    """The attempt, or the number of the limit, that waits for a person at this step."""
+    for pending in running.pending:
+        if pending.step == step and pending.parked is not None:
+            return pending.attempt, 0
+    if (hold := _asked(running)) is not None and running.next_step == step:
+        return 1, hold.number
+    raise Permanent("not_parked", f"step {step} does not wait for anybody", field="step")
+
+
+def _asked(running: Running) -> Hold | None:
+    return running.hold if running.hold is not None and running.hold.parked_at else None
+
+
+def _check_approval(running: Running, order: ApproveStep) -> None:
+    """What a person changes must fit what waits."""
+    held = _asked(running) is not None and running.next_step == order.step
+    if held and (order.arguments is not None or order.result is not None):
+        raise Permanent("invalid_arguments", "the task waits for limits", field="limits")
+    if not held and order.limits is not None:
+        raise Permanent("invalid_arguments", "the step waits for an approval", field="limits")
+    if order.arguments is None:
+        return
+    try:
+        given = orjson.loads(order.arguments)
+    except orjson.JSONDecodeError as error:
+        raise Permanent("invalid_arguments", f"not JSON: {error}", field="arguments") from error
+    if not isinstance(given, dict):
+        raise Permanent("invalid_arguments", "no JSON object", field="arguments")
