@@ -13,7 +13,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --python-version 3.12 --generate-hashes
 RUFF := --config infra/lint/ruff.toml
 PATHS := services shared infra tests
 
-.PHONY: help setup run demo test bench lint fmt lock clean
+.PHONY: help setup run demo test chaos bench lint fmt lock clean
 
 ##@ Use it
 
@@ -32,6 +32,9 @@ demo: $(DEV_STAMP) ## send real tasks, show every step, fail unless every answer
 
 test: $(DEV_STAMP) ## unit, contract, integration and end-to-end tests
 	@$(PY) -m pytest $(ARGS)
+
+chaos: $(DEV_STAMP) ## kill, freeze, fill and repeat everything; fail unless every invariant holds
+	@exec $(PY) -m tests.chaos $(ARGS)
 
 bench: $(DEV_STAMP) ## what Millrace itself costs per step, against a floor of the same run
 	@exec $(PY) -m tests.bench $(ARGS)

@@ -26,7 +26,7 @@ from shared.bus.tasks import submit_task
 from shared.clock import mint_id
 from shared.contracts.agents import AgentSpec, LimitsPatch, OnBusy, Sampling
 from shared.contracts.base import Message, SessionRef, check_token, decode
-from shared.contracts.facts import Accepted, Done
+from shared.contracts.facts import Accepted, Done, Forked
 from shared.contracts.log import Event, StoredFact
 from shared.contracts.replay import Check, ReplayQuery, ReplayReply, ReplayRow
 from shared.contracts.tasks import InputMessage, TaskSubmitted
@@ -36,6 +36,7 @@ from shared.contracts.workers import WorkerState
 from shared.control import Control, send_order
 from shared.documents import Documents
 from shared.errors import Permanent, Transient
+from shared.fork import ForkOptions, fork_request
 from shared.replay import check_session, replay_page, replay_rows
 from shared.schedules import Schedules
 from shared.settings import Address, BusSettings
@@ -141,6 +142,20 @@ class Millrace:
     def session(self, name: str) -> Session:
         """A session by its name; it exists from its first task on."""
         return Session(self, SessionRef(self.tenant, check_token(name, "session")))
+
+    async def fork(self, session: str, *, at: int | str, **options: Unpack[ForkOptions]) -> Session:
+        """A new session that goes on from a step: `<task>.<n>`, or a step of the last task.
+
+        Results before the step are taken over, not made again. It runs when this returns.
+
+        Raises:
+            Permanent: `unknown_session`, `unknown_task`, `unknown_step`, `session_exists`,
+                `invalid_step`, `invalid_name`, `invalid_arguments`.
+            Transient: `no_responders` while no sessions service runs.
+        """
+        order = fork_request(options.get("name") or mint_id("s"), at, options)
+        await send_order(self.bus, self.session(session).ref, "fork", order)
+        return self.session(order.session)
 
     def documents(self, collection: str = "default") -> Documents:
         """A collection of documents."""
@@ -277,3 +292,8 @@ class Session:
     async def check(self) -> Check:
         """Compare every decision with what the log shows."""
         return await check_session(self._client.bus, self.ref)
+
+    async def origin(self) -> Forked | None:
+        """Where the session goes on from, if it is a fork."""
+        first = await self._client.log.first(self.ref)
+        return first.fact if first is not None and isinstance(first.fact, Forked) else None

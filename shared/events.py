@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from shared.contracts.facts import Accepted, Done, Inferred
+from shared.contracts.facts import Accepted, Done, Forked, Inferred
 from shared.contracts.log import Event, StoredFact
 from shared.contracts.tokens import TokenDelta
 from shared.errors import Permanent
@@ -126,6 +126,8 @@ class Merger:
                 self._open(fact.task, 0)
             case Inferred() if not self._is_over(fact):
                 self._open(fact.task, fact.step + len(fact.tool_calls) + 1)
+            case Forked() if not self._task:
+                self._open(fact.task, fact.step)
             case Done() if fact.task == self._task:
                 self._open(fact.task, _NEVER)
 

@@ -20,7 +20,7 @@ PREFIX = "MILLRACE_"
 _NAMES = """
     AGENTS AUTH BODY_LIMIT CHUNK_TOKENS DATA DATABASE_URL HTTP_HOST HTTP_PORT LOG_LEVEL
     MILVUS_TOKEN MILVUS_URI MIN_SCORE MODEL MODELS NATS_CREDS NATS_TOKEN NATS_URL
-    REPLICAS SNAPSHOT_EVERY SYNC WORKER_ID
+    REPLICAS SNAPSHOT_EVERY STREAM_REPLICAS SYNC WORKER_ID
 """
 KNOWN = frozenset(_NAMES.split())
 """Every name of the environment contract, without its prefix."""
@@ -43,9 +43,14 @@ class BusSettings(BaseSettings):
     )
 
     data: Path = Field(default=Path(".millrace"), description="the data folder")
-    nats_url: str | None = Field(default=None, description="unset: the embedded server")
+    nats_url: str | None = Field(
+        default=None, description="one or more, with commas between; unset: the embedded server"
+    )
     nats_creds: Path | None = Field(default=None, description="a NATS credentials file")
     nats_token: SecretStr | None = Field(default=None, description="a token, where one is used")
+    stream_replicas: int = Field(
+        default=1, ge=1, le=5, description="servers that hold each stream; 3 in a cluster"
+    )
     log_level: str = "info"
 
     def model_post_init(self, _context: object) -> None:
@@ -70,7 +75,7 @@ class BusSettings(BaseSettings):
         """
         if self.nats_url:
             token = self.nats_token.get_secret_value() if self.nats_token else None
-            return Address(self.nats_url, token, self.nats_creds)
+            return Address(self.nats_url, token, self.nats_creds, self.stream_replicas)
         path = self.data / "nats.json"
         try:
             found = orjson.loads(path.read_bytes())
@@ -81,16 +86,22 @@ class BusSettings(BaseSettings):
                 f"no running system on {self.data} (start one with `make run`), "
                 f"and {PREFIX}NATS_URL is not set",
             ) from error
-        return Address(url, token, None)
+        return Address(url, token, None, self.stream_replicas)
 
 
 class Address:
-    """How to reach the broker. The token stays out of every print."""
+    """How to reach the broker, and how often it keeps everything. The token stays out of prints."""
 
-    def __init__(self, url: str, token: str | None, creds: Path | None) -> None:
+    def __init__(self, url: str, token: str | None, creds: Path | None, replicas: int = 1) -> None:
         self.url = url
         self.token = token
         self.creds = creds
+        self.replicas = replicas
+
+    @property
+    def servers(self) -> list[str]:
+        """The servers of the cluster, one URL each; any of them will do."""
+        return [url.strip() for url in self.url.split(",") if url.strip()]
 
     def __repr__(self) -> str:
         return f"Address({self.url!r})"

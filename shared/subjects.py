@@ -25,12 +25,18 @@ MINUTE, DAY = 60.0, 86_400.0
 class FactKind:
     """A row of the fact table. `unique` names the fields that give a fact a subject of its own:
 
-    the server refuses a second one there (CAS 0).
+    the server refuses a second one there (CAS 0). With `once` there is one for each session.
     """
 
     token: str
     type: type[Message]
     unique: tuple[str, ...] = ()
+    once: bool = False
+
+    @property
+    def guarded(self) -> bool:
+        """Whether the server refuses a second one."""
+        return self.once or bool(self.unique)
 
 
 FACT_KINDS = (
@@ -48,6 +54,7 @@ FACT_KINDS = (
     FactKind("cancelled", f.Cancelled),
     FactKind("timer", f.TimerFired),
     FactKind("done", f.Done, unique=("task",)),
+    FactKind("forked", f.Forked, once=True),
     FactKind("completed", f.Completed),
 )
 BY_TOKEN = {kind.token: kind for kind in FACT_KINDS}
@@ -73,6 +80,11 @@ def session_prefix(ref: SessionRef) -> str:
 def session_filter(ref: SessionRef) -> str:
     """All facts of a session."""
     return f"{session_prefix(ref)}.>"
+
+
+def forks_filter(tenant: str) -> str:
+    """The `forked` facts of all sessions of a tenant."""
+    return f"run.*.{tenant}.*.forked"
 
 
 def task_subject(ref: SessionRef, agent: str) -> str:

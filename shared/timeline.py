@@ -84,6 +84,7 @@ def timeline(facts: Iterable[StoredFact], task: str) -> Timeline | None:
     own = sorted((fact for fact in facts if fact.task == task), key=lambda fact: fact.seq)
     if not own:
         return None
+    own = _without_gap(own)
     submitted = _first(own, TaskSubmitted)
     accepted, done = _first(own, f.Accepted), _first(own, f.Done)
     origin = submitted.time if submitted else own[0].time
@@ -166,6 +167,15 @@ def _with_waits(
         bare = Row(step, "infer", "", "parked", start=stored.time - origin)
         found[step] = replace(found.get(step, bare), status="parked", waits=fact.reason)
     return tuple(found[step] for step in sorted(found))
+
+
+def _without_gap(own: list[StoredFact]) -> list[StoredFact]:
+    """In a fork, what it took over as if it had just happened: nobody waited between the two."""
+    for n in range(1, len(own)):
+        if isinstance(own[n].fact, f.Forked):
+            gap = own[n].time - own[n - 1].time
+            own = [*(replace(fact, time=fact.time + gap) for fact in own[:n]), *own[n:]]
+    return own
 
 
 def _first(facts: Sequence[StoredFact], kind: type) -> StoredFact | None:

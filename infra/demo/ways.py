@@ -54,7 +54,7 @@ class Ways:
 
     async def _over_nats(self, case: Case, session: str) -> None:
         """Nothing but nats-py: any NATS client in any language can do this."""
-        connection = await nats.connect(self._address.url, token=self._address.token)
+        connection = await nats.connect(self._address.servers, token=self._address.token)
         body = orjson.dumps({"input": case.question})
         await connection.publish(f"tasks.default.{case.agent}.{session}", body)
         await connection.drain()

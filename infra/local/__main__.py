@@ -6,11 +6,13 @@ import argparse
 import asyncio
 import signal
 import sys
+from collections.abc import Coroutine
+from functools import partial
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from infra.local import broker, folder
+from infra.local import broker, folder, health
 from infra.local.plan import (
     NATS,
     SERVICES,
@@ -22,11 +24,13 @@ from infra.local.plan import (
 from infra.local.readiness import wait_until_ready
 from infra.local.server import check_sync
 from infra.local.settings import ROOT, LocalSettings, inherited_environment
-from infra.local.supervisor import Supervisor
+from infra.local.supervisor import GRACE, Supervisor
 from infra.local.view import Addresses, View
 from shared.clock import monotonic
 from shared.errors import MillraceError, Permanent
 from shared.telemetry import configure
+
+Watch = Coroutine[None, None, None]
 
 
 def read_settings(arguments: list[str]) -> tuple[LocalSettings, bool]:
@@ -54,6 +58,12 @@ def check(settings: LocalSettings) -> None:
                 f"something listens on {settings.http_host}:{port} already; "
                 "set MILLRACE_HTTP_PORT to another port",
             )
+    if settings.nats_url is None and settings.stream_replicas > 1:
+        raise Permanent(
+            "invalid_setting",
+            f"MILLRACE_STREAM_REPLICAS={settings.stream_replicas} needs a cluster; the embedded "
+            "server is one: set MILLRACE_NATS_URL to the cluster's servers, or leave it out",
+        )
     try:
         check_sync(settings.sync)
     except ValueError as error:
@@ -101,27 +111,34 @@ def _on_signals(stop: asyncio.Event, hurry: asyncio.Event) -> None:
 
 async def _work(settings: LocalSettings, supervisor: Supervisor, view: View, began: float) -> None:
     """Broker, then services, then keep watch."""
-    data, log = settings.data.absolute(), configure("supervisor", "error")
     environment = service_environment(inherited_environment(), settings.for_services(), ROOT)
-    if settings.nats_url is None:
-        identity = broker.identity_of(data)
-        program = broker.program(data, identity, settings.sync, environment)
-        server = supervisor.start(program, broker.preparation(data, identity, log))
-        await server.prepared.wait()
-        view.ready(program_names(read_replicas(settings.replicas)))
-        nats_url = identity.url
-    else:
-        await broker.ensure_topology(settings.address(), log)
-        nats_url = settings.nats_url
+    nats_url, watches = await _broker(settings, supervisor, view, environment)
     replicas = read_replicas(settings.replicas)
     for program in service_programs(sys.executable, environment, replicas, settings.for_replica):
         supervisor.start(program)
     url = f"http://{settings.http_host}:{settings.http_port}"
-    watching = asyncio.create_task(supervisor.watch())
+    watching = asyncio.gather(supervisor.watch(), *watches)
     await wait_until_ready(url, SERVICES, view.ready)
     addresses = Addresses(url, nats_url, settings.data, embedded=settings.nats_url is None)
     view.up(addresses, monotonic() - began)
     await watching
+
+
+async def _broker(
+    settings: LocalSettings, supervisor: Supervisor, view: View, environment: dict[str, str]
+) -> tuple[str, list[Watch]]:
+    """Start the embedded server, or prepare the one that is given; its address, what watches it."""
+    data, log = settings.data.absolute(), configure("supervisor", "error")
+    if settings.nats_url is not None:
+        await broker.ensure_topology(settings.address(), log)
+        return settings.nats_url, []
+    identity = broker.identity_of(data)
+    program = broker.program(data, identity, settings.sync, environment)
+    server = supervisor.start(program, broker.preparation(data, identity, log))
+    await server.prepared.wait()
+    view.ready(program_names(read_replicas(settings.replicas)))
+    free, restart = partial(health.free_bytes, data), partial(server.restart, GRACE)
+    return identity.url, [health.watch(identity.health_url, free, restart, view.say)]
 
 
 def main() -> int:

@@ -59,7 +59,7 @@ def identity_of(data: Path) -> Identity:
     known = read_identity(path.read_bytes()) if path.exists() else None
     token = known.token if known else secrets.token_urlsafe(24)
     port = known.port if known and port_is_free(known.port) else free_port()
-    identity = Identity(port, token)
+    identity = Identity(port, token, free_port())
     write_private(path, identity_file(identity))
     return identity
 

@@ -123,6 +123,17 @@ class Child:
         except TimeoutError:
             return
 
+    async def restart(self, grace: float) -> None:
+        """Ask the program to end, and kill it after `grace` seconds; `run` starts it again."""
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        _signal_group(process.pid, signal.SIGTERM)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), grace)
+            return
+        _signal_group(process.pid, signal.SIGKILL)
+
     async def stop(self, grace: float) -> None:
         """Ask the program to end, and kill what is left of it after `grace` seconds."""
         self._stopping.set()

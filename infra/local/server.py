@@ -19,15 +19,24 @@ _DURATION = re.compile(r"always|\d+(ms|s|m|h)")
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Where the server listens and what a client must present; kept between starts."""
+    """Where the server listens and what a client must present; kept between starts.
+
+    `monitor` is the port of its health check, another one at each start; 0 for none.
+    """
 
     port: int
     token: str
+    monitor: int = 0
 
     @property
     def url(self) -> str:
         """The address for clients on this machine."""
         return f"nats://127.0.0.1:{self.port}"
+
+    @property
+    def health_url(self) -> str:
+        """Where the server says how it is."""
+        return f"http://127.0.0.1:{self.monitor}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +46,16 @@ class Store:
     folder: Path
     sync: str
     max_file: int
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One server of a cluster: its own name, its port for the others, and all of those ports."""
+
+    name: str
+    port: int
+    routes: tuple[str, ...]
+    """`host:port` of every server, this one included; it knows itself."""
 
 
 def read_identity(text: bytes) -> Identity | None:
@@ -64,21 +83,37 @@ def check_sync(value: str) -> str:
     return value
 
 
-def config_text(identity: Identity, store: Store) -> str:
+def _quoted(value: str) -> str:
+    return orjson.dumps(value).decode()
+
+
+def config_text(identity: Identity, store: Store, node: Node | None = None) -> str:
     """The configuration file. Strings are quoted as JSON, which the format accepts."""
-
-    def quoted(value: str) -> str:
-        return orjson.dumps(value).decode()
-
     return f"""# Written at every start; edits are lost.
-server_name: millrace
-listen: {quoted(f"127.0.0.1:{identity.port}")}
-authorization {{ token: {quoted(identity.token)} }}
+server_name: {_quoted(node.name if node else "millrace")}
+listen: {_quoted(f"127.0.0.1:{identity.port}")}
+{_monitoring(identity)}authorization {{ token: {_quoted(identity.token)} }}
 jetstream {{
-  store_dir: {quoted(str(store.folder))}
+  store_dir: {_quoted(str(store.folder))}
   max_memory_store: {MEMORY_STORE}
   max_file_store: {store.max_file}
   sync_interval: {check_sync(store.sync)}
+}}
+{_cluster(node, identity) if node else ""}"""
+
+
+def _monitoring(identity: Identity) -> str:
+    return f'http: "127.0.0.1:{identity.monitor}"\n' if identity.monitor else ""
+
+
+def _cluster(node: Node, identity: Identity) -> str:
+    """The servers find one another over the routes, with the clients' token as password."""
+    routes = ", ".join(_quoted(f"nats://route:{identity.token}@{one}") for one in node.routes)
+    return f"""cluster {{
+  name: millrace
+  listen: {_quoted(f"127.0.0.1:{node.port}")}
+  authorization {{ user: route, password: {_quoted(identity.token)} }}
+  routes: [{routes}]
 }}
 """
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from typing import NoReturn, Protocol
+from typing import NoReturn, Protocol, Unpack
 
 from services.cli.core.checks import Check as Finding
 from shared.contracts.agents import AgentSpec, LimitsPatch, OnBusy
-from shared.contracts.facts import Done
+from shared.contracts.base import SessionRef
+from shared.contracts.facts import Done, Forked
 from shared.contracts.ledger import TasksQuery, TasksReply, UsageQuery, UsageReply
 from shared.contracts.log import Event, StoredFact
 from shared.contracts.replay import Check, ReplayReply, ReplayRow
 from shared.contracts.retrieval import IndexState, SearchReply
 from shared.contracts.schedules import Schedule, Scheduled
 from shared.contracts.workers import WorkerState
+from shared.fork import ForkOptions
 
 
 class Task(Protocol):
@@ -85,6 +87,15 @@ class Schedules(Protocol):
         """Remove one."""
 
 
+class Fork(Session, Protocol):
+    """A session that goes on from another one."""
+
+    ref: SessionRef
+
+    async def origin(self) -> Forked | None:
+        """Where it goes on from."""
+
+
 class Documents(Protocol):
     """A collection."""
 
@@ -138,6 +149,9 @@ class Client(Protocol):
     @property
     def schedules(self) -> Schedules:
         """The schedules of the tenant."""
+
+    async def fork(self, session: str, *, at: int | str, **options: Unpack[ForkOptions]) -> Fork:
+        """A new session that goes on from a step of this one."""
 
     def documents(self, collection: str = "default") -> Documents:
         """A collection by its name."""

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from services.ingress.core.bodies import CancelBody, TaskBody
+from services.ingress.core.bodies import CancelBody, ForkBody, TaskBody
 from services.ingress.core.caller import Caller
 from services.ingress.core.chat_body import ChatBody
 from services.ingress.core.control_bodies import (
@@ -23,7 +23,7 @@ from services.ingress.core.tasks import Json, Order
 from shared.contracts.agents import AgentSpec, LimitsPatch
 from shared.contracts.base import SessionRef
 from shared.contracts.documents import DocumentChanged
-from shared.contracts.facts import Done
+from shared.contracts.facts import Done, Forked
 from shared.contracts.log import Event, StoredFact
 from shared.contracts.retrieval import EmbedReply, SearchReply
 from shared.contracts.schedules import Schedule, Scheduled
@@ -117,6 +117,10 @@ class Tasks(Protocol):
 
     async def history(self, ref: SessionRef, after: int = 0) -> list[StoredFact]:
         """The facts of a session with a sequence above `after`, in order."""
+        ...
+
+    async def fork(self, ref: SessionRef, body: ForkBody) -> tuple[str, Forked]:
+        """Make a fork of a session: its name, and what it begins with."""
         ...
 
 
@@ -319,4 +323,8 @@ class TasksApi(Protocol):
 
     async def history(self, caller: Caller, name: str, after: int, limit: int) -> Json:
         """A page of a session's facts."""
+        ...
+
+    async def fork(self, caller: Caller, name: str, body: ForkBody) -> Json:
+        """A new session that goes on from a step of this one."""
         ...

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from shared.contracts import facts as f
+from shared.contracts.base import step_id
 from shared.contracts.log import Malformed, StoredFact
 from shared.contracts.tasks import TaskSubmitted, said
 
@@ -168,6 +169,19 @@ def _submitted(stored: StoredFact, fact: TaskSubmitted) -> tuple[Change, ...]:
     return (Change(SUBMITTED, _task_key(stored), stored.seq, values),)
 
 
+def _forked(stored: StoredFact, fact: f.Forked) -> tuple[Change, ...]:
+    """A task of a fork begins with it; what it took over was billed to the parent."""
+    began = f"fork of {fact.parent} at {step_id(fact.task, fact.step)}"
+    values: dict[str, Value] = {
+        "agent": fact.agent,
+        "submitted": stored.time,
+        "input": preview(began if fact.input is None else fact.input),
+    }
+    started: dict[str, Value] = {"revision": 0, "accepted": stored.time}
+    key = _task_key(stored)
+    return (Change(SUBMITTED, key, stored.seq, values), Change(ACCEPTED, key, stored.seq, started))
+
+
 def _accepted(stored: StoredFact, fact: f.Accepted) -> tuple[Change, ...]:
     values: dict[str, Value] = {"revision": fact.revision, "accepted": stored.time}
     return (Change(ACCEPTED, _task_key(stored), stored.seq, values),)
@@ -278,6 +292,7 @@ def _completed(stored: StoredFact, fact: f.Completed) -> tuple[Change, ...]:
 _PROJECTIONS: dict[type, Callable[[StoredFact, Any], tuple[Change, ...]]] = {
     TaskSubmitted: _submitted,
     f.Accepted: _accepted,
+    f.Forked: _forked,
     f.Inferred: _inferred,
     f.InferFailed: _infer_failed,
     f.ToolDone: _tool,

@@ -17,11 +17,12 @@ from msgspec.structs import replace
 from services.sessions.core.control import Order, fired, recorded, retried
 from services.sessions.core.decide import Action, Append, Publish, World, decide
 from services.sessions.core.evolve import evolve
+from services.sessions.core.fork import forked, made
 from services.sessions.core.recent import RecentFacts
 from services.sessions.core.state import SessionState
 from services.sessions.ports import AgentCatalog, Effects, FactLog
 from shared.contracts.base import SessionRef, check_token
-from shared.contracts.control import ControlReply, RetryTask
+from shared.contracts.control import ControlReply, ForkSession, RetryTask
 from shared.contracts.facts import Done, TimerFired
 from shared.contracts.log import StoredFact
 from shared.contracts.tasks import TaskSubmitted
@@ -135,6 +136,21 @@ class Sessions:
         task = TaskSubmitted(input="", retry_of=order.task, metadata={"retried_by": order.by})
         name = check_token(order.retry, "retry")
         return ControlReply(sequence=await self._effects.submit(ref, agent, name, task))
+
+    async def fork(self, ref: SessionRef, order: ForkSession) -> ControlReply:
+        """Let a new session go on from a step of this one.
+
+        Raises:
+            Permanent: `session_exists`; else why it cannot be (`services.sessions.core.fork`).
+            Transient: the log cannot be reached.
+        """
+        fact = forked(ref.session, await self._log.read(ref), order)
+        child = SessionRef(ref.tenant, order.session)
+        first = await self._log.first(child)
+        if first is None:
+            await self._effects.perform(child, Append(fact, ""))
+            first = await self._log.first(child)  # a task may have come before it
+        return ControlReply(sequence=made(child, first, fact))
 
     async def fired(self, ref: SessionRef, task: str, timer: str, now: float) -> None:
         """A timer of a task went off at `now` (the broker's clock).

@@ -13,16 +13,8 @@ from shared.contracts.log import StoredFact
 from shared.contracts.tasks import TaskSubmitted
 
 
-class History(Protocol):
-    """What `FactLog.read` promises; all that a replay needs."""
-
-    async def read(self, ref: SessionRef, after: int = 0) -> Sequence[StoredFact]:
-        """All facts of a session with a sequence above `after`, in order, none missing."""
-        ...
-
-
-class FactLog(Protocol):
-    """The log of facts."""
+class FactReader(Protocol):
+    """The log of facts, to be read."""
 
     async def read(self, ref: SessionRef, after: int = 0) -> Sequence[StoredFact]:
         """All facts of a session with a sequence above `after`, in order, none missing.
@@ -31,6 +23,18 @@ class FactLog(Protocol):
             Transient: the log cannot be reached.
         """
         ...
+
+    async def first(self, ref: SessionRef) -> StoredFact | None:
+        """The first fact of the session's own, not of what a fork took over; None without any.
+
+        Raises:
+            Transient: the log cannot be reached.
+        """
+        ...
+
+
+class FactLog(FactReader, Protocol):
+    """The log of facts, and the states that were kept of it."""
 
     async def load(self, ref: SessionRef) -> tuple[SessionState, Sequence[StoredFact]]:
         """The state that was kept of a session last (or an empty one), and all facts since.

@@ -23,7 +23,11 @@ from shared.settings import Address
 from shared.telemetry import Log
 
 WRONG_LAST = 10071
-_TRANSIENT_CODES = frozenset({503, 408, 429, 500})
+_IN_FLIGHT = frozenset({10158, 10164})
+"""Another message with this id, or a guarded one of this subject, is on its way through the
+cluster: its outcome is open, so try again."""
+_UNAVAILABLE = 503
+_TRANSIENT_CODES = frozenset({_UNAVAILABLE, 408, 429, 500})
 Reconnected = Callable[[], Awaitable[None]]
 
 
@@ -36,12 +40,16 @@ class PubAck:
 
 
 class Bus:
-    """A connection with its acknowledgement inbox. Create it with `open_bus`."""
+    """A connection with its acknowledgement inbox. Create it with `open_bus`.
 
-    def __init__(self, nc: Client, log: Log, name: str = "client") -> None:
+    `replicas` is how many servers hold each stream.
+    """
+
+    def __init__(self, nc: Client, log: Log, name: str = "client", replicas: int = 1) -> None:
         self.nc = nc
         self.name = name
         self.log = log
+        self.replicas = replicas
         self._waiting: dict[str, asyncio.Future[Msg]] = {}
         self._pages: dict[str, list[Msg]] = {}
         self._next = 0
@@ -172,11 +180,13 @@ class Bus:
 
         Raises:
             ApiError: what the server answered.
-            Transient: the server did not answer.
+            Transient: the server did not answer, or cannot now (a cluster without a leader).
         """
         data = b"" if body is None else orjson.dumps(body)
         answer: dict[str, Any] = orjson.loads(await self.request(f"$JS.API.{call}", data))
         if error := answer.get("error"):
+            if error.get("code") == _UNAVAILABLE:
+                raise Transient("bus_unavailable", f"{call}: {error.get('description')}")
             raise ApiError(call, error)
         return answer
 
@@ -227,10 +237,10 @@ def _expire(future: asyncio.Future[Msg]) -> None:
 
 
 def _publish_error(subject: str, error: Mapping[str, Any]) -> Transient | Permanent:
-    text = f"{subject}: {error.get('description')}"
+    text = f"{subject}: {error.get('description')} ({error.get('err_code')})"
     if error.get("err_code") == WRONG_LAST:
         return Permanent("wrong_last_sequence", text)
-    if error.get("code") in _TRANSIENT_CODES:
+    if error.get("code") in _TRANSIENT_CODES or error.get("err_code") in _IN_FLIGHT:
         return Transient("bus_unavailable", text)
     return Permanent("publish_refused", text)
 
@@ -262,7 +272,7 @@ async def open_bus(address: Address, name: str, log: Log) -> AsyncIterator[Bus]:
     if address.creds:
         options["user_credentials"] = str(address.creds)
     nc = await nats.connect(
-        address.url,
+        address.servers,
         name=name,
         reconnected_cb=reconnected,
         disconnected_cb=disconnected,
@@ -272,7 +282,7 @@ async def open_bus(address: Address, name: str, log: Log) -> AsyncIterator[Bus]:
         pending_size=64 << 20,
         **options,
     )
-    bus = Bus(nc, log, name)
+    bus = Bus(nc, log, name, address.replicas)
     await bus.start()
     try:
         yield bus

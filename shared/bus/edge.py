@@ -67,7 +67,7 @@ class Edge(NatsBroker):
 def make_broker(address: Address, name: str) -> Edge:
     """A FastStream broker on our terms: no type magic (110 microseconds a parameter), for ever."""
     return Edge(
-        address.url,
+        address.servers,
         name=name,
         logger=logging.getLogger("faststream"),
         log_level=logging.DEBUG,

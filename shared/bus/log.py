@@ -11,10 +11,11 @@ import nats.errors
 import orjson
 from nats.aio.msg import Msg
 
-from shared.bus.connect import Bus, PubAck
+from shared.bus.connect import ApiError, Bus, PubAck
 from shared.contracts.base import Message, SessionRef, encode, step_id
 from shared.contracts.facts import (
     Approved,
+    Forked,
     Inferred,
     Parked,
     Rejected,
@@ -25,10 +26,13 @@ from shared.contracts.facts import (
 )
 from shared.contracts.log import ATTEMPT_HEADER, MSG_ID, TASK_HEADER, StoredFact, read_fact
 from shared.errors import Permanent, Transient
-from shared.subjects import BY_TYPE, RUNS, fact_subject, session_filter
+from shared.fork import inherited, origin_of, parent_of
+from shared.subjects import BY_TYPE, RUNS, fact_subject, forks_filter, session_filter
 from shared.telemetry import traceparent
 
 _BATCH = 1000
+_BEHIND = (0.005, 0.02, 0.1, 0.5, 1.0)
+"""Seconds to wait for a server that is behind its cluster, look by look."""
 _DIRECT = f"$JS.API.DIRECT.GET.{RUNS}"
 _CAS_ZERO = {"Nats-Expected-Last-Subject-Sequence": "0"}
 
@@ -125,7 +129,7 @@ class RunLog:
         """
         subject = fact_subject(ref, fact)
         headers = fact_headers(ref, fact, trace_id)
-        if BY_TYPE[type(fact)].unique:
+        if BY_TYPE[type(fact)].guarded:
             headers |= _CAS_ZERO
         try:
             async with asyncio.timeout(patience):
@@ -168,28 +172,93 @@ class RunLog:
         return None if (reply.headers or {}).get("Status") else reply
 
     async def read(self, ref: SessionRef, after: int = 0) -> list[StoredFact]:
-        """The facts of a session with a sequence above `after`, in order.
+        """The facts of a session with a sequence above `after`, in order, none missing.
+
+        Those of a fork begin with what it took over from its parent (`shared.fork`).
 
         Raises:
             Transient: `bus_unavailable`.
         """
-        return await self.read_filter(session_filter(ref), after)
+        own = await self._own(ref, after)
+        if not own or not isinstance(own[0].fact, Forked):
+            return own
+        return [fact for fact in await self._with_ancestors(ref) if fact.seq > after]
+
+    async def _own(self, ref: SessionRef, after: int = 0) -> list[StoredFact]:
+        """The facts of the session itself, none missing."""
+        subject = session_filter(ref)
+        wanted = 0 if self._bus.replicas == 1 else await self._newest(subject)
+        for delay in _BEHIND:
+            found, upto = await self._read(subject, after)
+            if upto >= wanted:
+                return found
+            await asyncio.sleep(delay)
+        raise Transient("bus_unavailable", "the server asked is far behind its cluster")
+
+    async def _newest(self, subject: str) -> int:
+        """The sequence of the last message of a subject, from the stream's leader.
+
+        Any server of a cluster answers a direct get, and one that is a moment behind leaves out
+        what it has not heard of yet (ADR 0014).
+        """
+        try:
+            found = await self._bus.api(f"STREAM.MSG.GET.{RUNS}", {"last_by_subj": subject})
+        except ApiError as error:
+            if error.missing:
+                return 0
+            raise
+        return int(found["message"]["seq"])
+
+    async def _with_ancestors(self, ref: SessionRef) -> list[StoredFact]:
+        chain: list[tuple[StoredFact, list[StoredFact]]] = []
+        own = await self._own(ref)
+        while (origin := origin_of(own, chain[-1][0].seq if chain else None)) is not None:
+            chain.append((origin, own))
+            own = await self._own(parent_of(origin))
+        for origin, children in reversed(chain):
+            own = [*inherited(own, origin), *children]
+        return own
+
+    async def first(self, ref: SessionRef) -> StoredFact | None:
+        """The first fact of a session's own; None where it has none. A fork's is `forked`.
+
+        Raises:
+            Transient: `bus_unavailable`.
+        """
+        message = await self._get({"seq": 1, "next_by_subj": session_filter(ref)})
+        return None if message is None else stored_fact(message)
+
+    async def forks_of(self, ref: SessionRef) -> list[str]:
+        """The sessions that were forked from this one and read their beginning here.
+
+        Raises:
+            Transient: `bus_unavailable`.
+        """
+        found = await self.read_filter(forks_filter(ref.tenant))
+        return [one.ref.session for one in found if parent_of(one) == ref]
 
     async def head(self, ref: SessionRef, most: int) -> tuple[list[StoredFact], bool]:
         """The first facts of a session, about `most` of them, and whether there is nothing else."""
         page = Page(_DIRECT, session_filter(ref), most=most)
         messages = await page.read(self._bus)
         facts = [fact for message in messages if (fact := stored_fact(message)) is not None]
-        return facts, page.ended and len(facts) == len(messages)
+        whole = page.ended and len(facts) == len(messages)
+        if whole and self._bus.replicas > 1:
+            whole = page.after >= await self._newest(session_filter(ref))
+        return facts, whole
 
     async def read_filter(self, subject: str, after: int = 0) -> list[StoredFact]:
         """The facts on a subject (wildcards allowed) with a sequence above `after`, in order."""
+        return (await self._read(subject, after))[0]
+
+    async def _read(self, subject: str, after: int) -> tuple[list[StoredFact], int]:
+        """The facts, and the sequence up to which they are all there is."""
         found: list[StoredFact] = []
         page = Page(_DIRECT, subject, after)
         while not page.ended:
             messages = await page.read(self._bus)
             found += [fact for message in messages if (fact := stored_fact(message)) is not None]
-        return found
+        return found, page.after
 
     async def read_page(self, subject: str, after: int) -> tuple[list[StoredFact], int]:
         """At most a thousand facts on a subject above `after`, and the sequence to go on after;
@@ -202,7 +271,7 @@ class RunLog:
     async def turns(self, ref: SessionRef, upto: int) -> list[StoredFact]:
         """The last facts up to a sequence that tell whose turn it is in a session, in order."""
         prefix = session_filter(ref)[:-1]
-        filters = [prefix + kind for kind in ("accepted.*", "inferred", "done.*")]
+        filters = [prefix + kind for kind in ("forked", "accepted.*", "inferred", "done.*")]
         try:
             messages, _ = await direct_get(
                 self._bus, _DIRECT, {"multi_last": filters, "up_to_seq": upto}

@@ -78,14 +78,16 @@ async def ensure_patiently(bus: Bus, tries: int = 60) -> None:
     Raises:
         Transient: it did not within `tries` half seconds.
     """
+    reason = ""
     for _ in range(tries):
         try:
             await topology.ensure(bus)
-        except Transient:
+        except Transient as error:
+            reason = error.detail
             await asyncio.sleep(0.5)
         else:
             return
-    raise Transient("bus_unavailable", "JetStream did not become ready")
+    raise Transient("bus_unavailable", f"JetStream did not become ready: {reason}")
 
 
 async def stand_by(bus: Bus, stop: asyncio.Event) -> bool:

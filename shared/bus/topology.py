@@ -123,8 +123,12 @@ async def delete_consumer(bus: Bus, row: Consumer) -> None:
             raise
 
 
-async def ensure(bus: Bus, replicas: int = 1) -> None:
-    """Everything in the table."""
+async def ensure(bus: Bus) -> None:
+    """Everything in the table, held by as many servers as the connection says.
+
+    Consumers have as many replicas as their stream, those in memory too.
+    """
+    replicas = bus.replicas
     for stream in STREAMS:
         await ensure_stream(bus, stream_config(stream, replicas))
     for bucket in BUCKETS:

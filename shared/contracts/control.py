@@ -5,6 +5,8 @@ Each verb has one message. The answer comes when the fact that records the reque
 
 from __future__ import annotations
 
+import msgspec
+
 from shared.contracts.agents import LimitsPatch
 from shared.contracts.base import Message
 from shared.errors import Failure
@@ -53,6 +55,21 @@ class RetryTask(Message, frozen=True):
 
     task: str
     retry: str
+    by: str = ""
+
+
+class ForkSession(Message, frozen=True):
+    """`...fork`: a new session, named `session`, that goes on from a step; see `facts.Forked`.
+
+    Without `task` it is the last task of the session that started.
+    """
+
+    session: str
+    step: int
+    task: str = ""
+    route: str = ""
+    input: str | None = None
+    results: dict[str, str] = msgspec.field(default_factory=dict)
     by: str = ""
 
 

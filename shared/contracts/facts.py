@@ -231,6 +231,27 @@ class Done(Message, frozen=True):
     """The running task that this one was said to (policy `steer`)."""
 
 
+class Forked(Message, frozen=True):
+    """The first fact of a session that goes on from a step of another one.
+
+    What comes before it are the facts of `parent` up to sequence `at`, with the changes made here:
+    they are read where they are, never copied. `task` runs on from `step`.
+    """
+
+    parent: str
+    at: int
+    task: str
+    step: int
+    agent: str = ""
+    route: str = ""
+    """The route of the task's further model calls; empty: as before."""
+    input: str | None = None
+    """What the task is asked instead."""
+    results: dict[str, str] = msgspec.field(default_factory=dict)
+    """Step -> what its tool is taken to have returned."""
+    by: str = ""
+
+
 class Completed(Message, frozen=True):
     """A stateless completion of the direct path: one usage fact, no steps."""
 
@@ -258,5 +279,6 @@ Fact = (
     | Cancelled
     | TimerFired
     | Done
+    | Forked
     | Completed
 )

@@ -143,6 +143,10 @@ _ALL: tuple[msgspec.Struct, ...] = (
     ),
     control.RejectStep(task="t1", step=3, by="ada", note="too dear"),
     control.RetryTask(task="t1", retry="t1-r1", by="ada"),
+    control.ForkSession(
+        session="s-2", step=4, task="t1", route="deep", input="17 * 24?", results={"3": "408"},
+        by="ada",
+    ),
     control.ControlReply(sequence=44, error=FAILURE),
     dead.DeadLetter(
         subject="work.route", consumer="router", error=FAILURE, deliveries=5, body="{oh",
@@ -183,6 +187,10 @@ _ALL: tuple[msgspec.Struct, ...] = (
     facts.TimerFired(task="t1", timer="retry", step=3, attempt=2, hold=1),
     facts.Done(
         task="t1", status="failed", output="39", error=FAILURE, totals=TOTALS, joined="t0"
+    ),
+    facts.Forked(
+        parent="s-0", at=39, task="t1", step=4, agent="helper", route="deep", input="17 * 24?",
+        results={"3": "408"}, by="ada",
     ),
     facts.Completed(
         id="cmpl_1", model="nano", worker="w1", usage=USAGE, price=4_210, timings=TIMINGS,

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
-from infra.local.settings import ROOT
 from tests.e2e.running import System
 
 pytestmark = pytest.mark.e2e
@@ -21,18 +17,3 @@ def test_a_killed_program_comes_back_and_the_system_is_ready(system: System, nam
     system.await_restart(name, killed)
     system.await_ready()
     assert {other: system.pid_of(other) for other in others} == others
-
-
-@pytest.mark.timeout(60)
-def test_a_second_sessions_process_refuses_to_run(system: System) -> None:
-    second = subprocess.run(
-        [sys.executable, "-m", "services.sessions"],
-        cwd=ROOT,
-        env={"PATH": "/usr/bin:/bin", "MILLRACE_DATA": str(system.data)},
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert second.returncode == 1
-    assert "already_running" in second.stderr

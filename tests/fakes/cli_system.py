@@ -6,12 +6,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
+from typing import Unpack
 
 from services.cli.core.checks import Check
 from services.sessions.adapters.replays import answer
 from shared.contracts import facts as f
 from shared.contracts.agents import AgentSpec, LimitsPatch, OnBusy
 from shared.contracts.base import Message, SessionRef, check_token
+from shared.contracts.control import ForkSession
 from shared.contracts.ledger import TasksQuery, TasksReply, UsageQuery, UsageReply
 from shared.contracts.log import Event, StoredFact
 from shared.contracts.replay import Check as Compared
@@ -21,6 +23,7 @@ from shared.contracts.schedules import Schedule, Scheduled, pattern_of
 from shared.contracts.workers import WorkerState
 from shared.control import Control
 from shared.errors import MillraceError, Permanent, Transient
+from shared.fork import ForkOptions, fork_request
 from tests.fakes.ledger_log import REF, START, Recorder
 
 
@@ -118,6 +121,18 @@ class FakeSchedules:
             raise Permanent("unknown_schedule", f"there is no schedule {name!r}", field="name")
 
 
+class FakeFork(FakeSession):
+    """A fork of a session whose last task is `t1`."""
+
+    def __init__(self, ref: SessionRef, parent: str, order: ForkSession) -> None:
+        super().__init__([])
+        self.ref = ref
+        self._origin = f.Forked(parent=parent, at=1, task=order.task or "t1", step=order.step)
+
+    async def origin(self) -> f.Forked | None:
+        return self._origin
+
+
 class FakeDocuments:
     """Keeps documents; the index is one step further at every question."""
 
@@ -167,6 +182,7 @@ class FakeSystem:
     used: UsageReply | None = None
     asked: list[tuple[str, str, str | None, LimitsPatch | None]] = field(default_factory=list)
     cancelled: list[tuple[str, str]] = field(default_factory=list)
+    forked: list[tuple[str, ForkSession]] = field(default_factory=list)
     unaccepted: set[str] = field(default_factory=set)
     collections: dict[str, FakeDocuments] = field(default_factory=dict)
     orders: list[tuple[str, Message]] = field(default_factory=list)
@@ -200,6 +216,13 @@ class FakeSystem:
 
     async def sessions(self) -> list[str]:
         return sorted({fact.ref.session for fact in self.facts})
+
+    async def fork(
+        self, session: str, *, at: int | str, **options: Unpack[ForkOptions]
+    ) -> FakeFork:
+        order = fork_request(options.get("name") or "s9", at, options)
+        self.forked.append((session, order))
+        return FakeFork(SessionRef(self.tenant, order.session), session, order)
 
     def documents(self, collection: str = "default") -> FakeDocuments:
         return self.collections.setdefault(collection, FakeDocuments())

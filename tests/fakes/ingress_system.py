@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from services.ingress.core.bodies import ForkBody
 from services.ingress.core.tasks import Order
 from services.ingress.ports import Query, TaskHandle
 from shared.contracts import facts as f
@@ -27,6 +28,7 @@ from shared.contracts.workers import WorkerState
 from shared.control import Control
 from shared.errors import Permanent, Transient
 from shared.events import Merger, parse_cursor
+from shared.fork import fork_request
 from shared.subjects import BY_TYPE
 
 Names = list[str]
@@ -104,6 +106,16 @@ class FakeSystem:
     async def history(self, ref: SessionRef, after: int = 0) -> list[StoredFact]:
         self.check()
         return [stored for stored in self.log if stored.ref == ref and stored.seq > after]
+
+    async def fork(self, ref: SessionRef, body: ForkBody) -> tuple[str, f.Forked]:
+        self.check()
+        order = fork_request(body.session or "s9", body.at, {"results": body.results})
+        if not await self.exists(ref):
+            raise Permanent("unknown_session", f"there is no session {ref.session!r}")
+        task = order.task or self.log[-1].task
+        made = f.Forked(parent=ref.session, at=len(self.log), task=task, step=order.step)
+        self.add(SessionRef(ref.tenant, order.session), made)
+        return order.session, made
 
     # -- Completions
     async def complete(self, request: DirectRequest) -> AsyncGenerator[DirectEvent]:

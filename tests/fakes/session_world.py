@@ -83,7 +83,7 @@ class MemoryLog:
     def append(self, fact: Message, trace_id: str = "", *, again: bool = False) -> bool:
         """Append as `RunLog` does; `again`: so late that the server forgot the message id."""
         subject, headers = fact_subject(REF, fact), fact_headers(REF, fact, trace_id)
-        if BY_TYPE[type(fact)].unique and subject in self.subjects:
+        if BY_TYPE[type(fact)].guarded and subject in self.subjects:
             return False
         if headers[MSG_ID] in self.ids and not again:
             return False

@@ -197,3 +197,28 @@ async def test_a_schedule_submits_its_task(front):
     assert view.json()["tasks"][0]["task"].startswith("tick-")
     bad = await front.http.put("/v1/schedules/tick", json=ASK | {"cron": "61 * * * *"})
     assert (bad.status_code, bad.json()["field"]) == (422, "cron")
+
+
+async def test_a_fork_over_http(front):
+    wait = {"Prefer": "wait=60"}
+    first = (
+        await front.http.post("/v1/tasks", json=ASK | {"session": "origin"}, headers=wait)
+    ).json()
+    made = await front.http.post("/v1/sessions/origin/fork", json={"at": "0", "session": "branch"})
+    assert made.status_code == 202, made.text
+    assert made.json()["task"] == first["task"]
+    async with front.http.stream("GET", made.json()["events"]) as response:
+        seen = read((await response.aread()).decode())
+    assert [kind for _, kind, _ in seen if kind != "delta"] == [
+        "task",
+        "accepted",
+        "forked",
+        "inferred",
+        "done",
+    ]
+    taken = await front.http.post("/v1/sessions/origin/fork", json={"at": "0", "session": "origin"})
+    assert (taken.status_code, taken.json()["code"]) == (409, "session_exists")
+    nowhere = await front.http.post("/v1/sessions/origin/fork", json={"at": "9"})
+    assert (nowhere.status_code, nowhere.json()["code"]) == (404, "unknown_step")
+    page = (await front.http.get("/v1/sessions/branch/history?after=999999999")).json()
+    assert page["facts"] == []

@@ -202,3 +202,15 @@ def test_a_last_failure_is_the_row_and_the_ones_before_are_its_tries() -> None:
         "busy2",
         ["busy1"],
     )
+
+
+def test_a_fork_shows_what_it_took_over_without_the_gap() -> None:
+    log = started()
+    log.add(inferred("t1", 0, calls=(CALL,)), 0.100)
+    log.add(tool(1), 0.110)
+    log.add(f.Forked(parent="s0", at=4, task="t1", step=2), 9000.0)
+    log.add(inferred("t1", 2, total_ms=40.0), 9000.050)
+    line = recorded(log)
+    assert [row.step for row in line.rows] == [0, 1, 2]
+    assert line.rows[2].overhead_ms == pytest.approx(10.0, abs=0.1)
+    assert line.rows[2].start == pytest.approx(0.110, abs=0.001)

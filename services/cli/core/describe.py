@@ -10,6 +10,7 @@ import orjson
 
 from services.cli.core.words import clip, duration, plural, tokens
 from shared.contracts import facts as f
+from shared.contracts.base import step_id
 from shared.contracts.log import Malformed
 from shared.contracts.tasks import TaskSubmitted, said
 
@@ -126,6 +127,15 @@ def _done(fact: f.Done) -> Line:
     return Line("■", f"{fact.status}{why}", "bold red" if fact.status == "failed" else "yellow")
 
 
+def _forked(fact: f.Forked) -> Line:
+    changes = [f"route {fact.route}"] if fact.route else []
+    changes += [] if fact.input is None else ["another input"]
+    changes += [f"another result of step {step}" for step in fact.results]
+    changed = f", with {', '.join(changes)}" if changes else ""
+    place = step_id(fact.task, fact.step)
+    return Line("⑂", f"goes on from {place} of {fact.parent}{changed}{_by(fact.by, '')}", "bold")
+
+
 def _completed(fact: f.Completed) -> Line:
     return Line("●", f"{fact.model}, {tokens(fact.usage)}", "cyan")
 
@@ -153,6 +163,7 @@ _LINES: dict[type, Callable[[Any], Line]] = {
     f.Cancelled: _cancelled,
     f.TimerFired: _timer,
     f.Done: _done,
+    f.Forked: _forked,
     f.Completed: _completed,
     Malformed: _malformed,
 }

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from services.cli.handlers import ask, control, docs, history, replay, schedule, system
+from services.cli.handlers import ask, control, docs, fork, history, replay, schedule, system
 from services.cli.handlers.context import app_of
 
 
@@ -34,6 +34,7 @@ def build() -> typer.Typer:
     application.command("tasks")(history.tasks_command)
     application.command("show")(history.show_command)
     application.command("logs")(history.logs_command)
+    application.command("fork")(fork.fork_command)
     application.command("usage")(history.usage_command)
     application.command("cancel")(control.cancel_command)
     application.command("steer")(control.steer_command)

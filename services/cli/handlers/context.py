@@ -25,7 +25,9 @@ from shared.errors import MillraceError
 FAILED, USAGE = 1, 2
 _AWAY = frozenset({"no_broker", "bus_unavailable"})
 
-_WRONG_USAGE = frozenset({"invalid_name", "invalid_limit", "invalid_schedule", "step_needed"})
+_WRONG_USAGE = frozenset(
+    {"invalid_name", "invalid_limit", "invalid_schedule", "invalid_step", "step_needed"}
+)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 Connect = Callable[[Place, str], AbstractAsyncContextManager[Client]]

@@ -12,6 +12,7 @@ from contextlib import aclosing, asynccontextmanager
 
 import nats.errors
 
+from services.ingress.core.bodies import ForkBody
 from services.ingress.core.tasks import Order, session_of_task
 from services.ingress.ports import Query, TaskHandle
 from shared.bus.connect import open_bus
@@ -20,6 +21,7 @@ from shared.clock import monotonic
 from shared.contracts.agents import AgentSpec
 from shared.contracts.base import SessionRef
 from shared.contracts.documents import DocumentChanged
+from shared.contracts.facts import Forked
 from shared.contracts.ledger import TasksQuery, TasksReply
 from shared.contracts.log import StoredFact
 from shared.contracts.retrieval import EmbedReply, EmbedRequest, SearchReply
@@ -27,12 +29,11 @@ from shared.contracts.tokens import DirectEvent
 from shared.contracts.work import DirectRequest
 from shared.contracts.workers import WorkerState
 from shared.documents import Documents, ask
-from shared.errors import MillraceError, Permanent, Transient
+from shared.errors import Broken, MillraceError, Permanent, Transient
 from shared.settings import Address
 from shared.subjects import (
     EMBED,
     LEDGER_TASKS,
-    session_filter,
 )
 from shared.telemetry import Log
 
@@ -140,14 +141,28 @@ class BusTasks:
         return await _accepted(client, task)
 
     async def exists(self, ref: SessionRef) -> bool:
-        """Whether the session has a `task` fact."""
-        client = self._link.client(ref.tenant)
-        tasks = session_filter(ref).removesuffix(">") + "task.>"
-        return bool(await client.log.read_filter(tasks))
+        """Whether the session has a fact: a task, or the fork that it is."""
+        return await self._link.client(ref.tenant).log.first(ref) is not None
 
     async def history(self, ref: SessionRef, after: int = 0) -> list[StoredFact]:
         """The facts of a session."""
         return await self._link.client(ref.tenant).session(ref.session).history(after)
+
+    async def fork(self, ref: SessionRef, body: ForkBody) -> tuple[str, Forked]:
+        """Make a fork."""
+        child = await self._link.client(ref.tenant).fork(
+            ref.session,
+            at=body.at,
+            name=body.session or "",
+            route=body.model,
+            input=body.input,
+            results=body.results,
+            by=body.by,
+        )
+        origin = await child.origin()
+        if origin is None:
+            raise Broken("internal", f"the fork {child.ref} has no beginning")
+        return child.ref.session, origin
 
 
 async def _accepted(client: Millrace, task: str) -> TaskHandle | None:

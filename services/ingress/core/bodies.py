@@ -99,6 +99,23 @@ class CancelBody(Body):
     reason: str = Field(default="", max_length=2000)
 
 
+class ForkBody(Body):
+    """`POST /v1/sessions/{id}/fork`."""
+
+    at: str = Field(
+        description="the step to go on from: `<task>.<n>`, or `<n>` of the last task",
+        examples=["4"],
+        max_length=100,
+    )
+    session: str | None = Field(default=None, description="the new session; absent: a new name")
+    model: str = Field(default="", max_length=200, description="another route for its model calls")
+    input: Text | None = Field(default=None, description="what the task is asked instead")
+    results: Metadata = Field(
+        default_factory=dict, description="step of a tool call -> what it returned instead"
+    )
+    by: str = Field(default="", max_length=200)
+
+
 class DocumentBody(Body):
     """`PUT /v1/collections/{c}/documents/{id}` as JSON."""
 

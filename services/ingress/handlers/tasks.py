@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.ingress.core.bodies import CancelBody, TaskBody
+from services.ingress.core.bodies import CancelBody, ForkBody, TaskBody
 from services.ingress.core.caller import Caller
 from services.ingress.core.catalog import find_agent
 from services.ingress.core.tasks import Json, Order, fact_data, session_state, task_state
@@ -106,6 +106,23 @@ class TaskHandlers:
             "session": name,
             "facts": [fact_data(stored) for stored in page],
             "next": page[-1].seq if len(facts) > limit else None,
+        }
+
+    async def fork(self, caller: Caller, name: str, body: ForkBody) -> Json:
+        """A new session that goes on from a step of this one, and the task that runs in it.
+
+        Raises:
+            Permanent: `unknown_session`, `unknown_task`, `unknown_step`, `session_exists`,
+                `invalid_step`, `invalid_name`, `invalid_arguments`.
+        """
+        ref = SessionRef(caller.tenant, check_token(name, "session"))
+        child, origin = await self.tasks.fork(ref, body)
+        return {
+            "session": child,
+            "task": origin.task,
+            "parent": origin.parent,
+            "step": origin.step,
+            "events": f"/v1/tasks/{origin.task}/events?session={child}",
         }
 
 

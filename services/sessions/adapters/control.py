@@ -18,6 +18,7 @@ from shared.contracts.control import (
     ApproveStep,
     CancelTask,
     ControlReply,
+    ForkSession,
     RejectStep,
     RetryTask,
     SteerTask,
@@ -55,9 +56,11 @@ class Control:
         ref = SessionRef(check_token(tenant, "tenant"), check_token(session, "session"))
         if verb == "retry":
             return await self._sessions.retry(ref, decode(message.data, RetryTask))
+        if verb == "fork":
+            return await self._sessions.fork(ref, decode(message.data, ForkSession))
         kind = ORDERS.get(verb)
         if kind is None:
-            known = ", ".join([*ORDERS, "retry"])
+            known = ", ".join([*ORDERS, "retry", "fork"])
             raise Permanent("unknown_verb", f"{verb!r} is no request of ours; there are: {known}")
         return await self._sessions.order(ref, decode(message.data, kind))
 

@@ -9,7 +9,7 @@ import msgspec
 from nats.aio.msg import Msg
 
 from services.sessions.core.replay import Replay
-from services.sessions.ports import History
+from services.sessions.ports import FactReader
 from shared.bus.connect import Bus
 from shared.bus.consume import attempt
 from shared.contracts.base import SessionRef, check_token, decode, encode
@@ -23,7 +23,7 @@ _AT_ONCE = 25
 class Replays:
     """The requests; replicas share them. Nothing is kept between two pages."""
 
-    def __init__(self, bus: Bus, log: History) -> None:
+    def __init__(self, bus: Bus, log: FactReader) -> None:
         self._bus, self._log = bus, log
 
     async def start(self) -> None:
@@ -43,7 +43,7 @@ class Replays:
         return await answer(self._log, ref, decode(message.data, ReplayQuery))
 
 
-async def answer(log: History, ref: SessionRef, query: ReplayQuery) -> ReplayReply:
+async def answer(log: FactReader, ref: SessionRef, query: ReplayQuery) -> ReplayReply:
     """The page that a query asks for.
 
     Raises:

@@ -22,6 +22,7 @@ from shared.bus.connect import Bus
 from shared.bus.kv import KeyValue
 from shared.bus.log import RunLog
 from shared.contracts.base import SessionRef
+from shared.contracts.facts import Forked
 from shared.contracts.log import StoredFact
 from shared.subjects import RUNS, snapshot_subject
 
@@ -74,15 +75,22 @@ class SessionLog:
         """See `FactLog.read`."""
         return await self._log.read(ref, after)
 
+    async def first(self, ref: SessionRef) -> StoredFact | None:
+        """See `FactLog.first`."""
+        return await self._log.first(ref)
+
     async def load(self, ref: SessionRef) -> tuple[SessionState, Sequence[StoredFact]]:
         """See `FactLog.load`. A short session costs one request, a long one three."""
         facts, whole = await self._log.head(ref, HEAD)
-        if whole:
+        forked = bool(facts) and isinstance(facts[0].fact, Forked)
+        if whole and not forked:
             return SessionState(ref=ref), facts
         entry = await self._last.get(snapshot_subject(ref))
         state = unpack(entry.value, self._digest) if entry else None
         if state is not None and state.ref == ref:
             return state, await self._log.read(ref, state.seq)
+        if forked:  # what it took over from its parent comes before its own
+            return SessionState(ref=ref), await self._log.read(ref)
         rest = await self._log.read(ref, facts[-1].seq if facts else 0)
         return SessionState(ref=ref), [*facts, *rest]
 

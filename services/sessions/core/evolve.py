@@ -16,7 +16,7 @@ from services.sessions.core.delegate import forged
 from services.sessions.core.progress import advance
 from services.sessions.core.state import Ended, Pending, Queued, Running, SessionState
 from shared.contracts.agents import OnBusy
-from shared.contracts.facts import Accepted, Cancelled, Completed, Done
+from shared.contracts.facts import Accepted, Cancelled, Completed, Done, Forked, Totals
 from shared.contracts.log import Malformed, StoredFact
 from shared.contracts.tasks import TaskSubmitted
 from shared.errors import Failure
@@ -31,8 +31,8 @@ def evolve(state: SessionState, stored: StoredFact) -> SessionState:
     match fact:
         case TaskSubmitted() | Malformed():
             return _submitted(state, stored) if stored.kind == "task" else state
-        case Accepted():
-            return _accepted(state, fact, stored.time)
+        case Accepted() | Forked():
+            return _begun(state, fact, stored.time)
         case Done():
             return _ended(state, fact)
         case Cancelled():
@@ -106,6 +106,12 @@ def _admitted(state: SessionState, queued: Queued, wanted: OnBusy | None) -> Ses
     return replace(state, queue=(*state.queue, queued))
 
 
+def _begun(state: SessionState, fact: Accepted | Forked, now: float) -> SessionState:
+    if isinstance(fact, Accepted):
+        return _accepted(state, fact, now)
+    return _forked(state, fact, now)
+
+
 def _accepted(state: SessionState, fact: Accepted, now: float) -> SessionState:
     queued = next((one for one in state.queue if one.task == fact.task), None)
     if queued is None or state.running is not None:
@@ -158,3 +164,32 @@ def _cancelled(state: SessionState, fact: Cancelled) -> SessionState:
         replace(one, cancelled=True) if one.task == fact.task else one for one in state.queue
     )
     return replace(state, queue=queue)
+
+
+def _forked(state: SessionState, fact: Forked, now: float) -> SessionState:
+    """The task that was taken over runs on from here: its clock starts anew, and so do its sums.
+
+    What it used before the fork was used, and paid, in the parent.
+    """
+    running = state.running
+    if running is None or running.task != fact.task:
+        return state
+    hold = running.hold
+    if hold is not None and hold.parked_at is not None:
+        hold = replace(hold, parked_at=now)
+    pending = tuple(
+        replace(one, due=None, parked_at=now if one.parked is not None else one.parked_at)
+        for one in running.pending
+    )
+    again = replace(
+        running,
+        parent=None,  # whoever asked has, or gets, the answer of the other one
+        started=now,
+        deadline=now + running.limits.deadline_s,
+        watched=now,
+        waiting_since=None if running.waiting_since is None else now,
+        pending=pending,
+        hold=hold,
+        totals=Totals(),
+    )
+    return replace(state, running=again)

@@ -10,7 +10,7 @@ import msgspec
 from shared.contracts.log import Malformed, StoredFact
 from shared.contracts.work import LoggedFact, Recent
 
-_UNSEEN = frozenset({"cancelled", "infer_failed", "tool_started", "completed"})
+_UNSEEN = frozenset({"cancelled", "infer_failed", "tool_started", "completed", "forked"})
 """Facts that no transcript shows anything of."""
 _MOST = 64
 
@@ -21,6 +21,8 @@ class RecentFacts:
 
     after: int | None = None
     facts: list[StoredFact] = field(default_factory=list)
+    seen: int = 0
+    """The last fact there was, brought along or not."""
 
     def start(self, after: int | None, facts: Iterable[StoredFact] = ()) -> None:
         """Begin anew."""
@@ -30,6 +32,7 @@ class RecentFacts:
 
     def add(self, stored: StoredFact) -> None:
         """One more fact; what is too much for a message is not brought along."""
+        self.seen = max(self.seen, stored.seq)
         if self.after is None or stored.kind in _UNSEEN or isinstance(stored.fact, Malformed):
             return
         self.facts.append(stored)
@@ -44,6 +47,8 @@ class RecentFacts:
                 after=self.after,
                 facts=tuple(_logged(stored) for stored in self.facts if stored.seq <= seq),
             )
+        elif seq < self.seen:
+            return None  # facts behind this position were let go of: the next one cannot start here
         self.after = seq
         self.facts = [stored for stored in self.facts if stored.seq > seq]
         return known

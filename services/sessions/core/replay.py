@@ -9,15 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from services.sessions.core.actions import (
-    Action,
-    Append,
-    Delegate,
-    Publish,
-    SetTimer,
-    World,
-)
-from services.sessions.core.decide import decide
+from services.sessions.core.decide import Action, Append, Delegate, Publish, SetTimer, World, decide
 from services.sessions.core.evolve import evolve
 from services.sessions.core.state import SessionState
 from shared.contracts import facts as f
@@ -31,7 +23,7 @@ from shared.contracts.work import RouteStep, RunTool
 Agents = dict[str, tuple[int, AgentSpec]]
 _WORDS = frozenset({"detail", "note", "duration_ms", "deadline", "error"})
 """Fields that may change from release to release, or measure something."""
-_OUTSIDE = (TaskSubmitted, Malformed, f.Completed)
+_OUTSIDE = (TaskSubmitted, Malformed, f.Completed, f.Forked)
 _MAYBE_OUTSIDE = (f.Cancelled, f.Approved, f.Rejected, f.Steered)
 _SAME_INSTANT = 1e-3
 
@@ -92,22 +84,18 @@ class Replay:
         now, agents = self._world_of(n, fact)
         # nothing is decided for a task before its first fact
         for known in range(n, self._first[self.facts[n].task] - 1, -1):
-            then = self._time(known) if now is None else now
-            if any(leads_to(action, fact) for action in self._decide(known, then, agents)):
+            if any(leads_to(action, fact) for action in self._decide(known, now, agents)):
                 return "explained", self._seq(known)
         return ("outside" if isinstance(fact, _MAYBE_OUTSIDE) else "unexplained"), 0
 
-    def _world_of(self, n: int, fact: f.Fact | Malformed) -> tuple[float | None, Agents]:
-        """What a decision depended on beside the log; the fact that it became tells.
-
-        None as time: that of the log where it was decided. A timer is set before it is due.
-        """
+    def _world_of(self, n: int, fact: f.Fact | Malformed) -> tuple[float, Agents]:
+        """What a decision depended on beside the log; the fact that it became tells."""
         stored = self.facts[n]
-        if isinstance(fact, f.TimerFired):
-            return None, self._agents
         if isinstance(fact, f.Accepted):
             agents = self._agents | {self._asked(stored.task): (fact.revision, fact.agent)}
             return fact.deadline - fact.limits.deadline_s, agents
+        if isinstance(fact, f.TimerFired):
+            return 0.0, self._agents  # while it was set, its moment had not come
         if isinstance(fact, f.Done) and fact.error and fact.error.code == "unknown_agent":
             asked = self._asked(stored.task)
             return stored.time, {name: one for name, one in self._agents.items() if name != asked}
@@ -131,11 +119,13 @@ def leads_to(action: Action, fact: f.Fact | Malformed) -> bool:
     """Whether a fact is what comes of an action."""
     if isinstance(action, Append):
         return action.ref is None and _same(action.fact, fact)
+    if isinstance(action, Delegate):
+        if not isinstance(fact, f.ToolDone | f.ToolFailed):
+            return False
+        return action.step == step_id(fact.task, fact.step)
     match fact:
         case f.Inferred() | f.InferFailed():
             return _asks(action, RouteStep, fact)
-        case f.ToolDone() | f.ToolFailed() if isinstance(action, Delegate):
-            return action.step == step_id(fact.task, fact.step)
         case f.ToolDone() | f.ToolFailed() | f.ToolStarted():
             return _asks(action, RunTool, fact, "call", "name")
         case f.Parked(reason="unknown_outcome"):  # the tools say so: only they know
@@ -169,11 +159,10 @@ def _asks(action: Action, kind: type[RouteStep | RunTool], fact: Message, *also:
 
 
 def _times(action: SetTimer, fact: f.TimerFired) -> bool:
-    """Whether a timer is that of the fact: of the task, of a limit, or of an attempt of a step."""
+    """Whether a timer is that of the fact; a deadline is a watch that came too late."""
     if action.task != fact.task:
         return False
-    if fact.timer in ("deadline", "watch"):
+    if fact.step is None:
         return action.name == "watch"
-    if fact.hold:
-        return action.name == f"limit-{fact.step}-{fact.hold}"
-    return action.name == f"{fact.timer}-{fact.step}-{fact.attempt}"
+    kind = "limit" if fact.hold else fact.timer
+    return action.name == f"{kind}-{fact.step}-{fact.hold or fact.attempt}"

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from infra.local import server
-from infra.local.server import GIB, Identity, Store
+from infra.local.server import GIB, Identity, Node, Store
 
 IDENTITY = Identity(4333, 'to"ken\n')
 
@@ -56,3 +56,19 @@ def test_clients_get_an_address_and_the_token() -> None:
 @pytest.mark.parametrize(("free", "bound"), [(0, GIB), (GIB, GIB), (8 * GIB, 6 * GIB)])
 def test_file_streams_leave_a_quarter_of_the_disk(free: int, bound: int) -> None:
     assert server.max_file(free) == bound
+
+
+def test_a_node_of_a_cluster_names_itself_and_all_routes() -> None:
+    node = Node("n1", 6222, ("127.0.0.1:6221", "127.0.0.1:6222"))
+    text = server.config_text(Identity(4333, "secret"), Store(Path("/d"), "1s", GIB), node)
+    assert 'server_name: "n1"' in text
+    assert 'listen: "127.0.0.1:6222"' in text
+    assert '"nats://route:secret@127.0.0.1:6221"' in text
+    assert "cluster" not in server.config_text(IDENTITY, Store(Path("/d"), "1s", GIB))
+
+
+def test_the_health_check_listens_where_the_identity_says() -> None:
+    store = Store(Path("/d"), "always", GIB)
+    assert 'http: "127.0.0.1:8222"' in server.config_text(Identity(1, "t", 8222), store)
+    assert "http" not in server.config_text(Identity(1, "t"), store)
+    assert Identity(1, "t", 8222).health_url == "http://127.0.0.1:8222"

@@ -46,3 +46,13 @@ def test_too_much_is_left_to_the_log() -> None:
     recent = RecentFacts()
     recent.start(0, [stored(n) for n in range(1, 80)])
     assert recent.upto(100) is None
+
+
+def test_what_was_let_go_of_behind_a_call_is_not_skipped_by_the_next_one() -> None:
+    recent = RecentFacts()
+    recent.start(None, [stored(1), stored(2), stored(3)])
+    assert recent.upto(1) is None  # 2 and 3 are known to the state, but not kept here
+    recent.add(stored(4))
+    assert recent.upto(4) is None
+    recent.add(stored(5))
+    assert brought(recent.upto(5)) == (4, [5])

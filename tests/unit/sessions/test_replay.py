@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.sessions.adapters.replays import answer
-from services.sessions.core.actions import Append, Delegate, Publish, SetTimer
+from services.sessions.core.decide import Append, Delegate, Publish, SetTimer
 from services.sessions.core.replay import Replay, leads_to
 from shared.contracts import facts as f
 from shared.contracts.agents import Sampling
@@ -113,21 +113,17 @@ def test_what_is_appended_must_be_what_is_decided_but_for_words() -> None:
     assert not leads_to(Append(failed, ""), f.ToolDone(**HERE, result=""))
 
 
-@pytest.mark.parametrize(
-    ("name", "fact"),
-    [
-        ("watch", f.TimerFired(task="t", timer="deadline")),
-        ("watch", f.TimerFired(task="t", timer="watch", attempt=1_790_000_000)),
-        ("retry-1-2", f.TimerFired(task="t", timer="retry", step=1, attempt=2)),
-        ("approval-1-1", f.TimerFired(task="t", timer="approval", step=1)),
-        ("limit-4-2", f.TimerFired(task="t", timer="approval", step=4, hold=2)),
-    ],
-)
-def test_a_timer_fires_for_what_it_was_set(name: str, fact: f.TimerFired) -> None:
-    assert leads_to(SetTimer("t", 9.0, name), fact)
-    assert not leads_to(SetTimer("u", 9.0, name), fact)
-    assert not leads_to(SetTimer("t", 9.0, "retry-9-9"), fact)
-    assert not leads_to(Publish(RUN, ""), fact)
+def test_a_timer_fires_for_whom_it_was_set() -> None:
+    timer = SetTimer("t", 9.0, "watch")
+    assert leads_to(timer, f.TimerFired(task="t", timer="deadline"))
+    assert leads_to(timer, f.TimerFired(task="t", timer="watch"))
+    assert not leads_to(timer, f.TimerFired(task="t", timer="retry", step=1, attempt=2))
+    retry, limit = SetTimer("t", 9.0, "retry-1-2"), SetTimer("t", 9.0, "limit-3-1")
+    assert leads_to(retry, f.TimerFired(task="t", timer="retry", step=1, attempt=2))
+    assert not leads_to(retry, f.TimerFired(task="t", timer="retry", step=1, attempt=3))
+    assert leads_to(limit, f.TimerFired(task="t", timer="approval", step=3, hold=1))
+    assert not leads_to(timer, f.TimerFired(task="u", timer="deadline"))
+    assert not leads_to(Publish(RUN, ""), f.TimerFired(task="t", timer="deadline"))
 
 
 def test_an_agent_that_was_asked_answers_its_call() -> None:

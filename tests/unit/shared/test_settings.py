@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from shared.errors import Permanent, Transient
 from shared.settings import KNOWN, PREFIX, Address, BusSettings, masked, unknown_names
@@ -58,3 +59,16 @@ def test_a_damaged_file_is_no_system(tmp_path: Path, body: str) -> None:
 def test_secrets_are_masked() -> None:
     assert "geheim" not in masked(BusSettings(nats_token="geheim"))  # noqa: S106  # the point
     assert "geheim" not in repr(Address("nats://x", "geheim", None))
+
+
+def test_a_cluster_is_several_servers_and_a_number_of_replicas() -> None:
+    settings = BusSettings(nats_url="nats://a:1, nats://b:2,", stream_replicas=3)
+    address = settings.address()
+    assert address.servers == ["nats://a:1", "nats://b:2"]
+    assert address.replicas == 3
+
+
+@pytest.mark.parametrize("replicas", [0, 6, "many"])
+def test_the_number_of_replicas_is_one_to_five(replicas: object) -> None:
+    with pytest.raises(ValidationError):
+        BusSettings(stream_replicas=replicas)  # type: ignore[arg-type]  # the point

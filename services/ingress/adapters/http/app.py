@@ -11,6 +11,7 @@ from services.ingress.adapters.http.chat import chat_router, models_router
 from services.ingress.adapters.http.control import control_router
 from services.ingress.adapters.http.documents import documents_router
 from services.ingress.adapters.http.errors import install
+from services.ingress.adapters.http.forks import forks_router
 from services.ingress.adapters.http.metrics import Metrics
 from services.ingress.adapters.http.middleware import BodyLimit, LocalOnly, Measured, Trace
 from services.ingress.adapters.http.operations import operations_router
@@ -54,6 +55,7 @@ def build_api(parts: Parts, metrics: Metrics) -> FastAPI:
     api.include_router(schedules_router(parts.schedules))
     api.include_router(events_router(parts.tasks, metrics))
     api.include_router(sessions_router(parts.tasks))
+    api.include_router(forks_router(parts.tasks))
     api.include_router(documents_router(parts.documents))
     api.include_router(operations_router(parts.health, parts.catalog, metrics))
     install(api)

@@ -1,0 +1,319 @@
+"""The invariants (ARCHITECTURE.md, "What always holds") over the evidence of a scenario. Pure.
+
+Every check looks at all there is and names what it finds; none has a tolerance.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+
+from shared.contracts.base import SessionRef, encode
+from shared.contracts.facts import Done, Inferred, ToolDone, ToolFailed, Usage
+from shared.contracts.log import Malformed, StoredFact
+from shared.contracts.tasks import TaskSubmitted
+from shared.transcript import Transcript
+from tests.chaos.answers import expected_results
+from tests.chaos.evidence import Bill, Evidence, Reading, Seen, Submission
+from tests.chaos.records import Place
+
+_MARK = re.compile(r"mk-[a-z0-9-]+")
+_GROWTH = 1.5
+TaskKey = tuple[SessionRef, str]
+
+
+def by_task(facts: Iterable[StoredFact]) -> dict[TaskKey, list[StoredFact]]:
+    """The facts of each task, in order."""
+    found: dict[TaskKey, list[StoredFact]] = defaultdict(list)
+    for stored in facts:
+        found[stored.ref, stored.task].append(stored)
+    return found
+
+
+def results(facts: Iterable[StoredFact]) -> dict[Place, StoredFact]:
+    """The result of each step: the first one wins."""
+    found: dict[Place, StoredFact] = {}
+    for stored in facts:
+        fact = stored.fact
+        if is_result(stored) and isinstance(fact, Inferred | ToolDone | ToolFailed):
+            found.setdefault(Place(stored.ref, stored.task, fact.step), stored)
+    return found
+
+
+def is_result(stored: StoredFact) -> bool:
+    """Whether a fact is what a step came to; an error that is tried again is none."""
+    fact = stored.fact
+    if isinstance(fact, ToolFailed):
+        return not getattr(fact, "retry", False)
+    return isinstance(fact, Inferred | ToolDone)
+
+
+def is_balanced(messages: Sequence[dict[str, object]]) -> bool:
+    """Whether each call has one result, right behind the answer that asked for it."""
+    wanted: list[object] = []
+    for message in messages:
+        if message["role"] == "tool":
+            if not wanted or message["tool_call_id"] != wanted.pop(0):
+                return False
+            continue
+        if wanted:
+            return False
+        calls = message.get("tool_calls") or ()
+        wanted = [call["id"] for call in calls]  # type: ignore[attr-defined]  # OpenAI's shape
+    return not wanted
+
+
+# -- 1, 9: every acknowledged task is in the log and ends once -----------------------------------
+
+
+def lost(evidence: Evidence) -> list[str]:
+    """Acknowledged submissions that the log does not hold."""
+    stored = {(s.ref, s.task) for s in evidence.facts if s.kind == "task"}
+    return [
+        f"lost: {one.ref} {one.task}"
+        for one in evidence.submissions
+        if one.acknowledged and (one.ref, one.task) not in stored
+    ]
+
+
+def stuck(evidence: Evidence) -> list[str]:
+    """Tasks that the log holds and that have not ended."""
+    ended = {(s.ref, s.task) for s in evidence.facts if isinstance(s.fact, Done)}
+    begun = {(s.ref, s.task) for s in evidence.facts if s.kind == "task"}
+    tasks = by_task(evidence.facts)
+    return [
+        f"stuck: {ref} {task} behind {[s.kind for s in tasks[ref, task]][-4:]}"
+        for ref, task in sorted(begun - ended)
+    ]
+
+
+def endings(evidence: Evidence) -> Iterator[str]:
+    """One `done` each, and the one that the task deserves."""
+    tasks = by_task(evidence.facts)
+    for one in evidence.submissions:
+        dones = [s.fact for s in tasks[one.ref, one.task] if isinstance(s.fact, Done)]
+        if len(dones) > 1:
+            yield f"{len(dones)} ends: {one.ref} {one.task}"
+        elif dones:
+            yield from _deserved(one, dones[0])
+
+
+def _deserved(one: Submission, done: Done) -> Iterator[str]:
+    code = done.error.code if done.error else ""
+    if one.bad:
+        if (done.status, code) != ("failed", one.bad):
+            yield f"bad input ended as {done.status} {code}, not {one.bad}: {one.ref} {one.task}"
+    elif done.status == "completed":
+        shown = " | ".join(expected_results(one.ref, one.order))
+        if shown not in done.output:
+            yield f"wrong answer: {one.ref} {one.task}: {done.output[:200]!r} lacks {shown!r}"
+    elif done.status == "cancelled" and not one.cancelled:
+        yield f"cancelled by nobody: {one.ref} {one.task}"
+    elif done.status == "failed" and not code:
+        yield f"failed without a code: {one.ref} {one.task}"
+
+
+def failures(evidence: Evidence) -> Counter[str]:
+    """Good tasks that ended with an error, by its code."""
+    bad = {(one.ref, one.task) for one in evidence.submissions if one.bad}
+    return Counter(
+        s.fact.error.code
+        for s in evidence.facts
+        if isinstance(s.fact, Done) and s.fact.error and (s.ref, s.task) not in bad
+    )
+
+
+# -- 2, 3: nothing is done twice ------------------------------------------------------------------
+
+
+def repeated_executions(evidence: Evidence) -> list[str]:
+    """Executions that were asked for when the log held the step's result already."""
+    known = results(evidence.facts)
+    return [
+        f"executed again: {run.kind} {run.place.ref} {run.task}.{run.step} by {run.executor}, "
+        f"{(run.asked - found.time) * 1e3:.0f} ms behind its result"
+        for run in evidence.executions
+        if (found := known.get(run.place)) is not None and run.asked > found.time
+    ]
+
+
+def cut_off(evidence: Evidence) -> int:
+    """Executions beyond the first of a step that began while it had no result (that is legal)."""
+    runs = Counter(run.place for run in evidence.executions)
+    return sum(runs.values()) - len(runs) - len(repeated_executions(evidence))
+
+
+def repeated_effects(evidence: Evidence) -> list[str]:
+    """Side effects beyond the first that no person asked for."""
+    happened = Counter(effect.place for effect in evidence.effects)
+    return [
+        f"side effect {count} times: {place.ref} {place.task}.{place.step}"
+        for place, count in happened.items()
+        for _ in range(count - 1 - evidence.reruns[place])
+    ]
+
+
+def effects_told(evidence: Evidence) -> Iterator[str]:
+    """A side effect that the log calls done has happened."""
+    happened = {effect.place for effect in evidence.effects}
+    for place, stored in results(evidence.facts).items():
+        fact = stored.fact
+        if isinstance(fact, ToolDone) and fact.name == "effect" and place not in happened:
+            yield f"a side effect that never happened: {place.ref} {place.task}.{place.step}"
+
+
+def results_twice(evidence: Evidence) -> Iterator[str]:
+    """The server keeps one result of a step, as long as it remembers message ids."""
+    counts = Counter(
+        (s.ref, s.task, getattr(s.fact, "step", None))
+        for s in evidence.facts
+        if is_result(s) and s.seq not in evidence.forged
+    )
+    for (ref, task, step), count in counts.items():
+        if count > 1:
+            yield f"{count} results in the log: {ref} {task}.{step}"
+
+
+# -- 4: balance -----------------------------------------------------------------------------------
+
+
+def balance(evidence: Evidence) -> Iterator[str]:
+    """Whatever prefix of a session's log a model is shown."""
+    folds: dict[SessionRef, Transcript] = defaultdict(Transcript)
+    for stored in evidence.facts:
+        if not is_balanced(folds[stored.ref].fold([stored]).messages()):
+            yield f"unbalanced at {stored.seq}: {stored.ref}"
+    for run in evidence.executions:
+        if not run.balanced:
+            yield f"a model was shown something unbalanced: {run.place}"
+
+
+# -- 5: the bill ----------------------------------------------------------------------------------
+
+
+def bills(facts: Iterable[StoredFact]) -> dict[SessionRef, Bill]:
+    """The sums over the log, session by session."""
+    found: dict[SessionRef, Bill] = {}
+    for place, stored in results(facts).items():
+        if isinstance(stored.fact, Inferred):
+            before = found.get(place.ref, Bill(Usage(), 0))
+            usage, price = before.usage + stored.fact.usage, before.price + stored.fact.price
+            found[place.ref] = Bill(usage, price)
+    return found
+
+
+def ledger(evidence: Evidence) -> Iterator[str]:
+    """The ledger's sums are the sums over the log."""
+    for ref, bill in bills(evidence.facts).items():
+        if evidence.ledger.get(ref) != bill:
+            yield f"ledger of {ref}: {evidence.ledger.get(ref)}, log: {bill}"
+
+
+# -- 6: readers -----------------------------------------------------------------------------------
+
+
+def readings(evidence: Evidence) -> Iterator[str]:
+    """Each reader saw each fact once, in order, and each token of the answer that counts once."""
+    tasks = by_task(evidence.facts)
+    for reading in evidence.readings:
+        key = (reading.submission.ref, reading.submission.task)
+        name = f"{reading.way} reader of {key[0]} {key[1]} ({reading.connections} connections)"
+        for found in _reading(reading, tasks[key]):
+            yield f"{name}: {found}"
+
+
+def _reading(reading: Reading, facts: list[StoredFact]) -> Iterator[str]:
+    end = next((s.seq for s in facts if isinstance(s.fact, Done)), None)
+    if end is None:
+        return
+    if not reading.ended:
+        yield "never saw the end"
+        return
+    seen = [one.seq for one in reading.events if one.kind != "delta"]
+    told = [s.seq for s in facts if s.seq <= end]
+    if seen != told:
+        yield f"saw facts {_difference(seen, told)}"
+    ids = Counter(one.id for one in reading.events)
+    if twice := [name for name, count in ids.items() if count > 1]:
+        yield f"saw twice: {twice[:3]}"
+    yield from _tokens(reading.events, facts)
+
+
+def _difference(seen: list[int], told: list[int]) -> str:
+    missing = sorted(set(told) - set(seen))
+    extra = sorted((Counter(seen) - Counter(told)).elements())
+    return f"out of order: {seen}" if not (missing or extra) else f"without {missing}, and {extra}"
+
+
+def _tokens(events: list[Seen], facts: list[StoredFact]) -> Iterator[str]:
+    texts: dict[tuple[int, int], list[str]] = defaultdict(list)
+    for one in events:
+        if one.kind == "delta":
+            parts = texts[one.step, one.attempt]
+            if one.index != len(parts):
+                yield f"step {one.step}.{one.attempt}: piece {one.index} behind {len(parts)}"
+            parts.append(one.text)
+    for place, stored in results(facts).items():
+        if isinstance(stored.fact, Inferred):
+            text = "".join(texts[place.step, stored.fact.attempt])
+            if text != stored.fact.content:
+                yield f"step {place.step}: {text[:60]!r}, and the log {stored.fact.content[:60]!r}"
+
+
+# -- 7, 8, 10: cost, tenants, bad input ------------------------------------------------------------
+
+
+def growth(evidence: Evidence) -> Iterator[str]:
+    """What a step adds to the log does not grow with the number of steps before it."""
+    sizes: dict[TaskKey, list[int]] = defaultdict(list)
+    for place, stored in results(evidence.facts).items():
+        if isinstance(stored.fact, Inferred) and stored.fact.tool_calls:
+            sizes[place.ref, place.task].append(len(encode(stored.fact)))
+    for (ref, task), found in sizes.items():
+        if len(found) >= 10 and max(found[-5:]) > _GROWTH * max(found[:5]):
+            yield f"steps grow: {ref} {task}: {found}"
+
+
+def separation(evidence: Evidence) -> Iterator[str]:
+    """No session holds or shows what was said in another one."""
+    owners = {one.order.mark: one.ref for one in evidence.submissions}
+    for stored in evidence.facts:
+        if isinstance(stored.fact, Malformed | TaskSubmitted):
+            continue
+        for mark in set(_MARK.findall(encode(stored.fact).decode())):
+            if owners.get(mark) != stored.ref:
+                yield f"{stored.ref} holds {mark} of {owners.get(mark)}"
+    for reading in evidence.readings:
+        text = "".join(one.text for one in reading.events)
+        for mark in set(_MARK.findall(text)):
+            if owners.get(mark) != reading.submission.ref:
+                yield f"a reader of {reading.submission.ref} saw {mark}"
+
+
+def bad_input(evidence: Evidence) -> Iterator[str]:
+    """What cannot be read is a dead letter."""
+    dead = {letter.sequence for letter in evidence.letters}
+    for stored in evidence.facts:
+        if stored.kind == "task" and isinstance(stored.fact, Malformed) and stored.seq not in dead:
+            yield f"no dead letter: {stored.ref} {stored.task}"
+
+
+def problems(evidence: Evidence) -> list[str]:
+    """Everything that is not as it should be, beside what has a column of its own."""
+    checks = (
+        *(endings, effects_told, results_twice, balance, ledger, readings),
+        *(growth, separation, bad_input),
+    )
+    return [found for check in checks for found in check(evidence)]
+
+
+def stalls(evidence: Evidence) -> list[float]:
+    """For each fault and each task that was open then: seconds until its next fact."""
+    found: list[float] = []
+    for facts in by_task(evidence.facts).values():
+        times = [s.time for s in facts]
+        for fault in evidence.faults:
+            if times[0] < fault.at < times[-1]:
+                found.append(next(time for time in times if time >= fault.at) - fault.at)
+    return found

@@ -1,0 +1,108 @@
+"""A cluster of three: what was written is read at once, a unique fact is stored once, a lost server
+changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from infra.local.child import Change
+from infra.local.supervisor import Supervisor
+from shared.bus.connect import Bus, open_bus
+from shared.bus.log import RunLog
+from shared.contracts.base import SessionRef
+from shared.contracts.facts import Done, ToolDone
+from shared.settings import Address
+from shared.subjects import BUCKETS, CONSUMERS, RUNS, STREAMS
+from shared.telemetry import configure
+from tests.chaos.brokers import Broker, leader_of
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+LOG = configure("test", "critical")
+REF = SessionRef("default", "s1")
+
+
+class Cluster:
+    """Three servers and where their processes are."""
+
+    def __init__(self, data: Path) -> None:
+        self.broker = Broker(data, size=3, sync="1s")
+        self.pids: dict[str, int] = {}
+        self.supervisor = Supervisor(data, self._changed)
+
+    def _changed(self, change: Change) -> None:
+        self.pids[change.name] = change.pid
+
+    def connect(self, n: int) -> Address:
+        """One server alone, so that it is the one that answers."""
+        whole = self.broker.address
+        return Address(whole.servers[n], whole.token, None, whole.replicas)
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
+    found = Cluster(tmp_path)
+    try:
+        await found.broker.start(found.supervisor)
+        yield found
+    finally:
+        await found.broker.end()
+        await found.supervisor.stop()
+
+
+def result(step: int) -> ToolDone:
+    return ToolDone(task="t", step=step, call="c", name="x", result=str(step))
+
+
+async def test_three_servers_hold_everything(cluster: Cluster) -> None:
+    async with open_bus(cluster.broker.address, "test", LOG) as bus:
+        names = [row.name for row in STREAMS] + [f"KV_{row.name}" for row in BUCKETS]
+        for name in names:
+            info = await bus.api(f"STREAM.INFO.{name}")
+            assert info["config"]["num_replicas"] == 3, name
+        for row in CONSUMERS:
+            info = await bus.api(f"CONSUMER.INFO.{row.stream}.{row.name}")
+            assert len(info["cluster"]["replicas"]) == 2, row.name
+    await _what_one_wrote_another_reads(cluster)
+    await _one_done(cluster)
+    await _the_leader_dies(cluster)
+
+
+async def _what_one_wrote_another_reads(cluster: Cluster) -> None:
+    async with (
+        open_bus(cluster.connect(0), "test", LOG) as a,
+        open_bus(cluster.connect(1), "test", LOG) as b,
+        open_bus(cluster.connect(2), "test", LOG) as c,
+    ):
+        buses: list[Bus] = [a, b, c]
+        for step in range(60):
+            ack = await RunLog(buses[step % 3]).append(REF, result(step))
+            for bus in buses:
+                assert (await RunLog(bus).read(REF))[-1].seq == ack.seq
+
+
+async def _one_done(cluster: Cluster) -> None:
+    async with (
+        open_bus(cluster.connect(0), "test", LOG) as a,
+        open_bus(cluster.connect(1), "test", LOG) as b,
+    ):
+        for n in range(20):
+            facts = [Done(task=f"d{n}", status="completed", output=str(k)) for k in range(6)]
+            acks = await asyncio.gather(
+                *(RunLog(bus).append(REF, fact) for fact in facts for bus in (a, b))
+            )
+            assert len({ack.seq for ack in acks}) == 1
+            assert sum(not ack.duplicate for ack in acks) == 1
+
+
+async def _the_leader_dies(cluster: Cluster) -> None:
+    async with open_bus(cluster.broker.address, "test", LOG) as bus:
+        before = {fact.seq for fact in await RunLog(bus).read(REF)}
+        os.kill(cluster.pids[await leader_of(cluster.broker, RUNS)], signal.SIGKILL)
+        after = await RunLog(bus).append(REF, result(1000))
+        assert {fact.seq for fact in await RunLog(bus).read(REF)} == before | {after.seq}
