@@ -6,6 +6,8 @@ group and no row is read before it is written. Vendor errors are translated here
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from itertools import groupby
@@ -24,6 +26,7 @@ from shared.errors import Broken, Permanent, Transient
 
 _INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _BUSY_MS = 10_000
+_PAUSES = (0.1, 0.4)
 
 
 class SqlStore:
@@ -52,6 +55,14 @@ class SqlStore:
         if dialect == "sqlite":
             sa.event.listen(self._engine.sync_engine, "connect", _pragmas)
         self._upserts = {group: _upsert(_INSERT[dialect], group) for group in GROUPS}
+        for pause in _PAUSES:  # another ledger may create the same tables at this moment
+            with contextlib.suppress(Transient):
+                await self._create(dialect)
+                return
+            await asyncio.sleep(pause)
+        await self._create(dialect)
+
+    async def _create(self, dialect: str) -> None:
         async with self._begin() as connection:
             await _check_version(connection)
             await connection.run_sync(schema.metadata.create_all)

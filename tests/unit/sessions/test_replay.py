@@ -11,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.sessions.adapters.replays import answer
-from services.sessions.core.decide import Append, Publish, SetTimer
+from services.sessions.core.decide import Append, Delegate, Publish, SetTimer
 from services.sessions.core.replay import Replay, leads_to
 from shared.contracts import facts as f
 from shared.contracts.agents import Sampling
 from shared.contracts.base import SessionRef
 from shared.contracts.log import StoredFact
 from shared.contracts.replay import ReplayQuery
+from shared.contracts.tasks import TaskSubmitted
 from shared.contracts.work import RouteStep, RunTool
 from shared.errors import Failure, Permanent
 from tests.fakes.session_world import REF
@@ -123,6 +124,15 @@ def test_a_timer_fires_for_whom_it_was_set() -> None:
     assert leads_to(limit, f.TimerFired(task="t", timer="approval", step=3, hold=1))
     assert not leads_to(timer, f.TimerFired(task="u", timer="deadline"))
     assert not leads_to(Publish(RUN, ""), f.TimerFired(task="t", timer="deadline"))
+
+
+def test_an_agent_that_was_asked_answers_its_call() -> None:
+    asked = Delegate(SessionRef("acme", "sub-1"), "other", "sub-1", TaskSubmitted(input="?"), "t.1")
+    assert leads_to(asked, f.ToolDone(**HERE, result="1"))
+    assert leads_to(asked, f.ToolFailed(**HERE, error=BUSY))
+    assert not leads_to(asked, f.ToolDone(task="t", step=2, call="c", name="add", result="1"))
+    told = Append(f.ToolDone(**HERE, result="1"), "", SessionRef("acme", "s0"))
+    assert not leads_to(told, f.ToolDone(**HERE, result="1"))  # that is for another session
 
 
 # -- pages ----------------------------------------------------------------------------------------

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from shared.contracts.schedules import Pattern, Schedule, pattern_of
 from shared.contracts.tasks import TaskSubmitted
 from shared.errors import Permanent
-from shared.subjects import due_subject, fired_subject, parse_due, schedule_subject
+from shared.subjects import (
+    STREAMS,
+    TIMERS,
+    due_subject,
+    fired_subject,
+    parse_due,
+    schedule_subject,
+)
 from tests.fakes.session_world import REF
 
 NOW = datetime(2026, 3, 4, 13, 37, 41, 250_000, UTC).timestamp()
@@ -95,3 +102,8 @@ def test_a_schedule_has_one_subject_whatever_its_session() -> None:
     assert parse_due("fired.x") is None
     with pytest.raises(Permanent, match="invalid_name"):
         schedule_subject("a.b", "report")
+
+
+def test_the_stream_of_schedules_forgets_nothing_by_age() -> None:
+    """Its `max_age` would take them too, at the latest when the server restarts (ADR 0016)."""
+    assert [stream.max_age for stream in STREAMS if stream.name == TIMERS] == [0.0]
