@@ -7,63 +7,20 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from shared.contracts.base import SessionRef, encode
-from shared.contracts.facts import Done, Inferred, ToolDone, ToolFailed, Usage
+from shared.contracts.facts import Done, Inferred, ToolDone, Usage
 from shared.contracts.log import Malformed, StoredFact
 from shared.contracts.tasks import TaskSubmitted
 from shared.transcript import Transcript
 from tests.chaos.answers import expected_results
-from tests.chaos.evidence import Bill, Evidence, Reading, Seen, Submission
-from tests.chaos.records import Place
+from tests.chaos.evidence import Bill, Evidence, Submission
+from tests.chaos.folding import TaskKey, by_task, closed, is_balanced, is_result, results
+from tests.chaos.reading_checks import readings
 
 _MARK = re.compile(r"mk-[a-z0-9-]+")
 _GROWTH = 1.5
-TaskKey = tuple[SessionRef, str]
-
-
-def by_task(facts: Iterable[StoredFact]) -> dict[TaskKey, list[StoredFact]]:
-    """The facts of each task, in order."""
-    found: dict[TaskKey, list[StoredFact]] = defaultdict(list)
-    for stored in facts:
-        found[stored.ref, stored.task].append(stored)
-    return found
-
-
-def results(facts: Iterable[StoredFact]) -> dict[Place, StoredFact]:
-    """The result of each step: the first one wins."""
-    found: dict[Place, StoredFact] = {}
-    for stored in facts:
-        fact = stored.fact
-        if is_result(stored) and isinstance(fact, Inferred | ToolDone | ToolFailed):
-            found.setdefault(Place(stored.ref, stored.task, fact.step), stored)
-    return found
-
-
-def is_result(stored: StoredFact) -> bool:
-    """Whether a fact is what a step came to; an error that is tried again is none."""
-    fact = stored.fact
-    if isinstance(fact, ToolFailed):
-        return not getattr(fact, "retry", False)
-    return isinstance(fact, Inferred | ToolDone)
-
-
-def is_balanced(messages: Sequence[dict[str, object]]) -> bool:
-    """Whether each call has one result, right behind the answer that asked for it."""
-    wanted: list[object] = []
-    for message in messages:
-        if message["role"] == "tool":
-            if not wanted or message["tool_call_id"] != wanted.pop(0):
-                return False
-            continue
-        if wanted:
-            return False
-        calls = message.get("tool_calls") or ()
-        wanted = [call["id"] for call in calls]  # type: ignore[attr-defined]  # OpenAI's shape
-    return not wanted
-
-
 # -- 1, 9: every acknowledged task is in the log and ends once -----------------------------------
 
 
@@ -128,8 +85,8 @@ def failures(evidence: Evidence) -> Counter[str]:
 
 
 def repeated_executions(evidence: Evidence) -> list[str]:
-    """Executions that were asked for when the log held the step's result already."""
-    known = results(evidence.facts)
+    """Executions that were asked for when the log had closed the step already."""
+    known = closed(evidence.facts)
     return [
         f"executed again: {run.kind} {run.place.ref} {run.task}.{run.step} by {run.executor}, "
         f"{(run.asked - found.time) * 1e3:.0f} ms behind its result"
@@ -208,57 +165,6 @@ def ledger(evidence: Evidence) -> Iterator[str]:
     for ref, bill in bills(evidence.facts).items():
         if evidence.ledger.get(ref) != bill:
             yield f"ledger of {ref}: {evidence.ledger.get(ref)}, log: {bill}"
-
-
-# -- 6: readers -----------------------------------------------------------------------------------
-
-
-def readings(evidence: Evidence) -> Iterator[str]:
-    """Each reader saw each fact once, in order, and each token of the answer that counts once."""
-    tasks = by_task(evidence.facts)
-    for reading in evidence.readings:
-        key = (reading.submission.ref, reading.submission.task)
-        name = f"{reading.way} reader of {key[0]} {key[1]} ({reading.connections} connections)"
-        for found in _reading(reading, tasks[key]):
-            yield f"{name}: {found}"
-
-
-def _reading(reading: Reading, facts: list[StoredFact]) -> Iterator[str]:
-    end = next((s.seq for s in facts if isinstance(s.fact, Done)), None)
-    if end is None:
-        return
-    if not reading.ended:
-        yield "never saw the end"
-        return
-    seen = [one.seq for one in reading.events if one.kind != "delta"]
-    told = [s.seq for s in facts if s.seq <= end]
-    if seen != told:
-        yield f"saw facts {_difference(seen, told)}"
-    ids = Counter(one.id for one in reading.events)
-    if twice := [name for name, count in ids.items() if count > 1]:
-        yield f"saw twice: {twice[:3]}"
-    yield from _tokens(reading.events, facts)
-
-
-def _difference(seen: list[int], told: list[int]) -> str:
-    missing = sorted(set(told) - set(seen))
-    extra = sorted((Counter(seen) - Counter(told)).elements())
-    return f"out of order: {seen}" if not (missing or extra) else f"without {missing}, and {extra}"
-
-
-def _tokens(events: list[Seen], facts: list[StoredFact]) -> Iterator[str]:
-    texts: dict[tuple[int, int], list[str]] = defaultdict(list)
-    for one in events:
-        if one.kind == "delta":
-            parts = texts[one.step, one.attempt]
-            if one.index != len(parts):
-                yield f"step {one.step}.{one.attempt}: piece {one.index} behind {len(parts)}"
-            parts.append(one.text)
-    for place, stored in results(facts).items():
-        if isinstance(stored.fact, Inferred):
-            text = "".join(texts[place.step, stored.fact.attempt])
-            if text != stored.fact.content:
-                yield f"step {place.step}: {text[:60]!r}, and the log {stored.fact.content[:60]!r}"
 
 
 # -- 7, 8, 10: cost, tenants, bad input ------------------------------------------------------------
