@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -79,6 +80,9 @@ async def run(options: argparse.Namespace, data: Path, console: Console) -> list
     names = options.scenario or (SHORT if options.short else [one.name for one in SCENARIOS])
     chosen = [one for one in SCENARIOS if one.name in names]
     verdicts: list[Verdict] = []
+    ours = asyncio.current_task()
+    if ours is not None:  # nothing that was started may outlive us
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ours.cancel)
     async with asyncio.timeout(_LONGEST):
         for kind, scenarios in groupby(chosen, key=lambda one: one.broker):
             (data / kind).mkdir()

@@ -7,63 +7,20 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from shared.contracts.base import SessionRef, encode
-from shared.contracts.facts import Done, Inferred, ToolDone, ToolFailed, Usage
+from shared.contracts.facts import Done, Inferred, ToolDone, Usage
 from shared.contracts.log import Malformed, StoredFact
 from shared.contracts.tasks import TaskSubmitted
 from shared.transcript import Transcript
 from tests.chaos.answers import expected_results
-from tests.chaos.evidence import Bill, Evidence, Reading, Seen, Submission
-from tests.chaos.records import Place
+from tests.chaos.evidence import Bill, Evidence, Submission
+from tests.chaos.folding import TaskKey, by_task, closed, is_balanced, is_result, results
+from tests.chaos.reading_checks import readings
 
 _MARK = re.compile(r"mk-[a-z0-9-]+")
 _GROWTH = 1.5
-TaskKey = tuple[SessionRef, str]
-
-
-def by_task(facts: Iterable[StoredFact]) -> dict[TaskKey, list[StoredFact]]:
-    """The facts of each task, in order."""
-    found: dict[TaskKey, list[StoredFact]] = defaultdict(list)
-    for stored in facts:
-        found[stored.ref, stored.task].append(stored)
-    return found
-
-
-def results(facts: Iterable[StoredFact]) -> dict[Place, StoredFact]:
-    """The result of each step: the first one wins."""
-    found: dict[Place, StoredFact] = {}
-    for stored in facts:
-        fact = stored.fact
-        if is_result(stored) and isinstance(fact, Inferred | ToolDone | ToolFailed):
-            found.setdefault(Place(stored.ref, stored.task, fact.step), stored)
-    return found
-
-
-def is_result(stored: StoredFact) -> bool:
-    """Whether a fact is what a step came to; an error that is tried again is none."""
-    fact = stored.fact
-    if isinstance(fact, ToolFailed):
-        return not getattr(fact, "retry", False)
-    return isinstance(fact, Inferred | ToolDone)
-
-
-def is_balanced(messages: Sequence[dict[str, object]]) -> bool:
-    """Whether each call has one result, right behind the answer that asked for it."""
-    wanted: list[object] = []
-    for message in messages:
-        if message["role"] == "tool":
-            if not wanted or message["tool_call_id"] != wanted.pop(0):
-                return False
-            continue
-        if wanted:
-            return False
-        calls = message.get("tool_calls") or ()
-        wanted = [call["id"] for call in calls]  # type: ignore[attr-defined]  # OpenAI's shape
-    return not wanted
-
-
 # -- 1, 9: every acknowledged task is in the log and ends once -----------------------------------
 
 
@@ -128,8 +85,8 @@ def failures(evidence: Evidence) -> Counter[str]:
 
 
 def repeated_executions(evidence: Evidence) -> list[str]:
-    """Executions that were asked for when the log held the step's result already."""
-    known = results(evidence.facts)
+    """Executions that were asked for when the log had closed the step already."""
+    known = closed(evidence.facts)
     return [
         f"executed again: {run.kind} {run.place.ref} {run.task}.{run.step} by {run.executor}, "
         f"{(run.asked - found.time) * 1e3:.0f} ms behind its result"
@@ -210,6 +167,7 @@ def ledger(evidence: Evidence) -> Iterator[str]:
             yield f"ledger of {ref}: {evidence.ledger.get(ref)}, log: {bill}"
 
 
+<<<<<<< HEAD
 # -- 6: readers -----------------------------------------------------------------------------------
 
 
@@ -262,6 +220,8 @@ def _tokens(events: list[Seen], facts: list[StoredFact]) -> Iterator[str]:
                 yield f"step {place.step}: {text[:60]!r}, and the log {stored.fact.content[:60]!r}"
 
 
+=======
+>>>>>>> wt-chaos
 # -- 7, 8, 10: cost, tenants, bad input ------------------------------------------------------------
 
 

@@ -22,7 +22,7 @@ from shared.bus.log import RunLog
 from shared.bus.service import run_service, running
 from shared.contracts.work import RouteStep
 from shared.contracts.workers import WorkerState
-from tests.chaos.invariants import is_balanced
+from tests.chaos.folding import is_balanced
 from tests.chaos.model import CONTEXT, SLOTS, Temper, chaos_model
 from tests.chaos.records import EXECUTIONS, Execution, real_now, write_line
 from tests.chaos.settings import chaos_seed

@@ -13,10 +13,13 @@ import orjson
 import pytest
 
 from infra.local import broker
+from infra.local.__main__ import check
+from infra.local.broker import free_port
 from infra.local.child import Change
-from infra.local.settings import inherited_environment
+from infra.local.settings import LocalSettings, inherited_environment
 from infra.local.supervisor import Supervisor
 from shared.bus.connect import Bus, open_bus
+from shared.errors import Permanent
 from shared.settings import Address
 from shared.subjects import STREAMS
 from shared.telemetry import configure
@@ -98,3 +101,10 @@ async def test_a_killed_server_comes_back_with_its_facts_and_its_memory_streams(
 
 async def test_another_start_keeps_the_token(server: Server) -> None:
     assert broker.identity_of(server.data).token == server.identity.token
+
+
+def test_the_embedded_server_is_no_cluster() -> None:
+    with pytest.raises(Permanent) as refused:
+        check(LocalSettings(http_port=free_port(), stream_replicas=3))
+    assert refused.value.code == "invalid_setting"
+    assert "MILLRACE_STREAM_REPLICAS" in refused.value.detail

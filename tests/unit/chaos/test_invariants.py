@@ -15,6 +15,7 @@ from shared.errors import Failure
 from tests.chaos import invariants
 from tests.chaos.answers import expected_results
 from tests.chaos.evidence import Bill, Evidence, Fault, Reading, Seen, Submission
+from tests.chaos.folding import is_balanced
 from tests.chaos.model import Order, answer, write_order
 from tests.chaos.records import Effect, Execution
 
@@ -175,7 +176,7 @@ def test_a_model_that_was_shown_something_unbalanced_is_found() -> None:
     ],
 )
 def test_what_is_not_balanced(messages: list[dict[str, object]]) -> None:
-    assert not invariants.is_balanced(messages)
+    assert not is_balanced(messages)
 
 
 def test_a_ledger_that_differs_from_the_log_is_found() -> None:
@@ -223,6 +224,21 @@ def test_text_of_another_session_is_found() -> None:
 
 def replace_mark(mark: str) -> Order:
     return Order(mark, ORDER.rounds, ORDER.words)
+
+
+def test_what_comes_behind_the_end_is_no_readers_business() -> None:
+    good = evidence()
+    good.facts.append(stored(7, "inferred", inferred(4, "too late")))
+    good.ledger[REF] = Bill(USAGE + USAGE + USAGE, 21)
+    assert invariants.problems(good) == []
+
+
+def test_what_a_person_answered_is_not_executed_again() -> None:
+    bad = without("tool_done")
+    said = f.Approved(task="t", step=1, by="person", result=OUTPUT)
+    bad.facts.insert(3, stored(4, "approved", said))
+    bad.executions.append(Execution("tool", "default", "s", "t", 1, "x", 4.5, 4.5))
+    assert len(invariants.repeated_executions(bad)) == 1
 
 
 def test_a_stall_is_the_time_from_a_fault_to_the_next_fact_of_an_open_task() -> None:
