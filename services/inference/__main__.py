@@ -57,13 +57,14 @@ def main() -> None:
                 clock.now,
                 clock.monotonic,
             )
+            names = (settings.worker, "any")
+            lanes = [Lane(bus, inference, state, name, stop) for name in names]
             async with running(
                 bus,
                 shelf,
                 Direct(bus, inference, settings.worker),
-                Lane(bus, inference, state, settings.worker, stop),
-                Lane(bus, inference, state, "any", stop),
-                Presence(bus, local.engine, state),
+                *lanes,
+                Presence(bus, local.engine, state, lanes),
             ):
                 await stop.wait()
         finally:

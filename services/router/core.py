@@ -59,11 +59,14 @@ class Workers:
         return late
 
     def of(self, model: str, now: float) -> list[Seen]:
-        """The live workers of a model, the emptiest first; names decide between equals."""
+        """The live workers of a model, the emptiest first; names decide between equals.
+
+        One that reports no slots is about to stop.
+        """
         alive = [
             seen
             for seen in self.seen.values()
-            if seen.state.model == model and now - seen.at <= self.alive
+            if seen.state.model == model and seen.state.slots > 0 and now - seen.at <= self.alive
         ]
         return sorted(alive, key=lambda seen: (seen.load, seen.state.worker))
 

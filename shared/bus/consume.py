@@ -66,7 +66,8 @@ class Job[M]:
     give_up: Callable[[M, Failure], Sequence[Message]] | None = None
 
 
-FRESH = 1.0
+FRESH = 0.5
+"""Seconds: from here on work is not as fresh as it should be."""
 
 
 def doubtful(delivery: Delivery, asked: float, now: float) -> bool:

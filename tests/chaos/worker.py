@@ -62,13 +62,13 @@ def main() -> None:
         log = LogConversations(RunLog(bus))
         seen = RecordedConversations(log, settings.data / EXECUTIONS, model.worker)
         inference = Inference(model, seen, shelf, Tokens(bus), clock.now, clock.monotonic)
+        lanes = [Lane(bus, inference, state, name, stop) for name in (model.worker, "any")]
         async with running(
             bus,
             shelf,
             Direct(bus, inference, model.worker),
-            Lane(bus, inference, state, model.worker, stop),
-            Lane(bus, inference, state, "any", stop),
-            Presence(bus, model.engine, state),
+            *lanes,
+            Presence(bus, model.engine, state, lanes),
         ):
             await stop.wait()
 

@@ -207,12 +207,12 @@ def worker_parts(bus: Bus, model: Model, slots: int = 8) -> list[Runs]:
     shelf, broken = KvShelf(bus), asyncio.Event()
     conversations = LogConversations(RunLog(bus))
     inference = Inference(model, conversations, shelf, Tokens(bus), clock.now, clock.monotonic)
+    lanes = [Lane(bus, inference, state, name, broken) for name in (model.worker, "any")]
     return [
         shelf,
         Direct(bus, inference, model.worker),
-        Lane(bus, inference, state, model.worker, broken),
-        Lane(bus, inference, state, "any", broken),
-        Presence(bus, model.engine, state),
+        *lanes,
+        Presence(bus, model.engine, state, lanes),
     ]
 
 

@@ -16,7 +16,7 @@ from services.inference.handlers import Inference
 from services.inference.ports import Engine, EngineBroken
 from shared.bus import topology
 from shared.bus.connect import Bus
-from shared.bus.consume import Consuming, Delivery, Job, attempt
+from shared.bus.consume import GRACE, Consuming, Delivery, Job, attempt
 from shared.bus.kv import KeyValue
 from shared.bus.log import RunLog
 from shared.contracts.base import Message, SessionRef, as_token, decode, encode
@@ -58,6 +58,7 @@ class Lane:
         self._row = infer_consumer(state.model, lane)
         self._own = lane != "any"
         self._attempts = Attempts(bus)
+        self.ended = asyncio.Event()
         job = Job(self._row, _read, self._handle, self._emit, self._give_up)
         self._consuming = Consuming(bus, job, concurrency=state.slots)
 
@@ -70,7 +71,10 @@ class Lane:
 
     async def stop(self) -> None:
         """Finish what runs, within a bound; the rest goes back to the queue."""
-        await self._consuming.stop()
+        try:
+            await self._consuming.stop()
+        finally:
+            self.ended.set()
 
     async def _handle(self, job: Attempted) -> Sequence[Message]:
         run = await self._attempts.of(job.work, job.delivery)
@@ -166,10 +170,17 @@ class Tokens:
 
 
 class Presence:
-    """Reports the worker to KV `workers` every second; the entry is removed at an orderly end."""
+    """Reports the worker to KV `workers` every second; the entry is removed at an orderly end.
 
-    def __init__(self, bus: Bus, engine: Engine, state: WorkerState) -> None:
-        self._bus, self._engine, self._state = bus, engine, state
+    While its lanes finish what they have, it reports no slots: nothing new comes. It is gone only
+    then, since the router takes back the work of a worker that is gone.
+    """
+
+    def __init__(
+        self, bus: Bus, engine: Engine, state: WorkerState, lanes: Sequence[Lane] = ()
+    ) -> None:
+        self._bus, self._engine, self._state, self._lanes = bus, engine, state, lanes
+        self._slots = state.slots
         self._kv = KeyValue(bus, WORKERS)
         self._task: asyncio.Task[None] | None = None
 
@@ -179,7 +190,13 @@ class Presence:
         self._task = asyncio.create_task(self._often())
 
     async def stop(self) -> None:
-        """Say goodbye."""
+        """Take no more; when the lanes have ended, say goodbye."""
+        self._slots = 0
+        with contextlib.suppress(Transient):
+            await self._report()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GRACE + 1.0):
+                await asyncio.gather(*(lane.ended.wait() for lane in self._lanes))
         if self._task is not None:
             self._task.cancel()
         with contextlib.suppress(Transient):
@@ -191,7 +208,7 @@ class Presence:
             worker=self._state.worker,
             model=self._state.model,
             engine=self._state.engine,
-            slots=self._state.slots,
+            slots=self._slots,
             running=stats.running,
             waiting=stats.waiting,
             context=self._state.context,
