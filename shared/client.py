@@ -25,13 +25,14 @@ from shared.bus.log import RunLog
 from shared.clock import mint_id
 from shared.contracts.agents import AgentSpec, LimitsPatch, Sampling
 from shared.contracts.base import SessionRef, check_token, decode, encode
-from shared.contracts.control import CancelTask, ControlReply
+from shared.contracts.control import CancelTask, ControlReply, DeleteReply, DeleteSession
 from shared.contracts.facts import Accepted, Done
 from shared.contracts.log import MSG_ID, TASK_HEADER, Event, StoredFact
 from shared.contracts.tasks import InputMessage, TaskSubmitted
 from shared.contracts.tokens import DirectEvent
 from shared.contracts.work import DirectRequest
 from shared.contracts.workers import WorkerState
+from shared.dead import DeadLetters
 from shared.documents import Documents
 from shared.errors import Permanent, Transient, error_of
 from shared.settings import Address, BusSettings
@@ -46,6 +47,10 @@ from shared.subjects import (
 from shared.telemetry import configure, traceparent
 
 __all__ = ["Documents", "Millrace", "Session", "Task"]
+
+
+_DELETION = 40.0
+"""Seconds: what runs is stopped first."""
 
 
 class TaskOptions(TypedDict, total=False):
@@ -102,7 +107,8 @@ class Millrace:
         """Submit a task; durable when this returns. Repeating a task id changes nothing.
 
         Raises:
-            Permanent: `invalid_name`, `payload_too_large`.
+            Permanent: `invalid_name`, `payload_too_large`; `task_id_used` for an id that the
+                session had a moment ago, before it was deleted.
             Transient: `bus_unavailable`.
         """
         ref = SessionRef(self.tenant, session or mint_id("s"))
@@ -121,6 +127,8 @@ class Millrace:
             "traceparent": traceparent(ref, name, "task", options.get("trace_id", "")),
         }
         ack = await self.bus.publish(subject, encode(submitted), headers)
+        if ack.duplicate and not await self.log.holds(ack.seq):
+            raise Permanent("task_id_used", f"{name!r} was deleted with its session", field="task")
         return Task(self, ref.session, name, ack.seq - 1)
 
     def task(self, task: str, session: str) -> Task:
@@ -145,6 +153,10 @@ class Millrace:
     def documents(self, collection: str = "default") -> Documents:
         """A collection of documents."""
         return Documents(self.bus, self.tenant, check_token(collection, "collection"))
+
+    def dead(self, *, everyone: bool = False) -> DeadLetters:
+        """The tenant's dead letters; `everyone`'s are for whoever runs the system."""
+        return DeadLetters(self.bus, None if everyone else self.tenant)
 
     async def complete(self, request: DirectRequest) -> AsyncGenerator[DirectEvent]:
         """A stateless completion; the last event has `done` or `error`. Closing it aborts it.
@@ -258,3 +270,21 @@ class Session:
         async with aclosing(self._client.feed.follow(self.ref, after, follow=follow)) as events:
             async for event in events:
                 yield event
+
+    async def delete(self, *, force: bool = False, by: str = "") -> DeleteReply:
+        """Forget the session, everywhere and for good; its name may be used again.
+
+        Durable when this returns. Where `complete` is not set, the rest goes on by itself.
+
+        Raises:
+            Permanent: `unknown_session`; `session_busy` while a task has not ended, except with
+                `force`, which cancels it first.
+            Transient: `still_stopping`, or `no_responders` while no sessions service runs.
+        """
+        order = DeleteSession(force=force, by=by)
+        subject = control_subject(self.ref, "delete")
+        body = await self._client.bus.request(subject, encode(order), _DELETION)
+        reply = decode(body, DeleteReply)
+        if reply.error is not None:
+            raise error_of(reply.error)
+        return reply

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from shared.contracts.facts import (
     Accepted,
+    Deleted,
     Done,
     Inferred,
     ToolCall,
@@ -42,6 +43,7 @@ class _Task:
     instructions: str
     task: str
     input: list[Message]
+    since: int = 0
     turns: list[_Turn] = field(default_factory=list)
     steps: set[int] = field(default_factory=set)
     ended: bool = False
@@ -61,7 +63,10 @@ class Transcript:
         for fact in stored:
             if fact.seq > self.seq:
                 self.seq = fact.seq
-                self._one(fact)
+                if isinstance(fact.fact, Deleted):
+                    self._deleted(fact.fact)
+                else:
+                    self._one(fact)
         return self
 
     def _one(self, stored: StoredFact) -> None:
@@ -69,7 +74,7 @@ class Transcript:
         if isinstance(fact, TaskSubmitted):
             self._submitted.setdefault(stored.task, fact)
         elif isinstance(fact, Accepted):
-            self._accepted(fact)
+            self._accepted(fact, stored.seq)
         elif isinstance(fact, Inferred):
             if (task := self._open(fact.task)) and fact.step not in task.steps:
                 task.steps.add(fact.step)
@@ -81,10 +86,15 @@ class Transcript:
         elif isinstance(fact, Done):
             self._ended(fact)
 
-    def _accepted(self, fact: Accepted) -> None:
+    def _deleted(self, fact: Deleted) -> None:
+        """Nothing up to there was ever said."""
+        self._tasks = [task for task in self._tasks if task.since > fact.upto]
+        self._submitted = {name: one for name, one in self._submitted.items() if one is not None}
+
+    def _accepted(self, fact: Accepted, seq: int) -> None:
         submitted = self._submitted.pop(fact.task, None)
         if submitted is not None and self._find(fact.task) is None:
-            self._tasks.append(_Task(fact.agent.instructions, fact.task, _input(submitted)))
+            self._tasks.append(_Task(fact.agent.instructions, fact.task, _input(submitted), seq))
 
     def _ended(self, fact: Done) -> None:
         task = self._find(fact.task)

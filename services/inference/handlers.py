@@ -34,6 +34,7 @@ from shared.errors import Failure, Permanent
 from shared.subjects import DIRECT_SESSION
 
 Json = dict[str, object]
+_Step = tuple[SessionRef, str, int, int]
 _REMEMBERED = 256
 
 
@@ -93,8 +94,8 @@ class Inference:
         self._model, self._conversations, self._shelf = model, conversations, shelf
         self._tokens, self._clock, self._ticks = tokens, clock, ticks
         self._running: dict[tuple[SessionRef, str], set[str]] = {}
-        self._answered: OrderedDict[tuple[SessionRef, str, int], Sequence[Message]] = OrderedDict()
-        self._turns: dict[tuple[SessionRef, str, int], tuple[asyncio.Lock, int]] = {}
+        self._answered: OrderedDict[_Step, Sequence[Message]] = OrderedDict()
+        self._turns: dict[_Step, tuple[asyncio.Lock, int]] = {}
 
     async def infer(self, work: InferStep, attempt: int) -> Sequence[Message]:
         """Run a step; nothing comes back where the log shows that nobody waits for it any more.
@@ -104,7 +105,8 @@ class Inference:
             Transient: the engine or the bus cannot at the moment.
         """
         route = work.route
-        step = (route.ref, route.task, route.step)
+        # with the position: a session that was deleted may see the same names again
+        step = (route.ref, route.task, route.step, route.seq)
         async with self._turn(step):
             if step not in self._answered:
                 self._answered[step] = await self._infer(work, attempt)
@@ -137,7 +139,7 @@ class Inference:
         return [self._fact(work, attempt, answer, answer.result)]
 
     @asynccontextmanager
-    async def _turn(self, step: tuple[SessionRef, str, int]) -> AsyncGenerator[None]:
+    async def _turn(self, step: _Step) -> AsyncGenerator[None]:
         """One delivery of a step at a time: a repeated one waits, then gets the same answer.
 
         The broker repeats work when it lost what it held in memory; the log would not tell yet.

@@ -6,8 +6,10 @@ import asyncio
 
 from services.sessions.adapters.agents import KvAgents
 from services.sessions.adapters.control import Control, timers
+from services.sessions.adapters.deletion import Deletion
 from services.sessions.adapters.effects import BusEffects
 from services.sessions.adapters.owner import Owner
+from services.sessions.adapters.undertaker import Undertaker
 from services.sessions.handlers import Sessions
 from services.sessions.settings import Settings
 from shared import clock
@@ -27,7 +29,8 @@ def main() -> None:
         await agents.start(settings.agents)
         sessions = Sessions(log, BusEffects(bus, log), agents, clock.now, bus.log)
         await Control(bus, sessions).start()
-        async with running(bus, Owner(bus, sessions), timers(bus, sessions)):
+        parts = (Owner(bus, sessions), timers(bus, sessions), Deletion(bus), Undertaker(bus))
+        async with running(bus, *parts):
             await stop.wait()
 
     run_service("sessions", settings, compose)

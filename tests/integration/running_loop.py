@@ -17,8 +17,10 @@ from services.router.adapters.bus import BusRescue, Completions, WorkerWatch, ro
 from services.router.handlers import Router
 from services.sessions.adapters.agents import KvAgents
 from services.sessions.adapters.control import Control, timers
+from services.sessions.adapters.deletion import Deletion
 from services.sessions.adapters.effects import BusEffects
 from services.sessions.adapters.owner import Owner
+from services.sessions.adapters.undertaker import Undertaker
 from services.sessions.handlers import Sessions
 from shared import clock
 from shared.bus.connect import Bus, open_bus
@@ -120,7 +122,7 @@ class Loop:
         await agents.start(self._folder)
         sessions = Sessions(log, BusEffects(bus, log), agents, clock.now, bus.log)
         await Control(bus, sessions).start()
-        return [Owner(bus, sessions), timers(bus, sessions)]
+        return [Owner(bus, sessions), timers(bus, sessions), Deletion(bus), Undertaker(bus)]
 
     async def _router(self, bus: Bus) -> list[Runs]:
         router = Router(MODELS, BusRescue(bus), clock.now, clock.monotonic, alive=2.5)

@@ -131,6 +131,11 @@ def _done(fact: f.Done) -> Line:
     return Line("■", f"{fact.status}{why}", "bold red" if fact.status == "failed" else "yellow")
 
 
+def _deleted(fact: f.Deleted) -> Line:
+    calls = plural(sum(line.calls for line in fact.usage), "model call")
+    return Line("⌫", f"session deleted, {calls} remain on the bill{_by(fact.by, '')}", "yellow")
+
+
 def _completed(fact: f.Completed) -> Line:
     return Line("●", f"{fact.model}, {tokens(fact.usage)}", "cyan")
 
@@ -158,6 +163,7 @@ _LINES: dict[type, Callable[[Any], Line]] = {
     f.Cancelled: _cancelled,
     f.TimerFired: _timer,
     f.Done: _done,
+    f.Deleted: _deleted,
     f.Completed: _completed,
     Malformed: _malformed,
 }

@@ -14,6 +14,7 @@ from nats.aio.subscription import Subscription
 
 from services.router.handlers import Router
 from shared.bus import topology
+from shared.bus.burial import delivery_of, publish_dead
 from shared.bus.connect import ApiError, Bus
 from shared.bus.consume import Consuming, Delivery, Job
 from shared.bus.kv import Entry, KeyValue
@@ -180,7 +181,8 @@ class BusRescue:
         """
         try:
             route = decode(message.data, InferStep).route
-        except Permanent:
+        except Permanent as error:
+            await publish_dead(self._bus, "rescue", delivery_of(message), error.as_failure())
             await message.term()
             return
         route = replace(route, attempt=route.attempt + attempts)

@@ -26,6 +26,8 @@ class Control:
         await self._bus.nc.subscribe("control.*.*.*", queue="sessions", cb=self._on_request)
 
     async def _on_request(self, message: Msg) -> None:
+        if message.subject.endswith(".delete"):
+            return  # see deletion.py: it takes its time
         reply = await attempt(lambda: self._handle(message), self._bus.log)
         if isinstance(reply, Failure):
             reply = ControlReply(error=reply)

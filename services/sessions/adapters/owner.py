@@ -15,18 +15,22 @@ from nats.aio.msg import Msg
 
 from services.sessions.handlers import Sessions
 from shared.bus import topology
+from shared.bus.burial import Delivery, delivery_of, publish_dead
 from shared.bus.connect import ApiError, Bus
-from shared.bus.consume import delivery_of, publish_dead
 from shared.bus.kv import KeyValue
+from shared.bus.log import RunLog
 from shared.bus.pull import Pull
 from shared.bus.service import ensure_patiently
 from shared.contracts.base import Message, SessionRef, decode, encode
-from shared.contracts.log import Malformed, read_fact
-from shared.errors import Permanent, Transient
+from shared.contracts.facts import Done
+from shared.contracts.log import Malformed, StoredFact, read_fact
+from shared.errors import Failure, Permanent, Transient
 from shared.subjects import CHECKPOINTS, SESSIONS
 
 KEY = "sessions"
 _EVERY = 2.0
+TRIES = 3
+"""Times that a fact may arrive and never be settled; a fold that fails would fail for ever."""
 
 
 class Checkpoint(Message, frozen=True):
@@ -42,7 +46,9 @@ class Owner:
     def __init__(self, bus: Bus, sessions: Sessions) -> None:
         self._bus, self._sessions = bus, sessions
         self._kv = KeyValue(bus, CHECKPOINTS)
+        self._log = RunLog(bus)
         self._open: set[int] = set()
+        self._unsettled: dict[int, int] = {}
         self._highest = 0
         self._saved = Checkpoint()
         self._pull = Pull(bus, SESSIONS, self._receive, self._prepare, room=512)
@@ -77,6 +83,7 @@ class Owner:
     async def _prepare(self) -> None:
         """(Re-)create the consumer behind what is settled; an existing one keeps its place."""
         start = self.floor + 1
+        self._unsettled.clear()  # what comes again now comes again for another reason
         try:
             await topology.ensure_consumer(self._bus, SESSIONS, start)
         except ApiError:
@@ -93,8 +100,10 @@ class Owner:
         seq = message.metadata.sequence.stream
         self._highest = max(self._highest, seq)
         self._open.add(seq)
+        self._unsettled[seq] = self._unsettled.get(seq, 0) + 1
 
         async def settle(done: bool) -> None:
+            self._unsettled.pop(seq, None)
             with contextlib.suppress(nats.errors.Error):  # redelivered after the reconnect
                 if done:
                     self._open.discard(seq)
@@ -104,21 +113,43 @@ class Owner:
 
         arrived = delivery_of(message)
         try:
-            stored = read_fact(arrived.subject, arrived.body, seq, arrived.time, arrived.headers)
-            if stored is not None and isinstance(stored.fact, Malformed):
-                # it still reaches the session, which answers with a typed failure
-                await publish_dead(self._bus, KEY, arrived, stored.fact.error)
-        except Permanent as error:
-            self._bus.log.warning("fact.unreadable", subject=message.subject, error=str(error))
-            await settle(True)
-            return
+            stored = await self._read(arrived)
+            if stored is not None and self._unsettled.get(seq, 0) > TRIES:
+                await self._poison(arrived, stored)
+                stored = None
         except Transient:
             await settle(False)
             return
-        if stored is None or stored.kind == "completed":
+        if stored is None:
             await settle(True)
             return
         await self._sessions.on_fact(stored, settle)
+
+    async def _read(self, arrived: Delivery) -> StoredFact | None:
+        """The fact, None where the loop has nothing to do with it. What is no fact is buried."""
+        try:
+            stored = read_fact(
+                arrived.subject, arrived.body, arrived.sequence, arrived.time, arrived.headers
+            )
+        except Permanent as error:
+            await publish_dead(self._bus, KEY, arrived, error.as_failure())
+            return None
+        if stored is not None and isinstance(stored.fact, Malformed):
+            # it still reaches the session, which answers with a typed failure
+            await publish_dead(self._bus, KEY, arrived, stored.fact.error)
+        return None if stored is None or stored.kind == "completed" else stored
+
+    async def _poison(self, arrived: Delivery, stored: StoredFact) -> None:
+        """The loop cannot get over this fact: bury it, and end its task instead of hanging."""
+        error = Failure(
+            code="tries_exhausted",
+            family="broken",
+            detail=f"the loop met this {stored.kind} {TRIES} times and came to no end",
+        )
+        self._bus.log.error("fact.poison", subject=arrived.subject, seq=arrived.sequence)
+        await publish_dead(self._bus, KEY, arrived, error)
+        if stored.task and stored.kind != "done":
+            await self._log.append(stored.ref, Done(task=stored.task, status="failed", error=error))
 
     async def _save_often(self) -> None:
         while True:

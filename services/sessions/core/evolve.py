@@ -16,6 +16,7 @@ from services.sessions.core.state import Pending, Queued, Running, SessionState
 from shared.contracts.facts import (
     Accepted,
     Cancelled,
+    Deleted,
     Done,
     InferFailed,
     Inferred,
@@ -34,6 +35,8 @@ def evolve(state: SessionState, stored: StoredFact) -> SessionState:
         return state
     state = replace(state, seq=stored.seq)
     fact = stored.fact
+    if isinstance(fact, Deleted):  # all that it covers had ended
+        return replace(state, ended=frozenset())
     match fact:
         case TaskSubmitted() | Malformed() if stored.kind == "task":
             return _submitted(state, stored)
@@ -44,12 +47,18 @@ def evolve(state: SessionState, stored: StoredFact) -> SessionState:
         case Cancelled():
             return _cancelled(state, fact)
         case Inferred() | InferFailed() | ToolDone() | ToolFailed() | TimerFired():
-            running = state.running
-            if running is None or running.task != fact.task or running.verdict is not None:
-                return state
-            return replace(state, running=_progress(running, fact, stored.seq))
+            return _advanced(state, fact, stored.seq)
         case _:
             return state
+
+
+def _advanced(
+    state: SessionState, fact: Inferred | InferFailed | ToolDone | ToolFailed | TimerFired, seq: int
+) -> SessionState:
+    running = state.running
+    if running is None or running.task != fact.task or running.verdict is not None:
+        return state
+    return replace(state, running=_progress(running, fact, seq))
 
 
 def _submitted(state: SessionState, stored: StoredFact) -> SessionState:

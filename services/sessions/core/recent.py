@@ -10,7 +10,7 @@ import msgspec
 from shared.contracts.log import Malformed, StoredFact
 from shared.contracts.work import LoggedFact, Recent
 
-_SHOWN = frozenset({"task", "accepted", "inferred", "tool_done", "tool_failed", "done"})
+_SHOWN = frozenset({"task", "accepted", "inferred", "tool_done", "tool_failed", "done", "deleted"})
 _MOST = 64
 
 
