@@ -47,6 +47,7 @@ _SAME_DEATH = 120.0
 class Advisory(Message, frozen=True):
     """The server's notice that a message will not be delivered any more (ADR-15 of NATS)."""
 
+    type: str
     timestamp: str
     stream: str
     consumer: str
@@ -92,7 +93,7 @@ class Undertaker:
             self._bus.log.error("undertaker.ignored", stream=notice.stream, seq=notice.stream_seq)
             return
         failure = Failure(
-            code="terminated" if notice.reason or not notice.deliveries else "tries_exhausted",
+            code="terminated" if notice.type.endswith("terminated") else "tries_exhausted",
             family="broken",
             detail=notice.reason or f"{notice.deliveries} deliveries came to no end",
         )
