@@ -131,8 +131,14 @@ class Deletion:
             info = await self._bus.api(f"CONSUMER.INFO.{RUNS}.{LEDGER.name}")
             return bool(info["ack_floor"]["stream_seq"] >= sequence)
 
-        complete = await _within(ERASING, erased) and await _within(LEDGER_BEHIND, recorded)
+        patience = LEDGER_BEHIND if await self._has_ledger() else 0.1
+        complete = await _within(ERASING, erased) and await _within(patience, recorded)
         return DeleteReply(sequence=sequence, complete=complete)
+
+    async def _has_ledger(self) -> bool:
+        with contextlib.suppress(Transient):
+            return bool(await self._bus.request("health.ledger", b"", 0.5))
+        return False
 
     async def _stop(self, ref: SessionRef, tasks: Sequence[str], by: str) -> list[StoredFact]:
         """Cancel; the log once all have ended and, if that can be had, no work is in flight."""
