@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from nats.aio.msg import Msg
 
@@ -10,14 +10,15 @@ from shared.bus.burial import Delivery, as_body, found_again, step_of
 from shared.bus.connect import Bus
 from shared.bus.log import Page, RunLog, last_message, message_at, parse_time
 from shared.clock import now
-from shared.contracts.base import as_token, check_token, decode, encode
-from shared.contracts.dead import DeadLetter, Retried
+from shared.contracts.base import SessionRef, as_token, check_token, decode, encode
+from shared.contracts.dead import DeadLetter, Filed, Letters, Retried, Wanted
 from shared.contracts.facts import Done, Inferred, ToolDone, ToolFailed
 from shared.contracts.log import MSG_ID
 from shared.errors import Permanent
 from shared.subjects import (
     DEAD,
     DOCS,
+    NOBODY,
     RUNS,
     WORK,
     Grave,
@@ -31,44 +32,6 @@ from shared.subjects import (
 MOST = 500
 _KEPT = ("traceparent",)
 """Headers that go along; ids are made anew, and what the server added is its own."""
-
-
-@dataclass(frozen=True, slots=True)
-class Filed:
-    """A letter in DEAD: `id` is its sequence there, `time` when it was written."""
-
-    id: int
-    time: float
-    grave: Grave
-    letter: DeadLetter
-    retried: Retried | None = None
-
-    @property
-    def tenant(self) -> str:
-        """Whose it is; `_` where that is unknown."""
-        return self.grave.owner.tenant
-
-    @property
-    def session(self) -> str:
-        """The session that it belongs to; `_` for none."""
-        return self.grave.owner.session
-
-
-@dataclass(frozen=True, slots=True)
-class Letters:
-    """A page; `next` is the `after` of the page behind it, None at the end."""
-
-    letters: tuple[Filed, ...]
-    next: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which letters; an empty string stands for all."""
-
-    session: str = ""
-    consumer: str = ""
-    code: str = ""
 
 
 class DeadLetters:
@@ -119,7 +82,7 @@ class DeadLetters:
         return await self._marked(filed)
 
     async def _marked(self, filed: Filed) -> Filed:
-        mark = await last_message(self._bus, DEAD, retried_subject(filed.grave))
+        mark = await last_message(self._bus, DEAD, retried_subject(_grave(filed)))
         return filed if mark is None else replace(filed, retried=decode(mark.data, Retried))
 
     async def retry(self, letter: int, by: str = "") -> Retried:
@@ -136,7 +99,7 @@ class DeadLetters:
         if filed.retried is not None:
             return filed.retried
         original = await self._original(filed.letter)
-        grave = filed.grave
+        grave = _grave(filed)
         headers = {name: original.headers[name] for name in _KEPT if name in original.headers}
         headers[MSG_ID] = as_token(f"again-{grave.stream}-{grave.sequence}-{grave.stamp}")
         headers |= await self._conditions(filed.letter, original)
@@ -212,6 +175,12 @@ class DeadLetters:
             )
 
 
+def _grave(filed: Filed) -> Grave:
+    letter, owner = filed.letter, SessionRef(filed.tenant, filed.session or NOBODY)
+    stamp = int(letter.time * 1000)
+    return Grave(owner, letter.consumer, letter.stream, letter.sequence, stamp)
+
+
 def _results(fact: object) -> int | None:
     if isinstance(fact, Inferred | ToolDone) or (isinstance(fact, ToolFailed) and not fact.retry):
         return fact.step
@@ -258,4 +227,6 @@ def _filed(message: Msg) -> Filed | None:
     except Permanent:
         return None
     time = parse_time(headers["Nats-Time-Stamp"])
-    return Filed(int(headers["Nats-Sequence"]), time, grave, letter)
+    owner = grave.owner
+    session = "" if owner.session == NOBODY else owner.session
+    return Filed(int(headers["Nats-Sequence"]), time, owner.tenant, session, letter)

@@ -7,6 +7,8 @@ from typing import NoReturn, Protocol
 
 from services.cli.core.checks import Check
 from shared.contracts.agents import AgentSpec, LimitsPatch
+from shared.contracts.control import DeleteReply
+from shared.contracts.dead import Filed, Letters, Retried, Wanted
 from shared.contracts.facts import Done
 from shared.contracts.ledger import TasksQuery, TasksReply, UsageQuery, UsageReply
 from shared.contracts.log import Event, StoredFact
@@ -38,6 +40,22 @@ class Session(Protocol):
 
     def events(self, after: str = "", *, follow: bool = True) -> AsyncGenerator[Event]:
         """Facts and deltas of all its tasks."""
+
+    async def delete(self, *, force: bool = False, by: str = "") -> DeleteReply:
+        """Forget it, everywhere and for good."""
+
+
+class DeadLetters(Protocol):
+    """Messages that nobody could process."""
+
+    async def list(self, wanted: Wanted | None = None, after: int = 0, limit: int = 50) -> Letters:
+        """A page, in the order of the ids."""
+
+    async def get(self, letter: int) -> Filed:
+        """One of them."""
+
+    async def retry(self, letter: int, by: str = "") -> Retried:
+        """Send its message again, once."""
 
 
 class Documents(Protocol):
@@ -84,6 +102,9 @@ class Client(Protocol):
 
     def documents(self, collection: str = "default") -> Documents:
         """A collection by its name."""
+
+    def dead(self, *, everyone: bool = False) -> DeadLetters:
+        """The tenant's dead letters, or everyone's and nobody's too."""
 
     async def workers(self) -> list[WorkerState]:
         """Inference workers that are alive."""

@@ -18,6 +18,7 @@ from services.ingress.adapters.bus import (
     BusTasks,
     Link,
 )
+from services.ingress.adapters.housekeeping import BusHousekeeping
 from services.ingress.adapters.http.app import Parts, build
 from services.ingress.handlers.chat import ChatHandlers
 from services.ingress.handlers.tasks import TaskHandlers
@@ -40,6 +41,7 @@ async def serve(settings: Settings, log: Log) -> None:
         chat=ChatHandlers(BusCompletions(link), tasks, catalog),
         tasks=TaskHandlers(tasks, catalog),
         documents=BusDocuments(link),
+        housekeeping=BusHousekeeping(link),
         catalog=catalog,
         health=BusHealth(link),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
@@ -48,3 +49,35 @@ class Retried(Message, frozen=True):
     sequence: int
     by: str = ""
     time: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Filed:
+    """A letter in DEAD: `id` is its sequence there, `time` when it was written.
+
+    `tenant` is `_` where nobody can tell whose it is, `session` is empty where it has none.
+    """
+
+    id: int
+    time: float
+    tenant: str
+    session: str
+    letter: DeadLetter
+    retried: Retried | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Letters:
+    """A page; `next` is the `after` of the page behind it, None at the end."""
+
+    letters: tuple[Filed, ...]
+    next: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which letters; an empty string stands for all."""
+
+    session: str = ""
+    consumer: str = ""
+    code: str = ""

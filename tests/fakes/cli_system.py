@@ -10,11 +10,15 @@ from dataclasses import dataclass, field
 from services.cli.core.checks import Check
 from shared.contracts import facts as f
 from shared.contracts.agents import AgentSpec, LimitsPatch
+from shared.contracts.base import SessionRef
+from shared.contracts.control import DeleteReply
+from shared.contracts.dead import Filed, Letters, Retried, Wanted
 from shared.contracts.ledger import TasksQuery, TasksReply, UsageQuery, UsageReply
 from shared.contracts.log import Event, StoredFact
 from shared.contracts.retrieval import IndexState, Passage, SearchReply
 from shared.contracts.workers import WorkerState
 from shared.errors import Permanent, Transient
+from tests.fakes.housekeeping import FakeHousekeeping, FakeLetters
 from tests.fakes.ledger_log import REF, START, Recorder
 
 
@@ -53,8 +57,14 @@ class FakeTask:
 
 
 class FakeSession:
-    def __init__(self, facts: list[StoredFact]) -> None:
-        self._facts = facts
+    def __init__(self, system: FakeSystem, name: str) -> None:
+        self._system, self._name = system, name
+        self._facts = [fact for fact in system.facts if fact.ref.session == name]
+
+    async def delete(self, *, force: bool = False, by: str = "") -> DeleteReply:
+        ref = SessionRef(self._system.tenant, self._name)
+        self._system.house.sessions |= {fact.ref for fact in self._facts}
+        return await self._system.house.delete_session(ref, force=force, by=by)
 
     async def history(self, after: int = 0) -> list[StoredFact]:
         return [fact for fact in self._facts if fact.seq > after]
@@ -63,6 +73,23 @@ class FakeSession:
         for fact in self._facts:
             if fact.seq > int(after or 0):
                 yield event_of(fact)
+
+
+@dataclass
+class OwnLetters:
+    """The letters of a tenant, or all."""
+
+    store: FakeLetters
+    tenant: str | None
+
+    async def list(self, wanted: Wanted | None = None, after: int = 0, limit: int = 50) -> Letters:
+        return await self.store.list(self.tenant, wanted, after, limit)
+
+    async def get(self, letter: int) -> Filed:
+        return await self.store.get(self.tenant, letter)
+
+    async def retry(self, letter: int, by: str = "") -> Retried:
+        return await self.store.retry(self.tenant, letter, by)
 
 
 class FakeDocuments:
@@ -114,6 +141,7 @@ class FakeSystem:
     used: UsageReply | None = None
     asked: list[tuple[str, str, str | None, LimitsPatch | None]] = field(default_factory=list)
     cancelled: list[tuple[str, str]] = field(default_factory=list)
+    house: FakeHousekeeping = field(default_factory=FakeHousekeeping)
     unaccepted: set[str] = field(default_factory=set)
     collections: dict[str, FakeDocuments] = field(default_factory=dict)
 
@@ -133,7 +161,10 @@ class FakeSystem:
         raise Permanent("unknown_task", f"no task {task!r} was accepted here", field="task")
 
     def session(self, name: str) -> FakeSession:
-        return FakeSession([fact for fact in self.facts if fact.ref.session == name])
+        return FakeSession(self, name)
+
+    def dead(self, *, everyone: bool = False) -> OwnLetters:
+        return OwnLetters(self.house.letters_, None if everyone else self.tenant)
 
     def documents(self, collection: str = "default") -> FakeDocuments:
         return self.collections.setdefault(collection, FakeDocuments())

@@ -12,10 +12,11 @@ from shared.bus.connect import Bus
 from shared.bus.log import RunLog
 from shared.client import Millrace
 from shared.contracts.base import SessionRef, encode
+from shared.contracts.dead import Wanted
 from shared.contracts.documents import DocumentChanged
 from shared.contracts.facts import Done, Inferred
 from shared.contracts.work import RunTool
-from shared.dead import DeadLetters, Wanted
+from shared.dead import DeadLetters
 from shared.errors import Failure, Permanent
 from shared.subjects import DOCS, RUNS, WORK, document_subject, session_prefix
 from tests.integration.broker_process import NatsServer

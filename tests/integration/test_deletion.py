@@ -22,11 +22,11 @@ from shared.bus.log import RunLog
 from shared.bus.service import running
 from shared.client import Millrace
 from shared.contracts.base import SessionRef
+from shared.contracts.dead import Wanted
 from shared.contracts.facts import Deleted, Inferred, ToolDone
 from shared.contracts.ledger import UsageQuery
 from shared.contracts.log import task_id_of
 from shared.contracts.work import RunTool
-from shared.dead import Wanted
 from shared.errors import Permanent, Transient
 from tests.integration.broker_process import NatsServer
 from tests.integration.running_loop import LOG, Loop, running_loop

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from services.cli.handlers import ask, docs, history, system
+from services.cli.handlers import ask, dead, docs, history, sessions, system
 from services.cli.handlers.context import app_of
 
 
@@ -36,6 +36,8 @@ def build() -> typer.Typer:
     application.command("logs")(history.logs_command)
     application.command("usage")(history.usage_command)
     application.add_typer(docs.docs, name="docs")
+    application.add_typer(dead.dead, name="dead")
+    application.add_typer(sessions.sessions, name="sessions")
     application.command("models")(system.models_command)
     application.command("workers")(system.workers_command)
     application.command("doctor")(system.doctor_command)

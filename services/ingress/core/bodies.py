@@ -89,6 +89,12 @@ class CancelBody(Body):
     reason: str = Field(default="", max_length=2000)
 
 
+class ByBody(Body):
+    """Who asks for it; the body may be left out."""
+
+    by: str = Field(default="", max_length=200)
+
+
 class DocumentBody(Body):
     """`PUT /v1/collections/{c}/documents/{id}` as JSON."""
 

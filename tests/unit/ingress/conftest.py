@@ -9,17 +9,25 @@ from starlette.types import ASGIApp
 from services.ingress.adapters.http.app import Parts, build
 from services.ingress.handlers.chat import ChatHandlers
 from services.ingress.handlers.tasks import TaskHandlers
+from tests.fakes.housekeeping import FakeHousekeeping
 from tests.fakes.ingress_system import FakeSystem
 
 
 @pytest.fixture(scope="session")
-def running() -> tuple[FakeSystem, ASGIApp]:
+def kept() -> FakeHousekeeping:
+    """What the one application of all tests keeps house with."""
+    return FakeHousekeeping()
+
+
+@pytest.fixture(scope="session")
+def running(kept: FakeHousekeeping) -> tuple[FakeSystem, ASGIApp]:
     """One application for all tests: building its routes takes longer than a test."""
     system = FakeSystem()
     parts = Parts(
         chat=ChatHandlers(system, system, system),
         tasks=TaskHandlers(system, system),
         documents=system,
+        housekeeping=kept,
         catalog=system,
         health=system,
     )
@@ -31,6 +39,12 @@ def system(running: tuple[FakeSystem, ASGIApp]) -> FakeSystem:
     system, _ = running
     vars(system).update(vars(FakeSystem()))
     return system
+
+
+@pytest.fixture
+def house(kept: FakeHousekeeping) -> FakeHousekeeping:
+    vars(kept).update(vars(FakeHousekeeping()))
+    return kept
 
 
 @pytest.fixture

@@ -172,8 +172,15 @@ async def test_a_bad_search_names_the_field(http):
     assert (response.status_code, response.json()["field"]) == (422, "mode")
 
 
-def test_the_openapi_document_has_every_path(system):
-    parts = Parts(chat=system, tasks=system, documents=system, catalog=system, health=system)
+def test_the_openapi_document_has_every_path(system, house):
+    parts = Parts(
+        chat=system,
+        tasks=system,
+        documents=system,
+        housekeeping=house,
+        catalog=system,
+        health=system,
+    )
     paths = build_api(parts, Metrics()).openapi()["paths"]
     assert "/v1/chat/completions" in paths
     assert "requestBody" in paths["/v1/tasks"]["post"]

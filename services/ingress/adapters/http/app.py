@@ -10,11 +10,19 @@ from starlette.types import ASGIApp
 from services.ingress.adapters.http.chat import chat_router, models_router
 from services.ingress.adapters.http.documents import documents_router
 from services.ingress.adapters.http.errors import install
+from services.ingress.adapters.http.housekeeping import dead_router, deletion_router
 from services.ingress.adapters.http.metrics import Metrics
 from services.ingress.adapters.http.middleware import BodyLimit, LocalOnly, Measured, Trace
 from services.ingress.adapters.http.operations import operations_router
 from services.ingress.adapters.http.tasks import events_router, sessions_router, tasks_router
-from services.ingress.ports import Catalog, ChatApi, Documents, Health, TasksApi
+from services.ingress.ports import (
+    Catalog,
+    ChatApi,
+    Documents,
+    Health,
+    Housekeeping,
+    TasksApi,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +32,7 @@ class Parts:
     chat: ChatApi
     tasks: TasksApi
     documents: Documents
+    housekeeping: Housekeeping
     catalog: Catalog
     health: Health
 
@@ -40,7 +49,9 @@ def build_api(parts: Parts, metrics: Metrics) -> FastAPI:
     api.include_router(tasks_router(parts.tasks))
     api.include_router(events_router(parts.tasks, metrics))
     api.include_router(sessions_router(parts.tasks))
+    api.include_router(deletion_router(parts.housekeeping))
     api.include_router(documents_router(parts.documents))
+    api.include_router(dead_router(parts.housekeeping))
     api.include_router(operations_router(parts.health, parts.catalog, metrics))
     install(api)
     return api
