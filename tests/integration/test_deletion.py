@@ -133,11 +133,14 @@ async def test_nothing_of_a_deleted_session_is_left_anywhere(
         [fact] = [stored.fact for stored in await loop.client.session("s1").history()]
         assert isinstance(fact, Deleted)
         assert (fact.by, sum(line.calls for line in fact.usage)) == ("ada", 3)
-    assert not in_files(tmp_path, MARK), "SQLite overwrites what it deletes"
+    assert not in_files(tmp_path, "ledger.db*", MARK), "SQLite overwrites what it deletes"
+    assert in_files(nats_server.folder, "*.blk", OTHER)
+    left = in_files(nats_server.folder, "*.blk", MARK)
+    assert {path.parts[-3] for path in left} <= {"KV_memory"}, "and so does the server"
 
 
-def in_files(folder: Path, mark: str) -> list[Path]:
-    return [path for path in folder.glob("ledger.db*") if mark.encode() in path.read_bytes()]
+def in_files(folder: Path, pattern: str, mark: str) -> list[Path]:
+    return [path for path in folder.rglob(pattern) if mark.encode() in path.read_bytes()]
 
 
 async def test_a_running_task_is_a_reason_to_refuse_unless_forced(loop: Loop, bus: Bus) -> None:
@@ -247,6 +250,15 @@ async def test_a_session_that_does_not_exist(loop: Loop) -> None:
     assert unknown.value.code == "unknown_session"
 
 
+@pytest.mark.parametrize("name", ["_direct", "_doctor"])
+async def test_what_is_ours_cannot_be_deleted(loop: Loop, name: str) -> None:
+    """The usage of stateless completions is kept under such a name."""
+    await loop.start("sessions")
+    with pytest.raises(Permanent) as refused:
+        await loop.client.session(name).delete()
+    assert (refused.value.code, refused.value.field) == ("invalid_name", "session")
+
+
 async def test_deleting_twice_answers_as_the_first_time(loop: Loop) -> None:
     await loop.all()
     await (await loop.client.submit("helper", "say x", session="s1")).result(20)
@@ -297,3 +309,24 @@ async def test_a_task_that_slips_in_while_it_is_deleted_survives(loop: Loop, bus
     await until(lambda: gone(bus))
     facts = [one.fact for one in await slipped.facts()]
     assert any(isinstance(fact, ToolDone) for fact in facts)
+
+
+async def test_erasing_late_spares_what_the_next_life_says(loop: Loop, bus: Bus) -> None:
+    """The eraser was away while the session was used again, and a result of before came late."""
+    await loop.all()
+    old = await loop.client.submit("helper", f"say {MARK}", session="s1")
+    await old.result(20)
+    notes, log = BucketMemory(bus), RunLog(bus)
+    await notes.put(REF, "likes", MARK)
+    await loop.crash("sessions")
+    await log.append(REF, Deleted(upto=(await log.read(REF))[-1].seq))
+    late = ToolDone(task=old.id, step=7, call="c", name="n", result=MARK)
+    new = await loop.client.submit("helper", f"say {OTHER} {OTHER}", session="s1")
+    await log.append(REF, late)
+    await notes.put(REF, "hates", OTHER)
+    await loop.start("sessions")
+    assert (await new.result(20)).output == f"{OTHER} {OTHER}"
+    await until(lambda: gone(bus))
+    assert await mentions(bus, OTHER) == {"RUNS", "TOKENS", "KV_memory"}
+    kinds = [one.kind for one in await log.read(REF)]
+    assert kinds == ["deleted", "task", "accepted", "inferred", "done"]

@@ -16,6 +16,7 @@ from services.ingress.handlers.chat import ChatHandlers
 from services.ingress.handlers.tasks import TaskHandlers
 from shared.contracts.facts import Timings, Usage
 from shared.contracts.tokens import DirectEvent, DirectResult
+from tests.fakes.housekeeping import FakeHousekeeping
 from tests.fakes.ingress_system import FakeSystem
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
@@ -40,6 +41,7 @@ async def served(system: FakeSystem) -> AsyncIterator[tuple[uvicorn.Server, http
         chat=ChatHandlers(system, system, system),
         tasks=TaskHandlers(system, system),
         documents=system,
+        housekeeping=FakeHousekeeping(),
         catalog=system,
         health=system,
     )

@@ -13,56 +13,39 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import nats.errors
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from services.sessions.adapters.eraser import Eraser
 from services.sessions.core.deletion import (
     history_after,
     newest_deletion,
     open_tasks,
-    strays,
-    tasks_since,
     usage_of,
 )
-from shared.bus.burial import step_of
-from shared.bus.connect import ApiError, Bus
-from shared.bus.consume import Consuming, Delivery, Job, attempt
-from shared.bus.log import Page, RunLog, direct_get
-from shared.contracts.base import Message, SessionRef, check_token, decode, encode
+from shared.bus.connect import Bus
+from shared.bus.consume import attempt
+from shared.bus.log import RunLog
+from shared.contracts.base import SessionRef, check_token, decode, encode
 from shared.contracts.control import DeleteReply, DeleteSession
 from shared.contracts.facts import Cancelled, Deleted
-from shared.contracts.log import StoredFact, read_fact
+from shared.contracts.log import StoredFact
 from shared.errors import Failure, Permanent, Transient
-from shared.subjects import ERASER, LEDGER, RUNS, WORK, session_filter, session_traces
+from shared.subjects import LEDGER, RUNS, check_session
 
 _LOOK = 0.05
 STOPPING, DRAINING, ERASING, LEDGER_BEHIND = 15.0, 5.0, 5.0, 2.0
 """Seconds that a request waits: for tasks to end, for work in flight, for the rest, for SQL."""
 
 
-PATIENT_LOOKS, LAST_LOOK = 30, 45
-"""Looks (one a second) at work in flight before it is taken away, and looks in all then."""
-
-
-@dataclass(frozen=True, slots=True)
-class Decided:
-    """A deletion that stands in the log; `looks` counts how often this one was made sure of."""
-
-    ref: SessionRef
-    upto: int
-    looks: int
-
-
 class Deletion:
     """Answers requests, and finishes what they have begun."""
 
     def __init__(self, bus: Bus) -> None:
-        self._bus, self._log = bus, RunLog(bus)
-        self._consuming = Consuming(bus, Job(ERASER, _read, self._finish, _nothing), concurrency=4)
+        self._bus, self._log, self._eraser = bus, RunLog(bus), Eraser(bus)
+        self._consuming = self._eraser.consuming()
         self._subscription: Subscription | None = None
         self._running: set[asyncio.Task[None]] = set()
 
@@ -98,7 +81,7 @@ class Deletion:
 
     async def _request(self, message: Msg) -> DeleteReply:
         _, tenant, session, _ = message.subject.split(".")
-        ref = SessionRef(check_token(tenant, "tenant"), check_token(session, "session"))
+        ref = SessionRef(check_token(tenant, "tenant"), check_session(session))
         return await self.delete(ref, decode(message.data, DeleteSession))
 
     async def delete(self, ref: SessionRef, order: DeleteSession) -> DeleteReply:
@@ -125,7 +108,7 @@ class Deletion:
 
     async def _reply(self, ref: SessionRef, upto: int, sequence: int) -> DeleteReply:
         async def erased() -> bool:
-            return await self.erase(ref, upto)
+            return await self._eraser.erase(ref, upto)
 
         async def recorded() -> bool:
             info = await self._bus.api(f"CONSUMER.INFO.{RUNS}.{LEDGER.name}")
@@ -149,7 +132,7 @@ class Deletion:
             return not open_tasks(await self._log.read(ref))
 
         async def drained() -> bool:
-            return not await self._in_flight(ref)
+            return not await self._eraser.in_flight(ref)
 
         if not await _within(STOPPING, ended):
             raise Transient(
@@ -160,84 +143,6 @@ class Deletion:
         if waiting := open_tasks(history):
             raise _busy(waiting)
         return history
-
-    async def _finish(self, found: Decided) -> Sequence[Message]:
-        """Look again and again until nothing can come; what nobody works on is taken away."""
-        over = await self.erase(found.ref, found.upto)
-        if found.looks > PATIENT_LOOKS:
-            for sequence in await self._in_flight(found.ref, found.upto):
-                await self._remove(WORK, sequence)
-            over = found.looks > LAST_LOOK
-        if not over:
-            detail = f"{found.ref}: a step is not over yet"
-            raise Transient("work_in_flight", detail, retry_after=1.0)
-        return ()
-
-    async def erase(self, ref: SessionRef, upto: int) -> bool:
-        """Remove what there is now; True where nothing more of it can come.
-
-        The order matters: without work in flight, all late facts are stored by then.
-        """
-        bounds = {stream: await self._last(stream) for stream, _ in session_traces(ref)}
-        reused = bool(tasks_since(await self._log.read(ref), upto))
-        over = not await self._in_flight(ref, upto)
-        history = await self._log.read(ref)
-        mark = newest_deletion(history)
-        if mark is None:  # a later deletion is at it
-            return True
-        await self._purge(RUNS, session_filter(ref), mark.upto)
-        late = strays(history, mark.upto)
-        if late and not tasks_since(history, mark.upto):
-            await self._again(ref, history)
-        else:
-            for stored in late:
-                await self._remove(RUNS, stored.seq)
-        for stream, subject in session_traces(ref):
-            last = bounds[stream]
-            if reused:
-                last = await self._before(stream, subject, mark.time, last)
-            await self._purge(stream, subject, last)
-        return over
-
-    async def _again(self, ref: SessionRef, history: Sequence[StoredFact]) -> None:
-        """Something of it came late: one more deletion that covers it, for the ledger too."""
-        fact = Deleted(upto=history[-1].seq, usage=usage_of(history))
-        await self._log.append(ref, fact)
-        await self._purge(RUNS, session_filter(ref), fact.upto)
-
-    async def _remove(self, stream: str, sequence: int) -> None:
-        with contextlib.suppress(ApiError):  # somebody else was faster
-            await self._bus.api(f"STREAM.MSG.DELETE.{stream}", {"seq": sequence})
-
-    async def _purge(self, stream: str, subject: str, upto: int) -> None:
-        """Remove what is on a subject up to a sequence."""
-        if upto:
-            await self._bus.api(f"STREAM.PURGE.{stream}", {"filter": subject, "seq": upto + 1})
-
-    async def _last(self, stream: str) -> int:
-        return int((await self._bus.api(f"STREAM.INFO.{stream}"))["state"]["last_seq"])
-
-    async def _before(self, stream: str, subject: str, time: float, last: int) -> int:
-        """The last sequence before a time: what came later is of the session's next life."""
-        query = {"batch": 1, "start_time": _rfc3339(time), "next_by_subj": subject}
-        found, _ = await direct_get(self._bus, f"$JS.API.DIRECT.GET.{stream}", query)
-        if not found:
-            return last
-        return int((found[0].headers or {})["Nats-Sequence"]) - 1
-
-    async def _in_flight(self, ref: SessionRef, upto: int | None = None) -> list[int]:
-        """Where WORK holds steps of the session, except for tasks of its life after `upto`."""
-        page, found = Page(f"$JS.API.DIRECT.GET.{WORK}", "work.>"), dict[int, str]()
-        while not page.ended:
-            for message in await page.read(self._bus):
-                headers = message.headers or {}
-                step = step_of(message.data, headers)
-                if step is not None and step.ref == ref:
-                    found[int(headers["Nats-Sequence"])] = step.task
-        spared: set[str] = set()
-        if found and upto is not None:
-            spared = tasks_since(await self._log.read(ref), upto)
-        return [sequence for sequence, task in found.items() if task not in spared]
 
 
 async def _within(seconds: float, condition: Callable[[], Awaitable[bool]]) -> bool:
@@ -258,20 +163,3 @@ def _busy(tasks: Sequence[str]) -> Permanent:
         f"not ended: {', '.join(tasks[:5])}; cancel what runs, or delete with force",
         field="session",
     )
-
-
-def _read(delivery: Delivery) -> Decided:
-    stored = read_fact(
-        delivery.subject, delivery.body, delivery.sequence, delivery.time, delivery.headers
-    )
-    if stored is None or not isinstance(stored.fact, Deleted):
-        raise Permanent("invalid_message", "this is no deletion")
-    return Decided(stored.ref, stored.fact.upto, delivery.deliveries)
-
-
-def _rfc3339(time: float) -> str:
-    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-async def _nothing(_found: object, _results: Sequence[Message]) -> None:
-    """Erasing publishes nothing."""
