@@ -105,6 +105,11 @@ async def talk(loop: Loop, bus: Bus, session: str, mark: str) -> None:
     await dead.retry(filed.id, by=mark)
 
 
+async def billed(store: SqlStore, calls: int) -> bool:
+    """Whether the ledger has come so far."""
+    return total(await store.usage(UsageQuery(tenant="default"))).calls == calls
+
+
 async def letters(client: Millrace, session: str) -> bool:
     return bool((await client.dead().list(Wanted(session=session))).letters)
 
@@ -118,7 +123,9 @@ async def test_nothing_of_a_deleted_session_is_left_anywhere(
         await talk(loop, bus, "s2", OTHER)
         before = {"RUNS", "TOKENS", "DEAD", "KV_memory"}
         assert await mentions(bus, MARK) == await mentions(bus, OTHER) == before
-        await until(lambda: rows(tmp_path, MARK) and rows(tmp_path, OTHER))
+        await until(lambda: billed(store, 6))
+        assert rows(tmp_path, MARK)
+        assert rows(tmp_path, OTHER)
         used = total(await store.usage(UsageQuery(tenant="default")))
         reply = await loop.client.session("s1").delete(by="ada")
         assert reply.complete
