@@ -35,8 +35,8 @@ from shared.errors import Failure, Permanent
 from shared.subjects import DIRECT_SESSION
 
 Json = dict[str, object]
-Key = tuple[SessionRef, str, int, int]
-"""An attempt at a step."""
+Key = tuple[SessionRef, str, int, int, int]
+"""An attempt at a step, and its place: a deleted session may see the same names again."""
 _REMEMBERED = 256
 
 
@@ -110,7 +110,7 @@ class Inference:
             Transient: this worker or the bus cannot at the moment.
         """
         route = work.route
-        step = (route.ref, route.task, route.step, route.attempt)
+        step = (route.ref, route.task, route.step, route.attempt, route.seq)
         async with self._turn(step):
             if step not in self._answered:
                 self._answered[step] = await self._infer(work, attempt)

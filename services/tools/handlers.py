@@ -17,8 +17,8 @@ from shared.errors import Failure, Permanent, Transient
 MAX_RESULT = 256 * 1024
 """Bytes; what is longer does not fit into a model's context anyway."""
 _REMEMBERED = 1024
-Key = tuple[SessionRef, str, int, int]
-"""An attempt at a step."""
+Key = tuple[SessionRef, str, int, int, int]
+"""An attempt at a step, and its place: a deleted session may see the same names again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,9 @@ class Assignment:
 
     @property
     def key(self) -> Key:
-        """Which attempt at which step."""
-        return (self.work.ref, self.work.task, self.work.step, self.work.attempt)
+        """Which attempt at which step, and where that stands in the log."""
+        work = self.work
+        return (work.ref, work.task, work.step, work.attempt, work.seq)
 
 
 class OutcomeUnknown(Exception):

@@ -80,6 +80,8 @@ class RunTool(Message, frozen=True):
     attempt: int = 1
     final: bool = True
     """There is no try after this one: an error of any family is the result."""
+    seq: int = 0
+    """The log position that the step builds on."""
 
 
 class ChatMessage(Message, frozen=True):

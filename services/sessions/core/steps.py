@@ -85,4 +85,5 @@ def _tool_call(ref: SessionRef, running: Running, pending: Pending, call: ToolCa
         deadline=running.deadline,
         attempt=pending.attempt,
         final=pending.tries + 1 >= agent.retry.tool_tries,
+        seq=pending.seq,
     )

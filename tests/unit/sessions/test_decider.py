@@ -146,6 +146,7 @@ def test_calls_run_side_by_side_and_the_model_waits_for_all() -> None:
         collection="handbook",
         deadline=START + 60.0,
         final=False,
+        seq=case.state.seq,
     )
     assert (second.step, getattr(second, "name", "")) == (2, "look")
     assert [work.step for work in case.add(ran(2, LOOK)).work] == [1]
