@@ -26,6 +26,7 @@ from shared.bus.tasks import submit_task
 from shared.clock import mint_id
 from shared.contracts.agents import AgentSpec, LimitsPatch, OnBusy, Sampling
 from shared.contracts.base import Message, SessionRef, check_token, decode
+from shared.contracts.control import DeleteReply, DeleteSession
 from shared.contracts.facts import Accepted, Done, Forked
 from shared.contracts.log import Event, StoredFact
 from shared.contracts.replay import Check, ReplayQuery, ReplayReply, ReplayRow
@@ -34,7 +35,8 @@ from shared.contracts.tokens import DirectEvent
 from shared.contracts.work import DirectRequest
 from shared.contracts.workers import WorkerState
 from shared.control import Control, send_order
-from shared.documents import Documents
+from shared.dead import DeadLetters
+from shared.documents import Documents, ask
 from shared.errors import Permanent, Transient
 from shared.fork import ForkOptions, fork_request
 from shared.replay import check_session, replay_page, replay_rows
@@ -44,11 +46,16 @@ from shared.subjects import (
     AGENTS,
     SHARED_TENANT,
     WORKERS,
+    control_subject,
     session_filter,
 )
 from shared.telemetry import configure
 
 __all__ = ["Documents", "Millrace", "Schedules", "Session", "Task"]
+
+
+_DELETION = 40.0
+"""Seconds: what runs is stopped first."""
 
 
 class TaskOptions(TypedDict, total=False):
@@ -107,7 +114,8 @@ class Millrace:
         """Submit a task; durable when this returns. Repeating a task id changes nothing.
 
         Raises:
-            Permanent: `invalid_name`, `payload_too_large`.
+            Permanent: `invalid_name`, `payload_too_large`; `task_id_used` for an id that the
+                session had a moment ago, before it was deleted.
             Transient: `bus_unavailable`.
         """
         ref = SessionRef(self.tenant, session or mint_id("s"))
@@ -122,6 +130,8 @@ class Millrace:
         )
         trace = options.get("trace_id", "")
         ack = await submit_task(self.bus, ref, agent, name, submitted, trace)
+        if ack.duplicate and not await self.log.holds(ack.seq):
+            raise Permanent("task_id_used", f"{name!r} was deleted with its session", field="task")
         return Task(self, ref.session, name, ack.seq - 1)
 
     def task(self, task: str, session: str) -> Task:
@@ -169,6 +179,10 @@ class Millrace:
     def schedules(self) -> Schedules:
         """Tasks that are submitted at a time, at an interval or by cron."""
         return Schedules(self.bus, self.tenant)
+
+    def dead(self, *, everyone: bool = False) -> DeadLetters:
+        """The tenant's dead letters; `everyone`'s are for whoever runs the system."""
+        return DeadLetters(self.bus, None if everyone else self.tenant)
 
     async def complete(self, request: DirectRequest) -> AsyncGenerator[DirectEvent]:
         """A stateless completion; the last event has `done` or `error`. Closing it aborts it.
@@ -297,3 +311,18 @@ class Session:
         """Where the session goes on from, if it is a fork."""
         first = await self._client.log.first(self.ref)
         return first.fact if first is not None and isinstance(first.fact, Forked) else None
+
+    async def delete(self, *, force: bool = False, by: str = "") -> DeleteReply:
+        """Forget the session, everywhere and for good; its name may be used again.
+
+        With it go the sessions of the agents that it asked, and the schedules that name it.
+        Durable when this returns. Where `complete` is not set, the rest goes on by itself.
+
+        Raises:
+            Permanent: `unknown_session`; `has_forks`; `session_busy` while a task has not ended,
+                except with `force`, which cancels it first.
+            Transient: `still_stopping`, or `no_responders` while no sessions service runs.
+        """
+        order = DeleteSession(force=force, by=by)
+        subject = control_subject(self.ref, "delete")
+        return await ask(self._client.bus, subject, order, DeleteReply, _DELETION)

@@ -81,9 +81,11 @@ class Documents:
         return decode(body, IndexState)
 
 
-async def ask[A: Message](bus: Bus, subject: str, question: Message, kind: type[A]) -> A:
+async def ask[A: Message](
+    bus: Bus, subject: str, question: Message, kind: type[A], patience: float = 15.0
+) -> A:
     """A typed request; an `error` in the reply is raised as the error it stands for."""
-    reply = decode(await bus.request(subject, encode(question), 15.0), kind)
+    reply = decode(await bus.request(subject, encode(question), patience), kind)
     if (failure := getattr(reply, "error", None)) is not None:
         raise error_of(failure)
     return reply

@@ -55,6 +55,7 @@ FACT_KINDS = (
     FactKind("timer", f.TimerFired),
     FactKind("done", f.Done, unique=("task",)),
     FactKind("forked", f.Forked, once=True),
+    FactKind("deleted", f.Deleted),
     FactKind("completed", f.Completed),
 )
 BY_TOKEN = {kind.token: kind for kind in FACT_KINDS}
@@ -95,10 +96,19 @@ def task_subject(ref: SessionRef, agent: str) -> str:
     """
     check_token(ref.tenant, "tenant")
     check_token(agent, "agent")
-    check_token(ref.session, "session")
-    if ref.session.startswith("_"):
-        raise Permanent("invalid_name", "names with a leading _ are reserved", field="session")
+    check_session(ref.session)
     return f"tasks.{ref.tenant}.{agent}.{ref.session}"
+
+
+def check_session(name: str) -> str:
+    """`name`, if a client may give it to a session.
+
+    Raises:
+        Permanent: `invalid_name`.
+    """
+    if name.startswith("_"):
+        raise Permanent("invalid_name", "names with a leading _ are reserved", field="session")
+    return check_token(name, "session")
 
 
 def fact_subject(ref: SessionRef, fact: Message) -> str:
@@ -234,6 +244,90 @@ def replay_subject(ref: SessionRef) -> str:
     return f"replay.{ref.tenant}.{ref.session}"
 
 
+NOBODY = "_"
+"""Stands for the tenant or session of a dead letter that belongs to none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grave:
+    """The address of a dead letter: whose it is, who gave up on it, and the original's place.
+
+    `stamp` is the original's time in milliseconds: a stream in memory counts from 1 again after a
+    restart of its server.
+    """
+
+    owner: SessionRef
+    consumer: str
+    stream: str
+    sequence: int
+    stamp: int
+
+    @property
+    def subject(self) -> str:
+        """A subject of its own: the server refuses a second letter about the same thing."""
+        whose = f"{as_token(self.owner.tenant)}.{as_token(self.owner.session)}"
+        place = f"{as_token(self.stream)}.{self.sequence}.{self.stamp}"
+        return f"dead.{whose}.{as_token(self.consumer)}.{place}"
+
+
+def parse_grave(subject: str) -> Grave:
+    """The address in the subject of a dead letter.
+
+    Raises:
+        Permanent: `invalid_subject`.
+    """
+    parts = subject.split(".")
+    if len(parts) != 7 or parts[0] != "dead" or not (parts[5] + parts[6]).isdecimal():
+        raise Permanent("invalid_subject", f"{subject[:120]!r} is no dead letter")
+    owner = SessionRef(parts[1], parts[2])
+    return Grave(owner, parts[3], parts[4], int(parts[5]), int(parts[6]))
+
+
+def dead_filter(tenant: str = "*", session: str = "*", consumer: str = "*") -> str:
+    """Dead letters of a tenant, a session, a consumer."""
+    return f"dead.{tenant}.{session}.{consumer}.>"
+
+
+def letters_about(consumer: str, stream: str, sequence: int) -> str:
+    """Every letter of a consumer about the message at a place of a stream."""
+    return f"dead.*.*.{as_token(consumer)}.{as_token(stream)}.{sequence}.*"
+
+
+def retried_subject(grave: Grave) -> str:
+    """Where it is noted that a dead letter was sent again."""
+    return f"retried.{grave.subject.removeprefix('dead.')}"
+
+
+def owner_in(subject: str) -> SessionRef | None:
+    """Whose a message is, as far as its subject tells."""
+    parts = subject.split(".")
+    match parts[0]:
+        case "run" | "timer" | "fired" if len(parts) > 3:
+            return SessionRef(parts[2], parts[3])
+        case "tasks" if len(parts) == 4:
+            return SessionRef(parts[1], parts[3])
+        case "docs" if len(parts) > 1:
+            return SessionRef(parts[1], NOBODY)
+    return None
+
+
+def session_traces(ref: SessionRef) -> tuple[tuple[str, str], ...]:
+    """Stream and filter of every place, beside its log and WORK, that holds what a session said.
+
+    A place that is not named here survives the deletion of its session.
+    """
+    own = f"{ref.tenant}.{ref.session}"
+    place = session_prefix(ref)[4:]
+    return (
+        (TOKENS, f"tokens.{own}.>"),
+        (TIMERS, f"timer.{place}.>"),
+        (TIMERS, f"fired.{place}.>"),
+        (DEAD, f"dead.{own}.>"),
+        (DEAD, f"retried.{own}.>"),
+        (f"KV_{MEMORY.name}", f"$KV.{MEMORY.name}.{own}.>"),
+    )
+
+
 # -- streams and consumers ------------------------------------------------------------------------
 
 
@@ -277,7 +371,14 @@ STREAMS = (
             "republish": {"src": "run.>", "dest": "facts.>"},
         },
     ),
-    Stream(WORK, ("work.>",), storage="memory", retention="workqueue", max_bytes=256 << 20),
+    Stream(
+        WORK,
+        ("work.>",),
+        storage="memory",
+        retention="workqueue",
+        max_bytes=256 << 20,
+        extra={"allow_direct": True},
+    ),
     Stream(
         TOKENS,
         ("tokens.>",),
@@ -296,7 +397,9 @@ STREAMS = (
         extra={"allow_msg_schedules": True, "allow_msg_ttl": True, "allow_direct": True},
     ),
     Stream(DOCS, ("docs.>",), max_per_subject=1, extra={"allow_direct": True}),
-    Stream(DEAD, ("dead.>", *ADVISORIES), max_age=30 * DAY, extra={"allow_direct": True}),
+    Stream(
+        DEAD, ("dead.>", "retried.>", *ADVISORIES), max_age=30 * DAY, extra={"allow_direct": True}
+    ),
 )
 
 
@@ -343,7 +446,11 @@ TOOLS = Consumer("tools", WORK, ("work.tool.>",), ack_wait=6.0, max_deliver=8, m
 FIRED = Consumer("timers", TIMERS, ("fired.>",), ack_wait=10.0, max_deliver=20)
 INDEXER = Consumer("retrieval", DOCS, ("docs.>",), ack_wait=10.0, max_ack_pending=32)
 LEDGER = Consumer("ledger", RUNS, ("run.>",), ack_wait=30.0, max_deliver=20)
-CONSUMERS = (ROUTER, TOOLS, FIRED, INDEXER, LEDGER)
+UNDERTAKER = Consumer("undertaker", DEAD, ("dead.>", *ADVISORIES), max_deliver=50)
+STRAYS = Consumer("strays", RUNS, ("tasks.>",))
+"""Tasks whose names the server could not put into a subject of ours (a wildcard, for example)."""
+ERASER = Consumer("eraser", RUNS, ("run.*.*.*.deleted",), max_deliver=500)
+CONSUMERS = (ROUTER, TOOLS, FIRED, INDEXER, LEDGER, UNDERTAKER, STRAYS, ERASER)
 
 
 def infer_consumer(model: str, worker: str) -> Consumer:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from shared.contracts.facts import (
     Accepted,
     Approved,
+    Deleted,
     Done,
     Inferred,
     Parked,
@@ -52,6 +53,7 @@ class _Task:
     instructions: str
     task: str
     input: list[Message]
+    since: int = 0
     turns: list[_Turn] = field(default_factory=list)
     steps: set[int] = field(default_factory=set)
     calls: dict[int, str] = field(default_factory=dict)
@@ -78,7 +80,10 @@ class Transcript:
         for fact in stored:
             if fact.seq > self.seq:
                 self.seq = fact.seq
-                self._one(fact)
+                if isinstance(fact.fact, Deleted):
+                    self._deleted(fact.fact)
+                else:
+                    self._one(fact)
         return self
 
     def _one(self, stored: StoredFact) -> None:
@@ -87,7 +92,7 @@ class Transcript:
             case TaskSubmitted():
                 self._submitted.setdefault(stored.task, fact)
             case Accepted():
-                self._accepted(fact)
+                self._accepted(fact, stored.seq)
             case Done():
                 self._ended(fact)
             case Inferred() | ToolDone() | ToolFailed() | Steered():
@@ -97,7 +102,12 @@ class Transcript:
                 if (task := self._open(fact.task)) is not None and fact.step is not None:
                     _asked(task, fact, fact.step)
 
-    def _accepted(self, fact: Accepted) -> None:
+    def _deleted(self, fact: Deleted) -> None:
+        """Nothing up to there was ever said."""
+        self._tasks = [task for task in self._tasks if task.since > fact.upto]
+        self._submitted = {name: one for name, one in self._submitted.items() if one is not None}
+
+    def _accepted(self, fact: Accepted, seq: int) -> None:
         submitted = self._submitted.pop(fact.task, None)
         if submitted is None or self._find(fact.task) is not None:
             return
@@ -105,7 +115,7 @@ class Transcript:
         if submitted.retry_of and self._tasks and self._tasks[-1].task == submitted.retry_of:
             self._tasks[-1].continued = True
             given = []
-        self._tasks.append(_Task(fact.agent.instructions, fact.task, given))
+        self._tasks.append(_Task(fact.agent.instructions, fact.task, given, seq))
 
     def _ended(self, fact: Done) -> None:
         task = self._find(fact.task)

@@ -8,6 +8,8 @@ from typing import NoReturn, Protocol, Unpack
 from services.cli.core.checks import Check as Finding
 from shared.contracts.agents import AgentSpec, LimitsPatch, OnBusy
 from shared.contracts.base import SessionRef
+from shared.contracts.control import DeleteReply
+from shared.contracts.dead import Filed, Letters, Retried, Wanted
 from shared.contracts.facts import Done, Forked
 from shared.contracts.ledger import TasksQuery, TasksReply, UsageQuery, UsageReply
 from shared.contracts.log import Event, StoredFact
@@ -73,6 +75,9 @@ class Session(Protocol):
     async def check(self) -> Check:
         """Compare every decision with the log, up to the first difference."""
 
+    async def delete(self, *, force: bool = False, by: str = "") -> DeleteReply:
+        """Forget it, everywhere and for good."""
+
 
 class Schedules(Protocol):
     """The schedules of the tenant."""
@@ -94,6 +99,19 @@ class Fork(Session, Protocol):
 
     async def origin(self) -> Forked | None:
         """Where it goes on from."""
+
+
+class DeadLetters(Protocol):
+    """Messages that nobody could process."""
+
+    async def list(self, wanted: Wanted | None = None, after: int = 0, limit: int = 50) -> Letters:
+        """A page, in the order of the ids."""
+
+    async def get(self, letter: int) -> Filed:
+        """One of them."""
+
+    async def retry(self, letter: int, by: str = "") -> Retried:
+        """Send its message again, once."""
 
 
 class Documents(Protocol):
@@ -155,6 +173,9 @@ class Client(Protocol):
 
     def documents(self, collection: str = "default") -> Documents:
         """A collection by its name."""
+
+    def dead(self, *, everyone: bool = False) -> DeadLetters:
+        """The tenant's dead letters, or everyone's and nobody's too."""
 
     async def workers(self) -> list[WorkerState]:
         """Inference workers that are alive."""

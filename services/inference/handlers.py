@@ -36,7 +36,7 @@ from shared.subjects import DIRECT_SESSION
 
 Json = dict[str, object]
 Key = tuple[SessionRef, str, int, int, int]
-"""An attempt at a step."""
+"""An attempt at a step, and its place: a deleted session may see the same names again."""
 _REMEMBERED = 256
 
 
@@ -112,7 +112,6 @@ class Inference:
             Transient: this worker or the bus cannot at the moment.
         """
         route = work.route
-        # with the position: a session that was deleted may see the same names again
         step = (route.ref, route.task, route.step, route.attempt, route.seq)
         async with self._turn(step):
             if step not in self._answered:

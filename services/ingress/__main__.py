@@ -18,6 +18,7 @@ from services.ingress.adapters.bus import (
     BusTasks,
     Link,
 )
+from services.ingress.adapters.housekeeping import BusHousekeeping
 from services.ingress.adapters.http.app import Parts, build
 from services.ingress.adapters.schedules import BusSchedules
 from services.ingress.handlers.chat import ChatHandlers
@@ -45,6 +46,7 @@ async def serve(settings: Settings, log: Log) -> None:
         control=ControlHandlers(),
         schedules=ScheduleHandlers(BusSchedules(link), catalog),
         documents=BusDocuments(link),
+        housekeeping=BusHousekeeping(link),
         catalog=catalog,
         health=BusHealth(link),
     )

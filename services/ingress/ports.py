@@ -22,6 +22,8 @@ from services.ingress.core.control_bodies import (
 from services.ingress.core.tasks import Json, Order
 from shared.contracts.agents import AgentSpec, LimitsPatch
 from shared.contracts.base import SessionRef
+from shared.contracts.control import DeleteReply
+from shared.contracts.dead import Filed, Letters, Retried, Wanted
 from shared.contracts.documents import DocumentChanged
 from shared.contracts.facts import Done, Forked
 from shared.contracts.log import Event, StoredFact
@@ -190,6 +192,26 @@ class Query:
     limit: int = 3
     min_score: float = 0.0
     min_seq: int = 0
+
+
+class Housekeeping(Protocol):
+    """What a tenant may throw away, and what became of its messages that nobody could process."""
+
+    async def letters(self, tenant: str, wanted: Wanted, after: int, limit: int) -> Letters:
+        """Dead letters in the order of their ids."""
+        ...
+
+    async def letter(self, tenant: str, letter: int) -> Filed:
+        """One of them; `unknown_letter` also for another tenant's."""
+        ...
+
+    async def retry(self, tenant: str, letter: int, by: str) -> Retried:
+        """Send its message again, once however often this is asked for."""
+        ...
+
+    async def delete_session(self, ref: SessionRef, *, force: bool, by: str) -> DeleteReply:
+        """Forget a session; `session_busy` while a task has not ended, except with `force`."""
+        ...
 
 
 class Catalog(Protocol):

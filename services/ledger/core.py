@@ -59,7 +59,11 @@ KEYS: dict[str, tuple[str, ...]] = {
     "steps": ("tenant", "session", "task", "step"),
     "waits": ("tenant", "session", "task", "step"),
     "completions": ("tenant", "id"),
+    "deletions": ("tenant", "session"),
+    "erased": ("tenant", "session", "agent", "model", "day"),
 }
+CONTENT = ("sessions", "tasks", "steps", "waits")
+"""Tables whose rows go when their session is deleted."""
 OPENED = Group("sessions", "opened_seq", "first", ("opened",))
 TOUCHED = Group("sessions", "touched_seq", "last", ("touched",))
 SUBMITTED = Group("tasks", "submitted_seq", "first", ("agent", "submitted", "input"))
@@ -90,9 +94,11 @@ COMPLETION = Group(
 )
 PARKED = Group("waits", "parked_seq", "last", ("parked", "reason"))
 ANSWERED = Group("waits", "answered_seq", "last", ("answered",))
+DELETED = Group("deletions", "deleted_seq", "last", ("below", "deleted"))
+ERASED = Group("erased", "result_seq", "last", ("calls", *TOKENS))
 GROUPS = (
     *(OPENED, TOUCHED, SUBMITTED, ACCEPTED, DONE, RESULT, FAILURE, COMPLETION),
-    *(PARKED, ANSWERED),
+    *(PARKED, ANSWERED, DELETED, ERASED),
 )
 
 
@@ -105,6 +111,28 @@ def changes_of(stored: StoredFact) -> tuple[Change, ...]:
         project = _PROJECTIONS.get(type(stored.fact))
         body = project(stored, stored.fact) if project else ()
     return (*body, *_session(stored))
+
+
+Horizons = dict[Key, int]
+"""Tenant and session -> the sequence below which nothing of it may be kept."""
+
+
+def horizons_of(changes: Iterable[Change]) -> Horizons:
+    """The deletions among some changes."""
+    found: Horizons = {}
+    for change in changes:
+        if change.group is DELETED:
+            found[change.key] = max(found.get(change.key, 0), int(change.values["below"]))
+    return found
+
+
+def kept(changes: Iterable[Change], horizons: Horizons) -> list[Change]:
+    """Without what a deletion covers: a fact may be delivered late, or once more."""
+    return [
+        change
+        for change in changes
+        if change.group.table not in CONTENT or change.sequence >= horizons.get(change.key[:2], 0)
+    ]
 
 
 def coalesce(changes: Iterable[Change]) -> list[Change]:
@@ -138,7 +166,7 @@ def preview(text: str) -> str:
 
 
 def _session(stored: StoredFact) -> tuple[Change, ...]:
-    if stored.ref.session.startswith("_"):
+    if stored.ref.session.startswith("_") or isinstance(stored.fact, f.Deleted):
         return ()  # ours (stateless completions, for example), not a conversation
     key: Key = (stored.ref.tenant, stored.ref.session)
     return (
@@ -289,6 +317,22 @@ def _completed(stored: StoredFact, fact: f.Completed) -> tuple[Change, ...]:
     return (Change(COMPLETION, (stored.ref.tenant, fact.id), stored.seq, values),)
 
 
+def _deleted(stored: StoredFact, fact: f.Deleted) -> tuple[Change, ...]:
+    """The rows go, the numbers stay: what was used was used."""
+    key: Key = (stored.ref.tenant, stored.ref.session)
+    end: dict[str, Value] = {"below": fact.upto + 1, "deleted": stored.time}
+    lines = (
+        Change(
+            ERASED,
+            (*key, line.agent, line.model, line.day),
+            stored.seq,
+            {"calls": line.calls, **_tokens(line.usage, line.price)},
+        )
+        for line in fact.usage
+    )
+    return (Change(DELETED, key, stored.seq, end), *lines)
+
+
 _PROJECTIONS: dict[type, Callable[[StoredFact, Any], tuple[Change, ...]]] = {
     TaskSubmitted: _submitted,
     f.Accepted: _accepted,
@@ -302,5 +346,6 @@ _PROJECTIONS: dict[type, Callable[[StoredFact, Any], tuple[Change, ...]]] = {
     f.Rejected: _answered,
     f.TimerFired: _answered,
     f.Done: _done,
+    f.Deleted: _deleted,
     f.Completed: _completed,
 }

@@ -25,7 +25,7 @@ from shared.errors import Broken, Permanent, Transient
 
 GROUP = 512
 """Facts in one transaction at most."""
-MAX_ROWS = 500
+MAX_ROWS, LAST = 500, 2**63 - 1
 FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0
 LINGER, LOOK_EVERY, ENOUGH = 0.1, 0.02, 128
 """Seconds that the first fact of a group waits for others, unless enough of them are there."""
@@ -124,9 +124,11 @@ class Queries:
         """Recent tasks of a tenant.
 
         Raises:
-            Permanent: `invalid_limit`.
+            Permanent: `invalid_limit`, `invalid_cursor`.
         """
         _check_limit(query.limit)
+        if not 0 <= query.before <= LAST:
+            raise Permanent("invalid_cursor", f"before is 0 to {LAST}", field="before")
         found = await self._store.tasks(query)
         return TasksReply(tasks=found, sequence=(await self._store.position()).sequence)
 

@@ -42,7 +42,8 @@ class LedgerStore(Protocol):
 
     Guarantees: `apply` is one transaction, durable when it returns, and follows the rule of each
     change's group, so that any permutation and repetition of the same changes leaves the same
-    rows; positions never go back except by `begin_replay`; reads see whole transactions only.
+    rows; a deletion removes its session's rows from before it, and older facts bring none back;
+    positions never go back except by `begin_replay`; reads see whole transactions only.
     Trouble of the database is `Transient("ledger_unavailable")`.
     """
 

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from services.router.core import ALIVE, Workers, place, place_direct
 from services.router.ports import Rescue
-from shared.contracts.base import Message, as_token
+from shared.contracts.base import Message, as_token, check_token
 from shared.contracts.facts import InferFailed
 from shared.contracts.work import DirectRequest, InferStep, RouteStep
 from shared.contracts.workers import WorkerState
@@ -50,9 +50,12 @@ class Router:
         """Place a stateless completion.
 
         Raises:
-            Permanent: `unknown_route`.
+            Permanent: `unknown_route`; `invalid_name` for a tenant or id that fits no subject: its
+                usage would be put down to somebody else.
             Transient: `no_worker`.
         """
+        check_token(request.tenant, "tenant")
+        check_token(request.id, "id")
         target = place_direct(request.model, self._models, self.workers, self._ticks())
         return replace(request, target=target)
 

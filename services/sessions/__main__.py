@@ -6,10 +6,12 @@ import asyncio
 
 from services.sessions.adapters.agents import KvAgents
 from services.sessions.adapters.control import Control, timers
+from services.sessions.adapters.deletion import Deletion
 from services.sessions.adapters.effects import BusEffects
 from services.sessions.adapters.owner import Owner
 from services.sessions.adapters.replays import Replays
 from services.sessions.adapters.snapshots import SessionLog
+from services.sessions.adapters.undertaker import Undertaker
 from services.sessions.handlers import Bounds, Sessions
 from services.sessions.settings import Settings
 from shared import clock
@@ -31,7 +33,8 @@ def main() -> None:
         sessions = Sessions(SessionLog(bus), effects, agents, clock.now, bus.log, bounds)
         await Control(bus, sessions).start()
         await Replays(bus, log).start()
-        async with running(bus, Owner(bus, sessions), timers(bus, sessions)):
+        parts = (Owner(bus, sessions), timers(bus, sessions), Deletion(bus), Undertaker(bus))
+        async with running(bus, *parts):
             await stop.wait()
 
     run_service("sessions", settings, compose)

@@ -23,7 +23,7 @@ from services.sessions.core.state import SessionState
 from services.sessions.ports import AgentCatalog, Effects, FactLog
 from shared.contracts.base import SessionRef, check_token
 from shared.contracts.control import ControlReply, ForkSession, RetryTask
-from shared.contracts.facts import Done, TimerFired
+from shared.contracts.facts import Deleted, Done, TimerFired
 from shared.contracts.log import StoredFact
 from shared.contracts.tasks import TaskSubmitted
 from shared.contracts.work import RouteStep
@@ -227,7 +227,9 @@ class Sessions:
             return
         for _, settle in batch:
             await settle(True)
-        if actor.folded >= self._bounds.snapshot_every:
+        if any(isinstance(stored.fact, Deleted) for stored, _ in batch):
+            await self._drop_snapshot(actor)
+        elif actor.folded >= self._bounds.snapshot_every:
             await self._snapshot(actor)
 
     async def _later(
@@ -245,6 +247,14 @@ class Sessions:
             await self._log.save(actor.state)
         except MillraceError as error:
             self._logger.info("snapshot.later", session=str(actor.state.ref), error=str(error))
+        actor.folded = 0
+
+    async def _drop_snapshot(self, actor: _Actor) -> None:
+        """One that this process kept late may have come behind the erasing."""
+        try:
+            await self._log.forget(actor.state.ref)
+        except MillraceError as error:
+            self._logger.info("snapshot.left", session=str(actor.state.ref), error=str(error))
         actor.folded = 0
 
     async def _load(self, actor: _Actor) -> None:
@@ -309,6 +319,9 @@ def _fold(actor: _Actor, stored: StoredFact) -> None:
     actor.state = evolve(actor.state, stored)
     if isinstance(stored.fact, Done):
         _forget(actor, stored.fact.task)
+    elif isinstance(stored.fact, Deleted):
+        actor.performed.clear()  # its tasks' names may come again
+        actor.recent.start(None)  # and what was said must go nowhere
     elif isinstance(stored.fact, TimerFired) and stored.fact.timer == "watch":
         actor.performed.clear()  # hand out again what has no result: it may be lost
         actor.recent.start(None)

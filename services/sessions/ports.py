@@ -53,6 +53,14 @@ class FactLog(FactReader, Protocol):
         """
         ...
 
+    async def forget(self, ref: SessionRef) -> None:
+        """Drop the state that was kept of a session.
+
+        Raises:
+            Transient: the log cannot be reached.
+        """
+        ...
+
 
 class Effects(Protocol):
     """Performs what was decided."""

@@ -18,7 +18,7 @@ MAX_RESULT = 256 * 1024
 """Bytes; what is longer does not fit into a model's context anyway."""
 _REMEMBERED = 1024
 Key = tuple[SessionRef, str, int, int, int]
-"""An attempt at a step."""
+"""An attempt at a step, and its place: a deleted session may see the same names again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,8 @@ class Assignment:
 
     @property
     def key(self) -> Key:
-        """Which attempt at which step."""
-        work = self.work  # with the position: a deleted session may see the same names again
+        """Which attempt at which step, and where that stands in the log."""
+        work = self.work
         return (work.ref, work.task, work.step, work.attempt, work.seq)
 
 

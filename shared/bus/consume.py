@@ -14,7 +14,6 @@ message ids, so the repetition stores nothing twice.
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
@@ -23,11 +22,11 @@ import nats.errors
 from nats.aio.msg import Msg
 
 from shared.bus import topology
+from shared.bus.burial import Delivery as Delivery
+from shared.bus.burial import Tries, delivery_of, publish_dead
 from shared.bus.connect import Bus
 from shared.bus.pull import Pull
-from shared.contracts.base import Message, encode
-from shared.contracts.dead import DeadLetter
-from shared.contracts.log import MSG_ID
+from shared.contracts.base import Message
 from shared.errors import Broken, Failure, MillraceError, Permanent, Transient, failure_of
 from shared.subjects import Consumer
 from shared.telemetry import Log
@@ -35,20 +34,6 @@ from shared.telemetry import Log
 FIRST_DELAY, LONGEST_DELAY = 0.2, 10.0
 GRACE = 5.0
 """Seconds that what runs has to end when the process stops; a supervisor waits a little longer."""
-LONGEST_BODY, CUT = 128 * 1024, "... (cut here; the original is in its stream)"
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """A message of a stream as it arrives: `deliveries` counts the tries, this one included."""
-
-    subject: str
-    body: bytes
-    stream: str
-    sequence: int
-    deliveries: int
-    time: float
-    headers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +49,8 @@ class Job[M]:
     handle: Callable[[M], Awaitable[Sequence[Message]]]
     emit: Callable[[M, Sequence[Message]], Awaitable[None]]
     give_up: Callable[[M, Failure], Sequence[Message]] | None = None
+    tries: Tries = field(default_factory=Tries)
+    """What has failed so far, for the letter."""
 
 
 FRESH = 0.5
@@ -78,20 +65,6 @@ def doubtful(delivery: Delivery, asked: float, now: float) -> bool:
     """
     late = asked > 0 and delivery.time - asked > FRESH
     return delivery.deliveries > 1 or late or now - delivery.time > FRESH
-
-
-def delivery_of(message: Msg) -> Delivery:
-    """The facts of a JetStream message."""
-    meta = message.metadata
-    return Delivery(
-        message.subject,
-        message.data,
-        meta.stream,
-        meta.sequence.stream,
-        meta.num_delivered,
-        meta.timestamp.timestamp(),
-        message.headers or {},
-    )
 
 
 def retry_delay(deliveries: int, failure: Failure) -> float:
@@ -109,10 +82,15 @@ async def settle[M](bus: Bus, message: Msg, job: Job[M]) -> None:
     except Permanent as error:
         await _bury(bus, message, delivery, job, error.as_failure())
         return
+    except Exception as error:  # a reader's bug: the same bytes would meet it again
+        bus.log.exception("message.broken", consumer=job.consumer.name, exc_info=error)
+        await _bury(bus, message, delivery, job, failure_of(error))
+        return
     beat = Heartbeat(message, job.consumer.ack_wait / 3)
     try:
         _check_tries(job.consumer, delivery)
         await job.emit(subject, await job.handle(subject))
+        job.tries.take(delivery)
         await _answer(message.ack())
     except asyncio.CancelledError:
         await _answer(message.nak())  # shutting down: somebody else takes it at once
@@ -144,6 +122,7 @@ async def _failed[M](
     last = 0 < job.consumer.max_deliver <= delivery.deliveries
     if failure.family != "permanent" and not last:
         delay = retry_delay(delivery.deliveries, failure)
+        job.tries.note(delivery, failure)
         bus.log.info("message.retry", **fields, delay=delay, attempt=delivery.deliveries)
         await _answer(message.nak(delay=delay))
         return
@@ -161,45 +140,15 @@ async def _bury[M](
     bus: Bus, message: Msg, delivery: Delivery, job: Job[M], failure: Failure
 ) -> None:
     """Dead letter first, then termination: what is not stored yet must not be dropped."""
-    name = job.consumer.name
+    name, tries = job.consumer.name, job.tries.take(delivery)
     bus.log.warning("message.dead", consumer=name, subject=delivery.subject, code=failure.code)
     try:
-        await publish_dead(bus, name, delivery, failure)
+        await publish_dead(bus, name, delivery, failure, tries)
     except MillraceError as error:
         bus.log.warning("message.dead_letter_failed", consumer=name, error=str(error))
         await _answer(message.nak(delay=LONGEST_DELAY))
         return
     await _answer(message.term())
-
-
-async def publish_dead(bus: Bus, consumer: str, delivery: Delivery, failure: Failure) -> None:
-    """Store a message that nobody could process in stream DEAD, once.
-
-    Raises:
-        Transient: the bus is away.
-    """
-    try:
-        body = delivery.body.decode()
-    except UnicodeDecodeError:
-        body = "base64:" + base64.b64encode(delivery.body).decode()
-    if len(body) > LONGEST_BODY:  # quoted it may not fit into a message any more
-        body = body[:LONGEST_BODY] + CUT
-    letter = DeadLetter(
-        subject=delivery.subject,
-        consumer=consumer,
-        error=failure,
-        deliveries=delivery.deliveries,
-        body=body,
-        stream=delivery.stream,
-        sequence=delivery.sequence,
-        headers=delivery.headers,
-    )
-    await bus.publish(
-        f"dead.{consumer}",
-        encode(letter),
-        # a stream in memory counts from 1 again after a restart: the time tells them apart
-        {MSG_ID: f"dead.{consumer}.{delivery.stream}.{delivery.sequence}.{delivery.time:.3f}"},
-    )
 
 
 async def attempt[A](action: Callable[[], Awaitable[A]], log: Log) -> A | Failure:

@@ -106,6 +106,8 @@ def answer[Q: Message, A: Message](
 
     async def on_request(message: NatsMessage) -> None:
         raw = message.raw_message
+        if not raw.reply:
+            return  # nobody would hear the answer
         reply = await attempt(lambda: handle(decode(raw.data, question)), bus.log)
         await raw.respond(encode(refuse(reply) if isinstance(reply, Failure) else reply))
 

@@ -15,6 +15,7 @@ from shared.bus.connect import ApiError, Bus, PubAck
 from shared.contracts.base import Message, SessionRef, encode, step_id
 from shared.contracts.facts import (
     Approved,
+    Deleted,
     Forked,
     Inferred,
     Parked,
@@ -58,6 +59,8 @@ def fact_id(ref: SessionRef, fact: Message) -> str:
             return f"{base}/{kind}/{fact.id}"
         case TimerFired():
             return f"{base}/{fact.timer}/{attempt}.{fact.hold}"
+        case Deleted():  # the same session may be deleted again
+            return f"{ref}/{kind}/{fact.upto}"
     return f"{base}/{kind}/{attempt}"
 
 
@@ -165,11 +168,11 @@ class RunLog:
         return None if message is None else stored_fact(message)
 
     async def _get(self, query: Mapping[str, Any]) -> Msg | None:
-        try:
-            reply = await self._bus.nc.request(_DIRECT, orjson.dumps(query), timeout=5)
-        except nats.errors.Error as error:
-            raise Transient("bus_unavailable", type(error).__name__) from error
-        return None if (reply.headers or {}).get("Status") else reply
+        return await _one(self._bus, RUNS, query)
+
+    async def holds(self, seq: int) -> bool:
+        """Whether there is a fact at a sequence (still)."""
+        return await self._get({"seq": seq}) is not None
 
     async def read(self, ref: SessionRef, after: int = 0) -> list[StoredFact]:
         """The facts of a session with a sequence above `after`, in order, none missing.
@@ -306,6 +309,37 @@ class RunLog:
                 subject = (message.headers or {})["Nats-Subject"]
                 return SessionRef(tenant, subject.split(".")[3])
         return None
+
+
+async def last_message(bus: Bus, stream: str, subject: str) -> Msg | None:
+    """The newest message on a subject (wildcards allowed) of any stream with direct get.
+
+    Raises:
+        Transient: `bus_unavailable`.
+    """
+    return await _one(bus, stream, {"last_by_subj": subject})
+
+
+async def message_at(bus: Bus, stream: str, sequence: int) -> Msg | None:
+    """The message at a sequence of any stream with direct get; None where it is gone.
+
+    Raises:
+        Transient: `bus_unavailable`.
+    """
+    return await _one(bus, stream, {"seq": sequence})
+
+
+async def _one(bus: Bus, stream: str, query: Mapping[str, Any]) -> Msg | None:
+    try:
+        reply = await bus.nc.request(f"$JS.API.DIRECT.GET.{stream}", orjson.dumps(query), timeout=5)
+    except nats.errors.Error as error:
+        raise Transient("bus_unavailable", type(error).__name__) from error
+    headers = reply.headers or {}
+    if headers.get("Nats-Sequence"):
+        return reply
+    if headers.get("Status") != "404":
+        raise Transient("bus_unavailable", f"direct get answered {headers.get('Status')}")
+    return None
 
 
 def stored_fact(message: Msg) -> StoredFact | None:

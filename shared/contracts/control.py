@@ -73,6 +73,25 @@ class ForkSession(Message, frozen=True):
     by: str = ""
 
 
+class DeleteSession(Message, frozen=True):
+    """`...delete`: forget the session. Tasks that have not ended are cancelled first with `force`,
+    without it they are a reason to refuse."""
+
+    force: bool = False
+    by: str = ""
+
+
+class DeleteReply(Message, frozen=True):
+    """`sequence` of the fact that records the deletion, or why it was refused.
+
+    With `complete` nothing is left anywhere; without it the rest goes on by itself.
+    """
+
+    sequence: int = 0
+    complete: bool = False
+    error: Failure | None = None
+
+
 class ControlReply(Message, frozen=True):
     """`sequence` of the fact that records the request, or why it was refused."""
 

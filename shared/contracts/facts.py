@@ -252,6 +252,29 @@ class Forked(Message, frozen=True):
     by: str = ""
 
 
+class UsageLine(Message, frozen=True):
+    """Model calls of one agent, model and UTC day, summed up: numbers without content."""
+
+    agent: str
+    model: str
+    day: str
+    calls: int
+    usage: Usage
+    price: int = 0
+    """Millionths of a cent."""
+
+
+class Deleted(Message, frozen=True):
+    """The session was deleted: nothing up to the sequence `upto` may be shown or used any more.
+
+    What lies there is purged; `usage` is what stays of it, for the bill.
+    """
+
+    upto: int
+    by: str = ""
+    usage: tuple[UsageLine, ...] = ()
+
+
 class Completed(Message, frozen=True):
     """A stateless completion of the direct path: one usage fact, no steps."""
 
@@ -280,5 +303,6 @@ Fact = (
     | TimerFired
     | Done
     | Forked
+    | Deleted
     | Completed
 )

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import msgspec
 
 from shared.contracts import facts as f
-from shared.contracts.base import TOKEN, Message, SessionRef, as_token, decode
+from shared.contracts.base import TOKEN, Message, SessionRef, as_token, check_token, decode
 from shared.contracts.tasks import TaskSubmitted
 from shared.contracts.tokens import TokenDelta
 from shared.errors import Failure, Permanent
-from shared.subjects import BY_TOKEN, parse_run
+from shared.subjects import BY_TOKEN, RunAddress, check_session, parse_run
 
 MSG_ID, TASK_HEADER, ATTEMPT_HEADER = "Nats-Msg-Id", "Millrace-Task", "Millrace-Attempt"
 _TRACE = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -92,9 +92,21 @@ def read_fact(
         fact = Malformed(error=error.as_failure())
     if kind.type is TaskSubmitted:
         task = task_id_of(seq, headers)
+        fact = _misplaced(address) or fact
     else:
         task = getattr(fact, "task", "") or headers.get(TASK_HEADER, "")
     return StoredFact(seq, time, address.ref, kind.token, address.rest, task, fact, headers)
+
+
+def _misplaced(address: RunAddress) -> Malformed | None:
+    """A task under a name that a client may not use: anybody can publish to any subject."""
+    try:
+        for value, field_ in ((address.ref.tenant, "tenant"), (address.rest, "agent")):
+            check_token(value, field_)
+        check_session(address.ref.session)
+    except Permanent as error:
+        return Malformed(error=error.as_failure())
+    return None
 
 
 def decode_fact(kind: str, body: dict[str, object]) -> f.Fact | Malformed:

@@ -37,7 +37,11 @@ FAILURE = Failure(
 )
 USAGE = facts.Usage(input=120, cached=64, output=17)
 TIMINGS = facts.Timings(queued_ms=0.25, first_token_ms=12.5, total_ms=80.75)
+TRY = dead.Try(delivery=2, time=1_790_000_001.5, error=FAILURE)
 TOTALS = facts.Totals(steps=3, infer_steps=2, tool_steps=1, usage=USAGE, price=4_210)
+LINE = facts.UsageLine(
+    agent="helper", model="nano", day="2026-01-31", calls=2, usage=USAGE, price=4_210
+)
 CALL = facts.ToolCall(id="call_1f", name="calculator", arguments='{"expression": "17 * 23"}')
 LIMITS = agents.Limits(
     max_steps=8, max_tokens=9000, deadline_s=30.5, max_cost=50_000, max_repeats=3, max_depth=2
@@ -149,10 +153,15 @@ _ALL: tuple[msgspec.Struct, ...] = (
         by="ada",
     ),
     control.ControlReply(sequence=44, error=FAILURE),
+    control.DeleteSession(force=True, by="ada"),
+    control.DeleteReply(sequence=44, complete=True, error=FAILURE),
+    TRY,
     dead.DeadLetter(
         subject="work.route", consumer="router", error=FAILURE, deliveries=5, body="{oh",
-        stream="WORK", sequence=12, headers={"Nats-Msg-Id": "x"},
+        stream="WORK", sequence=12, headers={"Nats-Msg-Id": "x"}, time=1_790_000_000.5,
+        tries=(TRY,), original="cut",
     ),
+    dead.Retried(stream="WORK", sequence=13, by="ada", time=1_790_000_060.5),
     documents.DocumentChanged(
         document="a/b.txt", text="The key is blue.", op="delete", metadata={"lang": "en"}
     ),
@@ -193,6 +202,7 @@ _ALL: tuple[msgspec.Struct, ...] = (
         parent="s-0", at=39, task="t1", step=4, agent="helper", route="deep", input="17 * 24?",
         results={"3": "408"}, by="ada",
     ),
+    LINE, facts.Deleted(upto=44, by="ada", usage=(LINE,)),
     facts.Completed(
         id="cmpl_1", model="nano", worker="w1", usage=USAGE, price=4_210, timings=TIMINGS,
         finish="length",

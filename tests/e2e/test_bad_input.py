@@ -39,7 +39,7 @@ async def test_malformed_task_ends_in_a_typed_failure(system: System, body: byte
 async def test_malformed_task_becomes_a_dead_letter(system: System) -> None:
     await _done(system, "bad-dead", "tasks.default.assistant.bad-dead", b"{oops")
     nc = await nats.connect(system.nats_url, token=system.token)
-    letter = await nc.jetstream().get_last_msg("DEAD", "dead.sessions")
+    letter = await nc.jetstream().get_last_msg("DEAD", "dead.default.bad-dead.>")
     await nc.close()
     assert orjson.loads(letter.data)["body"] == "{oops"
 

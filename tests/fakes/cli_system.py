@@ -13,7 +13,8 @@ from services.sessions.adapters.replays import answer
 from shared.contracts import facts as f
 from shared.contracts.agents import AgentSpec, LimitsPatch, OnBusy
 from shared.contracts.base import Message, SessionRef, check_token
-from shared.contracts.control import ForkSession
+from shared.contracts.control import DeleteReply, ForkSession
+from shared.contracts.dead import Filed, Letters, Retried, Wanted
 from shared.contracts.ledger import TasksQuery, TasksReply, UsageQuery, UsageReply
 from shared.contracts.log import Event, StoredFact
 from shared.contracts.replay import Check as Compared
@@ -24,6 +25,7 @@ from shared.contracts.workers import WorkerState
 from shared.control import Control
 from shared.errors import MillraceError, Permanent, Transient
 from shared.fork import ForkOptions, fork_request
+from tests.fakes.housekeeping import FakeHousekeeping, FakeLetters
 from tests.fakes.ledger_log import REF, START, Recorder
 
 
@@ -75,8 +77,14 @@ class FakeTask(Control):
 
 
 class FakeSession:
-    def __init__(self, facts: list[StoredFact]) -> None:
-        self._facts = facts
+    def __init__(self, system: FakeSystem, name: str) -> None:
+        self._system, self._name = system, name
+        self._facts = [fact for fact in system.facts if fact.ref.session == name]
+
+    async def delete(self, *, force: bool = False, by: str = "") -> DeleteReply:
+        ref = SessionRef(self._system.tenant, self._name)
+        self._system.house.sessions |= {fact.ref for fact in self._facts}
+        return await self._system.house.delete_session(ref, force=force, by=by)
 
     async def history(self, after: int = 0) -> list[StoredFact]:
         return [fact for fact in self._facts if fact.seq > after]
@@ -125,12 +133,29 @@ class FakeFork(FakeSession):
     """A fork of a session whose last task is `t1`."""
 
     def __init__(self, ref: SessionRef, parent: str, order: ForkSession) -> None:
-        super().__init__([])
+        super().__init__(FakeSystem(), ref.session)
         self.ref = ref
         self._origin = f.Forked(parent=parent, at=1, task=order.task or "t1", step=order.step)
 
     async def origin(self) -> f.Forked | None:
         return self._origin
+
+
+@dataclass
+class OwnLetters:
+    """The letters of a tenant, or all."""
+
+    store: FakeLetters
+    tenant: str | None
+
+    async def list(self, wanted: Wanted | None = None, after: int = 0, limit: int = 50) -> Letters:
+        return await self.store.list(self.tenant, wanted, after, limit)
+
+    async def get(self, letter: int) -> Filed:
+        return await self.store.get(self.tenant, letter)
+
+    async def retry(self, letter: int, by: str = "") -> Retried:
+        return await self.store.retry(self.tenant, letter, by)
 
 
 class FakeDocuments:
@@ -183,6 +208,7 @@ class FakeSystem:
     asked: list[tuple[str, str, str | None, LimitsPatch | None]] = field(default_factory=list)
     cancelled: list[tuple[str, str]] = field(default_factory=list)
     forked: list[tuple[str, ForkSession]] = field(default_factory=list)
+    house: FakeHousekeeping = field(default_factory=FakeHousekeeping)
     unaccepted: set[str] = field(default_factory=set)
     collections: dict[str, FakeDocuments] = field(default_factory=dict)
     orders: list[tuple[str, Message]] = field(default_factory=list)
@@ -212,7 +238,10 @@ class FakeSystem:
         raise Permanent("unknown_task", f"no task {task!r} was accepted here", field="task")
 
     def session(self, name: str) -> FakeSession:
-        return FakeSession([fact for fact in self.facts if fact.ref.session == name])
+        return FakeSession(self, name)
+
+    def dead(self, *, everyone: bool = False) -> OwnLetters:
+        return OwnLetters(self.house.letters_, None if everyone else self.tenant)
 
     async def sessions(self) -> list[str]:
         return sorted({fact.ref.session for fact in self.facts})

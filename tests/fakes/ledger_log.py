@@ -150,8 +150,13 @@ def waits() -> list[StoredFact]:
 
 def billed(facts: list[StoredFact], tenant: str) -> tuple[f.Usage, int]:
     """The sum over the log, written independently of the ledger: the first result of each step
-    and every stateless completion."""
+    and every stateless completion; of a deleted session what its deletion says."""
     usage, price, seen = f.Usage(), 0, set()
+    gone = {one.ref: one.fact for one in facts if isinstance(one.fact, f.Deleted)}
+    for deleted in (fact for ref, fact in gone.items() if ref.tenant == tenant):
+        for line in deleted.usage:
+            usage, price = usage + line.usage, price + line.price
+    facts = [one for one in facts if one.ref not in gone or one.seq > gone[one.ref].upto]
     for stored in sorted(facts, key=lambda one: one.seq):
         fact = stored.fact
         if stored.ref.tenant != tenant or not isinstance(fact, f.Inferred | f.Completed):

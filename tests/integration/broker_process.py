@@ -21,6 +21,7 @@ class NatsServer:
     """One server; a restart keeps port, token and store, as under the supervisor."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self._identity = Identity(free_port(), "token-of-the-tests")
         self._config = folder / "server.conf"
         self._output = folder / "server.log"

@@ -10,6 +10,7 @@ from shared import clock
 from shared.bus.connect import Bus
 from shared.bus.consume import Delivery, Job
 from shared.bus.log import RunLog
+from shared.client import Millrace
 from shared.contracts.base import Message, SessionRef, decode, encode
 from shared.contracts.dead import DeadLetter
 from shared.contracts.facts import ToolDone, ToolFailed
@@ -80,12 +81,8 @@ async def facts(bus: Bus) -> list[StoredFact]:
 
 async def letters(bus: Bus) -> list[DeadLetter]:
     """The dead letters that are stored now."""
-    state = (await bus.api("STREAM.INFO.DEAD", {"subjects_filter": "dead.>"}))["state"]
-    found: list[DeadLetter] = []
-    for subject in state.get("subjects", ()):
-        reply = await bus.nc.request(f"$JS.API.DIRECT.GET.DEAD.{subject}", b"", timeout=5)
-        found.append(decode(reply.data, DeadLetter))
-    return found
+    page = await Millrace(bus).dead(everyone=True).list(limit=500)
+    return [filed.letter for filed in page.letters]
 
 
 async def pending(bus: Bus) -> int:

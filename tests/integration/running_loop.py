@@ -17,10 +17,12 @@ from services.router.adapters.bus import BusRescue, Completions, WorkerWatch, ro
 from services.router.handlers import Router
 from services.sessions.adapters.agents import KvAgents
 from services.sessions.adapters.control import Control, timers
+from services.sessions.adapters.deletion import Deletion
 from services.sessions.adapters.effects import BusEffects
 from services.sessions.adapters.owner import Owner
 from services.sessions.adapters.replays import Replays
 from services.sessions.adapters.snapshots import SessionLog
+from services.sessions.adapters.undertaker import Undertaker
 from services.sessions.handlers import Bounds, Sessions
 from services.tools.__main__ import execute
 from services.tools.adapters.kv import BucketSpecs
@@ -139,7 +141,7 @@ class Loop:
         await Control(bus, sessions).start()
         await Replays(bus, log).start()
         self.owners[bus.name] = Owner(bus, sessions)
-        return [self.owners[bus.name], timers(bus, sessions)]
+        return [self.owners[bus.name], timers(bus, sessions), Deletion(bus), Undertaker(bus)]
 
     async def _router(self, bus: Bus) -> list[Runs]:
         router = Router(MODELS, BusRescue(bus), clock.now, clock.monotonic, alive=2.5)

@@ -18,6 +18,7 @@ from services.ingress.handlers.schedules import ScheduleHandlers
 from services.ingress.handlers.tasks import TaskHandlers
 from shared.contracts.facts import Timings, Usage
 from shared.contracts.tokens import DirectEvent, DirectResult
+from tests.fakes.housekeeping import FakeHousekeeping
 from tests.fakes.ingress_system import FakeSchedules, FakeSystem
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
@@ -44,6 +45,7 @@ async def served(system: FakeSystem) -> AsyncIterator[tuple[uvicorn.Server, http
         control=ControlHandlers(),
         schedules=ScheduleHandlers(FakeSchedules(), system),
         documents=system,
+        housekeeping=FakeHousekeeping(),
         catalog=system,
         health=system,
     )

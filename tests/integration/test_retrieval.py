@@ -91,7 +91,9 @@ async def check_dead_letter(client: Millrace) -> None:
     await client.bus.publish(subject, b"not json")
     after = await client.documents("handbook").upsert("travel.md", TRAVEL)
     await search(client.documents("handbook"), "hotel", after)
-    stored = await client.bus.api(f"STREAM.MSG.GET.{DEAD}", {"last_by_subj": "dead.retrieval"})
+    stored = await client.bus.api(
+        f"STREAM.MSG.GET.{DEAD}", {"last_by_subj": "dead.*.*.retrieval.>"}
+    )
     letter = decode(base64.b64decode(stored["message"]["data"]), DeadLetter)
     assert (letter.subject, letter.error.code) == (subject, "invalid_message")
     assert (letter.body, letter.deliveries) == ("not json", 1)

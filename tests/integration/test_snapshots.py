@@ -124,3 +124,36 @@ def test_a_body_that_is_no_snapshot_is_none() -> None:
     for body in (b"", b"[]", b"{}", b'{"fold": "x"}', b'{"fold": "x", "state": 3}'):
         assert unpack(body, "x") is None
     assert unpack(orjson.dumps({"fold": "y", "state": {}}), "x") is None
+
+
+async def test_a_deletion_takes_the_snapshot_along(loop: Loop, bus: Bus) -> None:
+    """It lies behind the facts that it shows, maybe behind all that the deletion covers."""
+    await talk(loop, 4)
+    await until(lambda: snapshots(bus))
+    await SessionLog(bus).save(await folded(bus))
+    await loop.client.session("s1").delete()
+    assert await snapshots(bus) == 0
+    await talk(loop, 1)
+    facts = await RunLog(bus).read(REF)
+    assert (facts[0].kind, (await folded(bus)).ended) == ("deleted", {facts[-1].task})
+
+
+async def test_a_snapshot_of_a_deleted_life_brings_nothing_back(
+    loop: Loop, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody who was stopped in the middle kept it, after all was erased."""
+    monkeypatch.setattr("services.sessions.adapters.snapshots.HEAD", 2)
+    await talk(loop, 1)
+    state = SessionState(ref=REF)
+    for stored in (await RunLog(bus).read(REF))[:4]:
+        state = evolve(state, stored)
+    assert state.running
+    await loop.client.session("s1").delete()
+    await loop.stop("sessions")
+    await SessionLog(bus).save(state)
+    assert (await loaded(SessionLog(bus)))[1].idle
+    await loop.start("sessions")
+    await talk(loop, 1)
+    state = (await loaded(SessionLog(bus)))[1]
+    assert state == await folded(bus)
+    assert state.idle

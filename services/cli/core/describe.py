@@ -136,6 +136,11 @@ def _forked(fact: f.Forked) -> Line:
     return Line("⑂", f"goes on from {place} of {fact.parent}{changed}{_by(fact.by, '')}", "bold")
 
 
+def _deleted(fact: f.Deleted) -> Line:
+    calls = plural(sum(line.calls for line in fact.usage), "model call")
+    return Line("⌫", f"session deleted, {calls} remain on the bill{_by(fact.by, '')}", "yellow")
+
+
 def _completed(fact: f.Completed) -> Line:
     return Line("●", f"{fact.model}, {tokens(fact.usage)}", "cyan")
 
@@ -164,6 +169,7 @@ _LINES: dict[type, Callable[[Any], Line]] = {
     f.TimerFired: _timer,
     f.Done: _done,
     f.Forked: _forked,
+    f.Deleted: _deleted,
     f.Completed: _completed,
     Malformed: _malformed,
 }

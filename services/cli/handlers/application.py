@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from services.cli.handlers import ask, control, docs, fork, history, replay, schedule, system
+from services.cli.handlers import (
+    ask,
+    control,
+    dead,
+    docs,
+    fork,
+    history,
+    replay,
+    schedule,
+    sessions,
+    system,
+)
 from services.cli.handlers.context import app_of
 
 
@@ -44,6 +55,8 @@ def build() -> typer.Typer:
     application.command("replay")(replay.replay_command)
     application.add_typer(schedule.schedule, name="schedule")
     application.add_typer(docs.docs, name="docs")
+    application.add_typer(dead.dead, name="dead")
+    application.add_typer(sessions.sessions, name="sessions")
     application.command("models")(system.models_command)
     application.command("workers")(system.workers_command)
     application.command("doctor")(system.doctor_command)

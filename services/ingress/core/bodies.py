@@ -116,6 +116,12 @@ class ForkBody(Body):
     by: str = Field(default="", max_length=200)
 
 
+class ByBody(Body):
+    """Who asks for it; the body may be left out."""
+
+    by: str = Field(default="", max_length=200)
+
+
 class DocumentBody(Body):
     """`PUT /v1/collections/{c}/documents/{id}` as JSON."""
 

@@ -215,6 +215,7 @@ def session_state(ref: SessionRef, history: Sequence[StoredFact]) -> Json:
     Raises:
         Permanent: `unknown_session`.
     """
+    history = [stored for stored in history if stored.kind != "deleted"]
     if not history:
         raise Permanent("unknown_session", f"there is no session {ref.session!r}")
     ids = list(dict.fromkeys(stored.task for stored in history if stored.task))

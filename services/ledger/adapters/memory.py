@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from services.ledger.core import KEYS, Change, Key, Value, coalesce
+from services.ledger.core import (
+    CONTENT,
+    GROUPS,
+    KEYS,
+    Change,
+    Horizons,
+    Key,
+    Value,
+    coalesce,
+    horizons_of,
+    kept,
+)
 from services.ledger.ports import Page, Position
 from shared.contracts.facts import Usage
 from shared.contracts.ledger import TasksQuery, TaskState, TaskSummary, UsageQuery, UsageSummary
@@ -35,6 +46,10 @@ class MemoryStore:
         self, changes: Sequence[Change], sequence: int, replayed: int | None = None
     ) -> None:
         """Follow the rule of each change's group."""
+        new = horizons_of(changes)
+        for key, below in new.items():
+            self._erase(key, below)
+        changes = kept(changes, self._horizons(new))
         for change in coalesce(changes):
             row = self.rows[change.group.table].setdefault(change.key, {})
             held = row.get(change.group.guard)
@@ -43,7 +58,9 @@ class MemoryStore:
                 row[change.group.guard] = change.sequence
         at = self._position
         seen = [change.sequence for change in changes]
-        if at.oldest:
+        if new:
+            seen = self._guards()
+        elif at.oldest:
             seen.append(at.oldest)
         self._position = Position(
             sequence=max(at.sequence, sequence),
@@ -51,6 +68,27 @@ class MemoryStore:
             replay_from=at.replay_from if replayed is None else replayed,
             replay_until=at.replay_until,
         )
+
+    def _erase(self, key: Key, below: int) -> None:
+        """Drop the rows of a session that were begun by a fact below a sequence."""
+        for table in CONTENT:
+            self.rows[table] = {
+                place: row
+                for place, row in self.rows[table].items()
+                if place[:2] != key or min(_guards_of(table, row)) >= below
+            }
+
+    def _horizons(self, new: Horizons) -> Horizons:
+        held = {key: int(row["below"]) for key, row in self.rows["deletions"].items()}
+        return {key: max(held.get(key, 0), new.get(key, 0)) for key in held | new}
+
+    def _guards(self) -> list[int]:
+        return [
+            guard
+            for table, rows in self.rows.items()
+            for row in rows.values()
+            for guard in _guards_of(table, row)
+        ]
 
     async def begin_replay(self, until: int, *, drop: bool = False) -> None:
         """Note the replay; with `drop`, forget every row."""
@@ -131,7 +169,7 @@ class MemoryStore:
             held = groups.get(key, UsageSummary(key=key, calls=0, usage=Usage()))
             groups[key] = UsageSummary(
                 key=key,
-                calls=held.calls + 1,
+                calls=held.calls + int(call.get("calls", 1)),
                 usage=held.usage + _usage(call),
                 price=held.price + int(call["price"]),
             )
@@ -151,9 +189,15 @@ class MemoryStore:
                 }
         for key, row in self.rows["completions"].items():
             yield row | {"tenant": key[0], "session": "", "task": key[1], "agent": ""}
+        for key, row in self.rows["erased"].items():
+            yield row | dict(zip(KEYS["erased"], key, strict=True)) | {"task": ""}
 
 
 _SUMS = ("input_tokens", "cached_tokens", "output_tokens", "price")
+
+
+def _guards_of(table: str, row: Row) -> list[int]:
+    return [int(row[g.guard]) for g in GROUPS if g.table == table and g.guard in row]
 
 
 def _usage(row: Row) -> Usage:

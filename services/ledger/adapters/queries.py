@@ -111,7 +111,7 @@ async def usage(connection: AsyncConnection, query: UsageQuery) -> tuple[UsageSu
     key = view.c[query.by]
     sums = {name: sa.func.sum(view.c[name]).label(name) for name in TOKENS}
     wanted = (
-        sa.select(key.label("key"), sa.func.count().label("calls"), *sums.values())
+        sa.select(key.label("key"), sa.func.sum(view.c.calls).label("calls"), *sums.values())
         .where(view.c.tenant == query.tenant)
         .group_by(key)
     )
@@ -125,7 +125,7 @@ async def usage(connection: AsyncConnection, query: UsageQuery) -> tuple[UsageSu
     return tuple(
         UsageSummary(
             key=row["key"],
-            calls=row["calls"],
+            calls=int(row["calls"]),
             usage=_usage({name: int(row[name]) for name in TOKENS}),
             price=int(row["price"]),
         )

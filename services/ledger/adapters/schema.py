@@ -12,17 +12,19 @@ import sqlalchemy as sa
 
 from services.ledger.core import KEYS, TOKENS
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2: deletions. Tables are added as they are missing; the view is made anew."""
 
 metadata = sa.MetaData()
 
 _INTEGERS = frozenset(
     {"step", "revision", "attempt", "steps", "infer_steps", "tool_steps", "failed_attempt", *TOKENS}
+    | {"below", "calls"}
 )
 _REALS = frozenset(
     {
         *("opened", "touched", "submitted", "accepted", "done", "started", "finished", "failed"),
-        *("parked", "answered"),
+        *("parked", "answered", "deleted"),
     }
 )
 
@@ -69,6 +71,9 @@ completions = _table(
     ),
     sa.Index("completions_days", "tenant", "day"),
 )
+deletions = _table("deletions", ("deleted_seq", "below", "deleted"))
+erased = _table("erased", ("result_seq", "calls", *TOKENS))
+"""What deleted sessions used: numbers by agent, model and day."""
 projection = sa.Table(
     "projection",
     metadata,
@@ -79,12 +84,16 @@ projection = sa.Table(
     sa.Column("replay_from", sa.BigInteger, nullable=False),
     sa.Column("replay_until", sa.BigInteger),
 )
-FACT_TABLES = (sessions, tasks, steps, waits, completions)
+FACT_TABLES = (sessions, tasks, steps, waits, completions, deletions, erased)
 BY_NAME = {table.name: table for table in FACT_TABLES}
 
 
+_ONE: sa.ColumnElement[int] = sa.literal_column("1", sa.BigInteger())
+
+
 def _usage() -> sa.Select[tuple[object, ...]]:
-    """Model calls with a result (retries that led to none are not billed), and completions."""
+    """Model calls with a result (retries that led to none are not billed), completions, and what
+    deleted sessions used."""
     same = sa.and_(*(steps.c[key] == tasks.c[key] for key in KEYS["tasks"]))
     numbers = [steps.c[name] for name in TOKENS]
     loop = (
@@ -96,6 +105,7 @@ def _usage() -> sa.Select[tuple[object, ...]]:
             steps.c.name.label("model"),
             steps.c.day,
             steps.c.result_seq.label("sequence"),
+            _ONE.label("calls"),
             *numbers,
         )
         .select_from(steps.outerjoin(tasks, same))
@@ -110,10 +120,22 @@ def _usage() -> sa.Select[tuple[object, ...]]:
         completions.c.model,
         completions.c.day,
         completions.c.result_seq.label("sequence"),
+        _ONE.label("calls"),
         *(completions.c[name] for name in TOKENS),
     )
-    both = sa.union_all(loop, direct).subquery("calls")
-    return sa.select(*both.c)
+    gone = sa.select(
+        erased.c.tenant,
+        erased.c.agent,
+        erased.c.session,
+        empty.label("task"),
+        erased.c.model,
+        erased.c.day,
+        erased.c.result_seq.label("sequence"),
+        erased.c.calls,
+        *(erased.c[name] for name in TOKENS),
+    )
+    every = sa.union_all(loop, direct, gone).subquery("calls")
+    return sa.select(*every.c)
 
 
 usage_view = sa.CreateView(_usage(), "usage", metadata=metadata)

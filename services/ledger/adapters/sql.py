@@ -18,8 +18,8 @@ from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from services.ledger.adapters import queries, schema
-from services.ledger.core import GROUPS, KEYS, Change, Group, coalesce
+from services.ledger.adapters import erasing, queries, schema
+from services.ledger.core import GROUPS, KEYS, Change, Group, coalesce, horizons_of, kept
 from services.ledger.ports import Position
 from shared.contracts.ledger import TasksQuery, TaskSummary, UsageQuery, UsageSummary
 from shared.errors import Broken, Permanent, Transient
@@ -31,7 +31,7 @@ _PAUSES = (0.1, 0.4)
 
 class SqlStore:
     """The ledger's database. SQLite runs in WAL mode with full syncs: what is acknowledged on
-    the bus must survive a loss of power."""
+    the bus must survive a loss of power; and what is deleted is overwritten."""
 
     def __init__(self, url: str) -> None:
         self._url = sa.make_url(url)
@@ -64,7 +64,7 @@ class SqlStore:
 
     async def _create(self, dialect: str) -> None:
         async with self._begin() as connection:
-            await _check_version(connection)
+            await _upgrade(connection)
             await connection.run_sync(schema.metadata.create_all)
             first = _INSERT[dialect](schema.projection).values(
                 id=1, schema_version=schema.SCHEMA_VERSION, sequence=0, oldest=0, replay_from=1
@@ -104,11 +104,18 @@ class SqlStore:
     async def apply(
         self, changes: Sequence[Change], sequence: int, replayed: int | None = None
     ) -> None:
-        """One transaction: an `executemany` per column group, then the position."""
+        """One transaction: deletions, an `executemany` per column group, then the position."""
         async with self._begin() as connection:
-            for group, rows in _rows(coalesce(changes)):
+            horizons = horizons_of(changes)
+            for key, below in horizons.items():
+                await erasing.erase(connection, key, below)
+            horizons |= await erasing.known(connection, changes, horizons)
+            stays = kept(changes, horizons)
+            for group, rows in _rows(coalesce(stays)):
                 await connection.execute(self._upserts[group], rows)
-            await connection.execute(_advance(changes, sequence, replayed))
+            await connection.execute(_advance(stays, sequence, replayed))
+            if horizons_of(changes):
+                await connection.execute(erasing.oldest())
 
     async def begin_replay(self, until: int, *, drop: bool = False) -> None:
         """Note the replay; with `drop`, delete every row in the same transaction."""
@@ -133,12 +140,18 @@ class SqlStore:
 
 def _pragmas(connection: Any, _record: object) -> None:  # noqa: ANN401  # the driver's own type
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={_BUSY_MS}"):
+    settings = ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={_BUSY_MS}")
+    for pragma in (*settings, "secure_delete=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
 
-async def _check_version(connection: AsyncConnection) -> None:
+async def _upgrade(connection: AsyncConnection) -> None:
+    """Make room for what this release creates.
+
+    Raises:
+        Permanent: `ledger_schema_newer`.
+    """
     name = schema.projection.name
     if not await connection.run_sync(lambda sync: sa.inspect(sync).has_table(name)):
         return
@@ -148,6 +161,11 @@ async def _check_version(connection: AsyncConnection) -> None:
             "ledger_schema_newer",
             f"the database has schema {found}, this release knows {schema.SCHEMA_VERSION}: "
             "run the newer release, or name another database in MILLRACE_DATABASE_URL",
+        )
+    if found is not None and found < schema.SCHEMA_VERSION:
+        await connection.execute(sa.text(f"DROP VIEW IF EXISTS {schema.usage.name}"))
+        await connection.execute(
+            sa.update(schema.projection).values(schema_version=schema.SCHEMA_VERSION)
         )
 
 

@@ -14,8 +14,9 @@ from nats.aio.subscription import Subscription
 
 from services.router.handlers import Router
 from shared.bus import topology
+from shared.bus.burial import delivery_of, publish_dead
 from shared.bus.connect import ApiError, Bus
-from shared.bus.consume import Consuming, Delivery, Job
+from shared.bus.consume import Consuming, Delivery, Job, attempt
 from shared.bus.kv import Entry, KeyValue
 from shared.bus.log import RunLog
 from shared.clock import monotonic
@@ -24,7 +25,7 @@ from shared.contracts.log import MSG_ID, TASK_HEADER
 from shared.contracts.tokens import DirectEvent
 from shared.contracts.work import DirectRequest, InferStep, RouteStep
 from shared.contracts.workers import WorkerState
-from shared.errors import MillraceError, Permanent, Transient
+from shared.errors import Permanent, Transient
 from shared.subjects import (
     DIRECT_ROUTE,
     ROUTE,
@@ -88,11 +89,15 @@ class Completions:
                 await self._subscription.unsubscribe()
 
     async def _on_request(self, message: Msg) -> None:
-        try:
-            request = self._router.direct(decode(message.data, DirectRequest))
-        except MillraceError as error:
-            await self._bus.send(message.reply, encode(DirectEvent(error=error.as_failure())))
-            return
+        if not message.reply:
+            return  # nobody would hear the answer
+        failure = await attempt(lambda: self._place(message), self._bus.log)
+        if failure is not None:
+            with contextlib.suppress(Transient):
+                await self._bus.send(message.reply, encode(DirectEvent(error=failure)))
+
+    async def _place(self, message: Msg) -> None:
+        request = self._router.direct(decode(message.data, DirectRequest))
         worker = request.target.worker if request.target else ""
         await self._bus.send(direct_subject(worker), encode(request), reply=message.reply)
 
@@ -190,7 +195,8 @@ class BusRescue:
         """
         try:
             route = decode(message.data, InferStep).route
-        except Permanent:
+        except Permanent as error:
+            await publish_dead(self._bus, "rescue", delivery_of(message), error.as_failure())
             await message.term()
             return
         route = replace(route, attempt=route.attempt + attempts)

@@ -45,6 +45,8 @@ class Control:
         await self._bus.nc.subscribe("control.*.*.*", queue="sessions", cb=self._on_request)
 
     async def _on_request(self, message: Msg) -> None:
+        if message.subject.endswith(".delete"):
+            return  # see deletion.py: it takes its time
         reply = await attempt(lambda: self._handle(message), self._bus.log)
         if isinstance(reply, Failure):
             reply = ControlReply(error=reply)
@@ -60,7 +62,7 @@ class Control:
             return await self._sessions.fork(ref, decode(message.data, ForkSession))
         kind = ORDERS.get(verb)
         if kind is None:
-            known = ", ".join([*ORDERS, "retry", "fork"])
+            known = ", ".join([*ORDERS, "retry", "fork", "delete"])
             raise Permanent("unknown_verb", f"{verb!r} is no request of ours; there are: {known}")
         return await self._sessions.order(ref, decode(message.data, kind))
 

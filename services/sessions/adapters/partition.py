@@ -23,16 +23,21 @@ from nats.aio.msg import Msg
 
 from services.sessions.handlers import Sessions
 from shared.bus import topology
+from shared.bus.burial import Delivery, delivery_of, publish_dead
 from shared.bus.connect import Bus
-from shared.bus.consume import delivery_of, publish_dead
 from shared.bus.kv import Entry, KeyValue
+from shared.bus.log import RunLog
 from shared.bus.pull import Pull
 from shared.contracts.base import Message, SessionRef, decode, encode
-from shared.contracts.log import Malformed, read_fact
-from shared.errors import Permanent, Transient
+from shared.contracts.facts import Done
+from shared.contracts.log import Malformed, StoredFact, read_fact
+from shared.errors import Failure, Permanent, Transient
 from shared.subjects import CHECKPOINTS, sessions_consumer
 
+READER = "sessions"
 _ROOM = 256
+TRIES = 3
+"""Times that a fact may arrive and never be settled; a fold that fails would fail for ever."""
 DRAIN = 3.0
 """Seconds that the sessions of a partition have to finish what is in hand, before the hand-over."""
 
@@ -81,6 +86,8 @@ class Partition:
         self._pull: Pull | None = None
         self._held = False
         self._open: set[int] = set()
+        self._unsettled: dict[int, int] = {}
+        self._log = RunLog(bus)
         self._highest = 0
         self._next = 1
         self._saved, self._revision = Checkpoint(), 0
@@ -201,6 +208,7 @@ class Partition:
         """Make the consumer anew, behind what is settled: then nothing can be missing."""
         if not await self._still_ours():
             raise Transient("partition_lost", f"partition {self.number} has another owner")
+        self._unsettled.clear()  # what comes again now comes again for another reason
         await topology.delete_consumer(self._bus, self._row)
         await topology.ensure_consumer(self._bus, self._row, self.floor + 1)
         self._next = 1
@@ -219,10 +227,12 @@ class Partition:
         self._next += 1
         self._highest = max(self._highest, place.stream)
         self._open.add(place.stream)
+        self._unsettled[place.stream] = self._unsettled.get(place.stream, 0) + 1
         await self._hand_on(message, place.stream)
 
     async def _hand_on(self, message: Msg, seq: int) -> None:
         async def settle(done: bool) -> None:
+            self._unsettled.pop(seq, None)
             with contextlib.suppress(nats.errors.Error):  # redelivered after the reconnect
                 if done:
                     self._open.discard(seq)
@@ -232,18 +242,40 @@ class Partition:
 
         arrived = delivery_of(message)
         try:
-            stored = read_fact(arrived.subject, arrived.body, seq, arrived.time, arrived.headers)
-            if stored is not None and isinstance(stored.fact, Malformed):
-                # it still reaches the session, which answers with a typed failure
-                await publish_dead(self._bus, "sessions", arrived, stored.fact.error)
-        except Permanent as error:
-            self._bus.log.warning("fact.unreadable", subject=message.subject, error=str(error))
-            await settle(True)
-            return
+            stored = await self._read(arrived)
+            if stored is not None and self._unsettled.get(seq, 0) > TRIES:
+                await self._poison(arrived, stored)
+                stored = None
         except Transient:
             await settle(False)
             return
-        if stored is None or stored.kind == "completed":
+        if stored is None:
             await settle(True)
             return
         await self._sessions.on_fact(stored, settle)
+
+    async def _read(self, arrived: Delivery) -> StoredFact | None:
+        """The fact, None where the loop has nothing to do with it. What is no fact is buried."""
+        try:
+            stored = read_fact(
+                arrived.subject, arrived.body, arrived.sequence, arrived.time, arrived.headers
+            )
+        except Permanent as error:
+            await publish_dead(self._bus, READER, arrived, error.as_failure())
+            return None
+        if stored is not None and isinstance(stored.fact, Malformed):
+            # it still reaches the session, which answers with a typed failure
+            await publish_dead(self._bus, READER, arrived, stored.fact.error)
+        return None if stored is None or stored.kind == "completed" else stored
+
+    async def _poison(self, arrived: Delivery, stored: StoredFact) -> None:
+        """The loop cannot get over this fact: bury it, and end its task instead of hanging."""
+        error = Failure(
+            code="tries_exhausted",
+            family="broken",
+            detail=f"the loop met this {stored.kind} {TRIES} times and came to no end",
+        )
+        self._bus.log.error("fact.poison", subject=arrived.subject, seq=arrived.sequence)
+        await publish_dead(self._bus, READER, arrived, error)
+        if stored.task and stored.kind != "done":
+            await self._log.append(stored.ref, Done(task=stored.task, status="failed", error=error))

@@ -22,7 +22,7 @@ from shared.bus.connect import Bus
 from shared.bus.kv import KeyValue
 from shared.bus.log import RunLog
 from shared.contracts.base import SessionRef
-from shared.contracts.facts import Forked
+from shared.contracts.facts import Deleted, Forked
 from shared.contracts.log import StoredFact
 from shared.subjects import RUNS, snapshot_subject
 
@@ -88,11 +88,18 @@ class SessionLog:
         entry = await self._last.get(snapshot_subject(ref))
         state = unpack(entry.value, self._digest) if entry else None
         if state is not None and state.ref == ref:
-            return state, await self._log.read(ref, state.seq)
+            missed = await self._log.read(ref, state.seq)
+            if not any(isinstance(one.fact, Deleted) for one in missed):
+                return state, missed
+            # it is of a life that was deleted since
         if forked:  # what it took over from its parent comes before its own
             return SessionState(ref=ref), await self._log.read(ref)
         rest = await self._log.read(ref, facts[-1].seq if facts else 0)
         return SessionState(ref=ref), [*facts, *rest]
+
+    async def forget(self, ref: SessionRef) -> None:
+        """See `FactLog.forget`."""
+        await self._bus.api(f"STREAM.PURGE.{RUNS}", {"filter": snapshot_subject(ref)})
 
     async def save(self, state: SessionState) -> None:
         """See `FactLog.save`."""

@@ -16,7 +16,7 @@ from services.sessions.core.delegate import forged
 from services.sessions.core.progress import advance
 from services.sessions.core.state import Ended, Pending, Queued, Running, SessionState
 from shared.contracts.agents import OnBusy
-from shared.contracts.facts import Accepted, Cancelled, Completed, Done, Forked, Totals
+from shared.contracts.facts import Accepted, Cancelled, Completed, Deleted, Done, Forked, Totals
 from shared.contracts.log import Malformed, StoredFact
 from shared.contracts.tasks import TaskSubmitted
 from shared.errors import Failure
@@ -31,8 +31,8 @@ def evolve(state: SessionState, stored: StoredFact) -> SessionState:
     match fact:
         case TaskSubmitted() | Malformed():
             return _submitted(state, stored) if stored.kind == "task" else state
-        case Accepted() | Forked():
-            return _begun(state, fact, stored.time)
+        case Accepted() | Forked() | Deleted():
+            return _turned(state, fact, stored.time)
         case Done():
             return _ended(state, fact)
         case Cancelled():
@@ -106,10 +106,24 @@ def _admitted(state: SessionState, queued: Queued, wanted: OnBusy | None) -> Ses
     return replace(state, queue=(*state.queue, queued))
 
 
-def _begun(state: SessionState, fact: Accepted | Forked, now: float) -> SessionState:
+def _turned(state: SessionState, fact: Accepted | Forked | Deleted, now: float) -> SessionState:
+    """Something begins: a task, a fork, or the session's next life."""
     if isinstance(fact, Accepted):
         return _accepted(state, fact, now)
-    return _forked(state, fact, now)
+    return _forked(state, fact, now) if isinstance(fact, Forked) else _deleted(state, fact)
+
+
+def _deleted(state: SessionState, fact: Deleted) -> SessionState:
+    """Nothing is left of what it covers.
+
+    All of that had ended, but whoever was behind may find the ends purged, or know it from a
+    snapshot only. Tasks that slipped in behind `upto` go on.
+    """
+    running = state.running
+    if running is not None and running.since <= fact.upto:
+        running = None
+    queue = tuple(one for one in state.queue if one.seq > fact.upto)
+    return replace(state, running=running, queue=queue, ended=frozenset(), latest=None)
 
 
 def _accepted(state: SessionState, fact: Accepted, now: float) -> SessionState:
@@ -120,6 +134,7 @@ def _accepted(state: SessionState, fact: Accepted, now: float) -> SessionState:
         accepted=fact,
         trace_id=queued.trace_id,
         limits=fact.limits,
+        since=state.seq,
         started=now,
         deadline=now + fact.limits.deadline_s,
         watched=now,

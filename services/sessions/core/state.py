@@ -68,6 +68,8 @@ class Running(Message, frozen=True):
     accepted: Accepted
     trace_id: str
     limits: Limits
+    since: int = 0
+    """The log position of its acceptance."""
     started: float = 0.0
     deadline: float = 0.0
     watched: float = 0.0

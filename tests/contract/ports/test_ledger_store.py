@@ -14,10 +14,11 @@ from services.ledger.adapters.sql import SqlStore
 from services.ledger.core import changes_of
 from services.ledger.handlers import total
 from services.ledger.ports import LedgerStore
-from shared.contracts.facts import Usage
+from services.sessions.core.deletion import usage_of
+from shared.contracts.facts import Deleted, Done, Usage
 from shared.contracts.ledger import TasksQuery, TaskSummary, UsageQuery, UsageSummary
 from shared.contracts.log import StoredFact
-from tests.fakes.ledger_log import START, billed, eventful, waits
+from tests.fakes.ledger_log import REF, START, Recorder, arithmetic, billed, eventful, waits
 
 LOG = eventful()
 KEYS = ("day", "agent", "model", "session", "task")
@@ -191,3 +192,67 @@ async def test_a_failure_that_is_tried_again_is_no_result(store: LedgerStore) ->
     await feed(store, waits())
     (task,) = await store.tasks(TasksQuery(tenant="default", task="p2"))
     assert (task.infer_steps, task.tool_steps) == (1, 0)
+
+
+def forgotten() -> list[StoredFact]:
+    """The eventful log, with the end of `default/s1`, its deletion, and a life after it."""
+    log = Recorder()
+    log.facts = eventful()
+    log.add(Done(task="t2", status="cancelled"), 90_000.0)
+    history = [fact for fact in log.facts if fact.ref == REF]
+    log.add(Deleted(upto=len(log.facts), usage=usage_of(history)), 90_001.0)
+    return log.facts
+
+
+FORGOTTEN = forgotten()
+
+
+async def test_a_deleted_session_leaves_numbers_and_nothing_else(store: LedgerStore) -> None:
+    await feed(store, FORGOTTEN)
+    tasks, usage, _ = await picture(store)
+    assert tasks == ()
+    assert {row.key for row in usage["model"]} == {"nano"}
+    assert {row.key for row in usage["agent"]} == {"assistant", ""}
+    for by in KEYS:
+        rows = total(usage[by])
+        assert (rows.usage, rows.price) == billed(LOG, "default") == billed(FORGOTTEN, "default")
+    calls = {row.key: row.calls for row in await store.usage(UsageQuery(tenant="default"))}
+    assert calls == {row.key: row.calls for row in usage["day"]}
+    assert sum(calls.values()) == 5
+    acme, _, _ = await picture(store, "acme")
+    assert [task.task for task in acme] == ["t1"]
+
+
+@pytest.mark.parametrize("size", [1, 3, 50])
+async def test_what_comes_again_after_a_deletion_stays_away(store: LedgerStore, size: int) -> None:
+    twin = MemoryStore()
+    await feed(twin, FORGOTTEN)
+    await feed(store, FORGOTTEN, size)
+    await feed(store, FORGOTTEN[::-1], size)
+    assert await picture(store) == await picture(twin)
+
+
+async def test_a_deleted_session_may_be_used_again_and_be_deleted_again(store: LedgerStore) -> None:
+    log = Recorder()
+    log.facts = list(FORGOTTEN)
+    arithmetic(log, "t1", 90_010.0)  # the very task id that it had before
+    await feed(store, log.facts, size=50)
+    (task,) = await store.tasks(TasksQuery(tenant="default"))
+    assert (task.task, task.steps, task.input) == ("t1", 3, "17 * 23?")
+    before = await store.usage(UsageQuery(tenant="default", by="session"))
+    history = [fact for fact in log.facts if fact.ref == REF and fact.seq > len(FORGOTTEN) - 1]
+    log.add(Deleted(upto=len(log.facts), usage=usage_of(history)), 90_020.0)
+    await feed(store, log.facts[-1:])
+    assert await store.tasks(TasksQuery(tenant="default")) == ()
+    assert await store.usage(UsageQuery(tenant="default", by="session")) == before
+    assert total(before).usage == billed(log.facts, "default")[0]
+
+
+async def test_a_log_without_the_deleted_facts_can_rebuild_it(store: LedgerStore) -> None:
+    purged = [one for one in FORGOTTEN if one.ref != REF or one.seq > FORGOTTEN[-1].seq - 1]
+    await feed(store, FORGOTTEN)
+    assert (await store.position()).oldest == purged[0].seq
+    before = await picture(store)
+    await store.begin_replay(FORGOTTEN[-1].seq, drop=True)
+    await feed(store, purged)
+    assert await picture(store) == before

@@ -11,13 +11,20 @@ from services.ingress.handlers.chat import ChatHandlers
 from services.ingress.handlers.control import ControlHandlers
 from services.ingress.handlers.schedules import ScheduleHandlers
 from services.ingress.handlers.tasks import TaskHandlers
+from tests.fakes.housekeeping import FakeHousekeeping
 from tests.fakes.ingress_system import FakeSchedules, FakeSystem
 
 SCHEDULES = FakeSchedules()
 
 
 @pytest.fixture(scope="session")
-def running() -> tuple[FakeSystem, ASGIApp]:
+def kept() -> FakeHousekeeping:
+    """What the one application of all tests keeps house with."""
+    return FakeHousekeeping()
+
+
+@pytest.fixture(scope="session")
+def running(kept: FakeHousekeeping) -> tuple[FakeSystem, ASGIApp]:
     """One application for all tests: building its routes takes longer than a test."""
     system = FakeSystem()
     parts = Parts(
@@ -26,6 +33,7 @@ def running() -> tuple[FakeSystem, ASGIApp]:
         control=ControlHandlers(),
         schedules=ScheduleHandlers(SCHEDULES, system),
         documents=system,
+        housekeeping=kept,
         catalog=system,
         health=system,
     )
@@ -38,6 +46,12 @@ def system(running: tuple[FakeSystem, ASGIApp]) -> FakeSystem:
     vars(system).update(vars(FakeSystem()))
     SCHEDULES.kept.clear()
     return system
+
+
+@pytest.fixture
+def house(kept: FakeHousekeeping) -> FakeHousekeeping:
+    vars(kept).update(vars(FakeHousekeeping()))
+    return kept
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from services.ingress.adapters.http.control import control_router
 from services.ingress.adapters.http.documents import documents_router
 from services.ingress.adapters.http.errors import install
 from services.ingress.adapters.http.forks import forks_router
+from services.ingress.adapters.http.housekeeping import dead_router, deletion_router
 from services.ingress.adapters.http.metrics import Metrics
 from services.ingress.adapters.http.middleware import BodyLimit, LocalOnly, Measured, Trace
 from services.ingress.adapters.http.operations import operations_router
@@ -23,6 +24,7 @@ from services.ingress.ports import (
     ControlApi,
     Documents,
     Health,
+    Housekeeping,
     SchedulesApi,
     TasksApi,
 )
@@ -37,6 +39,7 @@ class Parts:
     control: ControlApi
     schedules: SchedulesApi
     documents: Documents
+    housekeeping: Housekeeping
     catalog: Catalog
     health: Health
 
@@ -56,7 +59,9 @@ def build_api(parts: Parts, metrics: Metrics) -> FastAPI:
     api.include_router(events_router(parts.tasks, metrics))
     api.include_router(sessions_router(parts.tasks))
     api.include_router(forks_router(parts.tasks))
+    api.include_router(deletion_router(parts.housekeeping))
     api.include_router(documents_router(parts.documents))
+    api.include_router(dead_router(parts.housekeeping))
     api.include_router(operations_router(parts.health, parts.catalog, metrics))
     install(api)
     return api
