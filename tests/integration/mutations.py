@@ -25,7 +25,9 @@ VALID: dict[str, list[Json]] = {
         {"task": "t1", "step": 3, "arguments": "{}", "limits": {"max_steps": 9}},
         {"task": "t1", "retry": "t2"},
         {"force": True, "by": "a"},
+        {"session": "s9", "step": 0, "results": {"1": "x"}, "input": "say y", "route": "default"},
     ],
+    "replay": [{"after": 0, "limit": 5, "differences": True, "at": 3}],
     "docs": [{"document": "d1", "text": "some text", "op": "put", "metadata": {"a": "b"}}],
     "direct": [
         {

@@ -40,13 +40,14 @@ from tests.unit.retrieval.test_handlers import Letters
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 PATIENCE = 15.0
-VERBS = ("cancel", "steer", "approve", "reject", "retry", "delete", "dance")
+VERBS = ("cancel", "steer", "approve", "reject", "retry", "fork", "delete", "dance")
 REQUESTS = {
     "direct": ["direct.route"],
     "search": [SEARCH],
     "embed": [EMBED],
     "tasks": [LEDGER_TASKS],
     "usage": [LEDGER_USAGE],
+    "replay": ["replay.default.s1", "replay.default.none"],
     "control": [f"control.default.s{n}.{verb}" for n in (1, 2) for verb in VERBS],
 }
 ONCE = settings(
