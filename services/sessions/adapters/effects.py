@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from services.sessions.core.decide import Action, Append, Delegate, Publish, SetTimer, Stop
 from shared.bus.connect import ApiError, Bus
 from shared.bus.log import RunLog
+from shared.bus.tasks import submit_task
 from shared.contracts.base import SessionRef, encode, step_id
 from shared.contracts.log import MSG_ID, TASK_HEADER
 from shared.contracts.tasks import TaskSubmitted
@@ -22,7 +23,6 @@ from shared.subjects import (
     TIMERS,
     abort_subject,
     fired_subject,
-    task_subject,
     timer_subject,
     tool_subject,
 )
@@ -61,12 +61,7 @@ class BusEffects:
 
     async def submit(self, ref: SessionRef, agent: str, task: str, body: TaskSubmitted) -> int:
         """See `Effects.submit`."""
-        headers = {
-            MSG_ID: f"{ref}/{task}/task",
-            TASK_HEADER: task,
-            "traceparent": traceparent(ref, task, "task"),
-        }
-        return (await self._bus.publish(task_subject(ref, agent), encode(body), headers)).seq
+        return (await submit_task(self._bus, ref, agent, task, body)).seq
 
     async def _publish(self, ref: SessionRef, action: Publish) -> None:
         work = action.work
