@@ -1,8 +1,13 @@
-"""The ways in: a task over plain NATS, over HTTP, through the OpenAI client, through ours."""
+"""The ways in: a task over plain NATS, over HTTP, through the OpenAI client, through ours.
+
+Each is a good client: where a part of the system is away for the moment it tries again, under the
+same name, so that nothing is done twice.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import httpx
@@ -13,9 +18,13 @@ import orjson
 
 from infra.demo.cases import Case
 from shared.client import Millrace
-from shared.errors import Permanent
+from shared.clock import monotonic
+from shared.contracts.base import as_token
+from shared.errors import Permanent, Transient
 from shared.settings import Address
 
+_PATIENCE, _PAUSE = 30.0, 0.5
+_PASSING = frozenset({429, 502, 503, 504})
 _AHEAD = 4
 """Tasks in front of the one that is cancelled, so that it surely still waits."""
 
@@ -35,7 +44,7 @@ class Ways:
             Permanent: `demo_refused`, with what the system answered.
         """
         try:
-            return await self._submit(case, session)
+            return await again(lambda: self._submit(case, session))
         except (httpx.HTTPError, openai.OpenAIError, nats.errors.Error) as error:
             raise Permanent("demo_refused", f"{case.title}: {error}") from error
 
@@ -49,23 +58,36 @@ class Ways:
         elif case.way == "openai":
             await self._over_openai(case, session)
         else:
-            await self._millrace.submit(case.agent, case.question, session=session)
+            name = f"{session}-0"
+            await self._millrace.submit(case.agent, case.question, session=session, task=name)
         return 1
 
     async def _over_nats(self, case: Case, session: str) -> None:
         """Nothing but nats-py: any NATS client in any language can do this."""
-        connection = await nats.connect(self._address.servers, token=self._address.token)
+        connection = await nats.connect(
+            self._address.servers, token=self._address.token, allow_reconnect=False
+        )
         body = orjson.dumps({"input": case.question})
-        await connection.publish(f"tasks.default.{case.agent}.{session}", body)
-        await connection.drain()
+        subject, name = (
+            f"tasks.default.{case.agent}.{session}",
+            {"Nats-Msg-Id": as_token(f"{session}-{case.title}")},
+        )
+        try:
+            # a request: the stream answers when the task is stored
+            await connection.request(subject, body, timeout=5, headers=name)
+        finally:
+            await connection.close()
 
     async def _over_http(self, case: Case, session: str) -> None:
         body = {"agent": case.agent, "session": session, "input": case.question}
-        answer = await self._http.post("/v1/tasks", json=body)
+        name = {"Idempotency-Key": f"{session}-{case.title}"}
+        answer = await self._http.post("/v1/tasks", json=body, headers=name)
         answer.raise_for_status()
 
     async def _over_openai(self, case: Case, session: str) -> None:
         """The unchanged OpenAI client; the agent stands where the model stands."""
+        if await self._millrace.session(session).history():
+            return  # the connection broke, but the task was there: it goes on without us
         base = f"{str(self._http.base_url).rstrip('/')}/v1"
         async with openai.AsyncOpenAI(base_url=base, api_key="none", max_retries=0) as client:
             stream = await client.chat.completions.create(
@@ -78,11 +100,33 @@ class Ways:
                 pass  # the answer is checked in the log, where every way ends
 
     async def _cancelled(self, case: Case, session: str) -> int:
-        for n in range(_AHEAD):
-            await self._millrace.submit(case.agent, f"What is {n + 2} * 21?", session=session)
-        task = await self._millrace.submit(case.agent, case.question, session=session)
+        questions = [*(f"What is {n + 2} * 21?" for n in range(_AHEAD)), case.question]
+        for n, question in enumerate(questions):
+            name = f"{session}-{n}"
+            task = await self._millrace.submit(case.agent, question, session=session, task=name)
         await task.cancel(by="demo", reason="to show it")
-        return _AHEAD + 1
+        return len(questions)
+
+
+async def again[A](action: Callable[[], Awaitable[A]]) -> A:
+    """The outcome of an action, tried for half a minute while the system is not all there."""
+    end = monotonic() + _PATIENCE
+    while True:
+        try:
+            return await action()
+        except (httpx.HTTPError, nats.errors.Error, openai.APIError, Transient) as error:
+            if monotonic() > end or not _passing(error):
+                raise
+            await asyncio.sleep(_PAUSE)
+
+
+def _passing(error: Exception) -> bool:
+    """Whether trying again can help: the connection broke, or the answer says so."""
+    if isinstance(error, httpx.HTTPStatusError):
+        return error.response.status_code in _PASSING
+    if isinstance(error, openai.APIStatusError):
+        return error.status_code in _PASSING
+    return True
 
 
 @asynccontextmanager

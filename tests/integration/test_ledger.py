@@ -43,19 +43,32 @@ class System:
     async def run(self, *arguments: str) -> asyncio.subprocess.Process:
         command = [sys.executable, "-m", "services.ledger", *arguments]
         return await asyncio.create_subprocess_exec(
-            *command, env=self.environment, stderr=asyncio.subprocess.DEVNULL
+            *command, env=self.environment, stderr=asyncio.subprocess.PIPE
         )
 
     @asynccontextmanager
     async def ledger(self, *, kill: bool = False) -> AsyncIterator[None]:
         process = await self.run()
+        started = asyncio.Event()
+        reading = asyncio.create_task(_read(process, started))
         try:
             yield
+            if not kill:  # who is told to end before it has begun just dies
+                await asyncio.wait_for(started.wait(), 20)
         finally:
             process.kill() if kill else process.terminate()
             code = await asyncio.wait_for(process.wait(), 20)
+            await reading
         if not kill:
             assert code == 0
+
+
+async def _read(process: asyncio.subprocess.Process, started: asyncio.Event) -> None:
+    """Read what a process says, to its end; note when it says that it has started."""
+    assert process.stderr is not None
+    async for line in process.stderr:
+        if b"service.started" in line:
+            started.set()
 
 
 @pytest.fixture
@@ -116,8 +129,13 @@ async def settled(client: CommandClient, count: int) -> tuple[UsageReply, TasksR
 
 async def check(client: CommandClient) -> UsageReply:
     """The ledger against the log, read and summed up apart from it."""
-    usage, tasks = await settled(client, TASKS)
     wanted = billed(await client.log.read_filter("run.>"), "default")
+    last = (await client.log.read_filter("run.>"))[-1].seq
+    usage, tasks = await settled(client, TASKS)
+    async with asyncio.timeout(25):
+        while usage.sequence < last:
+            await asyncio.sleep(0.05)
+            usage, tasks = await settled(client, TASKS)
     assert len(tasks.tasks) == TASKS
     assert usage.total is not None
     assert (usage.total.usage, usage.total.price) == wanted
