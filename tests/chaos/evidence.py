@@ -87,6 +87,8 @@ class Evidence:
     readings: list[Reading] = field(default_factory=list)
     ledger: dict[SessionRef, Bill] = field(default_factory=dict)
     letters: list[DeadLetter] = field(default_factory=list)
+    replayed: list[str] = field(default_factory=list)
+    """What `replay --check` says against the sessions; none of it should be."""
     forged: frozenset[int] = frozenset()
     """Sequences of facts that the driver itself published again."""
 

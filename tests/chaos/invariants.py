@@ -205,11 +205,16 @@ def bad_input(evidence: Evidence) -> Iterator[str]:
             yield f"no dead letter: {stored.ref} {stored.task}"
 
 
+def replayed(evidence: Evidence) -> Iterator[str]:
+    """The present code decides as the log shows; the driver's own facts are nobody's decision."""
+    yield from evidence.replayed
+
+
 def problems(evidence: Evidence) -> list[str]:
     """Everything that is not as it should be, beside what has a column of its own."""
     checks = (
         *(endings, effects_told, results_twice, balance, ledger, readings),
-        *(growth, separation, bad_input),
+        *(growth, separation, bad_input, replayed),
     )
     return [found for check in checks for found in check(evidence)]
 

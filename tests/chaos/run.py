@@ -21,6 +21,7 @@ from shared.contracts.facts import Done
 from shared.contracts.ledger import UsageQuery, UsageReply
 from shared.contracts.log import StoredFact
 from shared.errors import MillraceError, Transient
+from shared.replay import check_session
 from shared.subjects import DEAD, LEDGER_USAGE
 from tests.chaos.evidence import Bill, Evidence, Fault, Submission
 from tests.chaos.faults import Field
@@ -142,7 +143,23 @@ class Driver:
         found.effects = [e for e in read_lines(data / EFFECTS, Effect) if e.place.ref in refs]
         found.ledger = await self._ledger(bills(facts))
         found.letters = await self._letters()
+        found.replayed = [text for ref in sorted(refs) if (text := await self._replayed(ref))]
         return found
+
+    async def _replayed(self, ref: SessionRef) -> str:
+        """What `millrace replay --check` finds in a session; nothing where all is well."""
+        if not any(stored.ref == ref for stored in self.tail.facts):
+            return ""
+        end = monotonic() + _LEDGER_WITHIN
+        while True:
+            try:
+                found = await check_session(self.bus, ref)
+            except MillraceError as error:
+                if monotonic() > end:
+                    return f"replay of {ref}: {error}"
+                await asyncio.sleep(0.5)
+                continue
+            return f"replay of {ref}: {found.difference}" if found.difference else ""
 
     async def _read_on(self) -> None:
         """To the end of the log."""
