@@ -91,7 +91,7 @@ async def freeze(at: Field) -> None:
         frozen("worker-0", FROZEN), frozen("tools-0", FROZEN), frozen("router-0", FROZEN)
     )
     await at.pause(0.5)
-    await asyncio.gather(frozen("sessions", FROZEN), frozen("worker-1", FROZEN))
+    await asyncio.gather(frozen("sessions-0", FROZEN), frozen("worker-1", FROZEN))
     await frozen("nats-0", 4.0)
     await at.pause(1.0)
 

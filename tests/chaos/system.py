@@ -49,8 +49,9 @@ CLOCKS = "clocks.json"
 
 @dataclass(frozen=True)
 class Layout:
-    """How many of each service there are. One of sessions: partitions have no owners yet."""
+    """How many of each service there are."""
 
+    sessions: int = 2
     routers: int = 2
     workers: int = 2
     tools: int = 2
@@ -157,7 +158,9 @@ async def _answers(question: object) -> bool:
 def _programs(system: System, environment: dict[str, str]) -> list[Program]:
     layout = system.layout
     python = (sys.executable, "-m")
-    rows: list[tuple[str, str, dict[str, str]]] = [("sessions", "services.sessions", {})]
+    rows: list[tuple[str, str, dict[str, str]]] = [
+        (f"sessions-{n}", "services.sessions", {}) for n in range(layout.sessions)
+    ]
     rows += [(f"router-{n}", "services.router", {}) for n in range(layout.routers)]
     rows += [
         (f"worker-{n}", "tests.chaos.worker", {"MILLRACE_WORKER_ID": f"worker-{n}"})
