@@ -73,8 +73,8 @@ CASES = (
     Case(
         "look up, then compute",
         "nats",
-        "What is the meal allowance, and how much is that for 5 days?",
-        Expected(("32", "160"), (SEARCH, CALCULATE), "travel.md"),
+        "How much is the hotel limit, and what is that for 3 nights?",
+        Expected(("140", "420"), (SEARCH, CALCULATE), "travel.md"),
         "e",
     ),
     Case(

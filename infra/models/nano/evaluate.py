@@ -1,4 +1,4 @@
-"""Evaluation of a model folder, on generated sessions and on the hand-written tasks.
+"""Evaluation of a model folder, on generated sessions and on two lists of hand-written tasks.
 
 Owns the torch engine that loads the exported weights and the report. The judging itself is in
 `recipe/judge.py` and works with any engine.
@@ -24,7 +24,8 @@ from recipe.vocabulary import Voice
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
-PHRASINGS = Path(__file__).parent / "phrasings.json"
+LISTS = {"hand-written": "phrasings.json", "strangers": "strangers.json"}
+"""The first was looked at while the generator was made; the second never was."""
 
 
 def load(folder: Path) -> tuple[Decoder, Tokenizer]:
@@ -90,9 +91,10 @@ def spread(folder: Path, count: int, seed: int, processes: int) -> list[Verdict]
         return [verdict for part in pool.starmap(generated, jobs) for verdict in part]
 
 
-def written(complete: Complete) -> list[Verdict]:
-    """Verdicts on the hand-written tasks."""
-    return [judge_written(task, complete) for task in json.loads(PHRASINGS.read_text())]
+def written(complete: Complete, name: str) -> list[Verdict]:
+    """Verdicts on a list of hand-written tasks."""
+    tasks = json.loads((Path(__file__).parent / name).read_text(encoding="utf-8"))
+    return [judge_written(task, complete) for task in tasks]
 
 
 def say(text: str) -> None:
@@ -112,10 +114,10 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     start = time.monotonic()
-    for title, verdicts in (
-        ("hand-written", written(engine(given.folder))),
-        ("generated", spread(given.folder, given.sessions, given.seed, given.processes)),
-    ):
+    complete = engine(given.folder)
+    lists = {title: written(complete, name) for title, name in LISTS.items()}
+    made = spread(given.folder, given.sessions, given.seed, given.processes)
+    for title, verdicts in (lists | {"generated": made}).items():
         for verdict in [v for v in verdicts if not v.right][: given.show]:
             say("\n  ".join([f"[{verdict.kind}]", *verdict.notes]))
         say(table(title, verdicts))

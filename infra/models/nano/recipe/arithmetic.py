@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 
+from .topics import many
 from .vocabulary import Voice, lines, listed
 
 ONES = listed(
@@ -42,6 +43,9 @@ OPERATORS: dict[type, Callable[[float, float], float]] = {
     ast.Pow: operator.pow,
 }
 ALLOWED = re.compile(r"[\d\s.+\-*/%()]+")
+CLAUSE = re.compile(r" (if|when) ")
+# In these the numbers stand in the order in which the user names them.
+ANY_ORDER = {"{a} + {b}", "{a} * {b}", "{a} * {b} / 100", "{a} + {b} + {c}", "{a} * {b} * {c}"}
 
 
 @dataclass(frozen=True)
@@ -139,10 +143,10 @@ def number(voice: Voice, span: str) -> str:
     top = int(high)
     if voice.chance(0.5):
         top = max(int(low) + 1, min(top, 99))
-    if voice.chance(0.06) and int(high) >= 500:
-        return f"{rng.randint(1, 300)}.{rng.choice('123456789')}"
-    if voice.chance(0.06) and int(high) >= 900:
-        return str(rng.randint(1000, 99999))
+    if voice.chance(0.03) and int(high) >= 500:
+        return f"{rng.randint(1, 99)}.{rng.choice('123456789')}"
+    if voice.chance(0.05) and int(high) >= 900:
+        return str(rng.randint(1000, 9999))
     return str(rng.randint(int(low), top))
 
 
@@ -150,9 +154,9 @@ def written(voice: Voice, digits: str, words: bool) -> str:
     """The number as the user writes it."""
     if "." in digits:
         return digits
-    if words:
+    if (words and len(digits) < 4) or (len(digits) < 3 and int(digits) < 13 and voice.chance(0.2)):
         return spell(int(digits))
-    if len(digits) > 3 and voice.chance(0.3):
+    if len(digits) > 3 and voice.chance(0.15):
         return f"{int(digits):,}"
     return digits
 
@@ -161,9 +165,9 @@ def phrased(voice: Voice) -> Sum:
     """A sum from the data file."""
     group = voice.rng.choices(groups(), [g.weight for g in groups()])[0]
     values = {name: number(voice, span) for name, span in group.ranges.items()}
-    if voice.chance(0.012) and group.expression == "{a} / {b}":
-        values["b"] = "0"
     form, template = voice.rng.choice(group.phrasings)
+    if group.expression == "{a} / {b}" and form != "s" and voice.chance(0.1):
+        values["b"] = "0"
     mode = voice.rng.random()
     slots = {
         name: written(voice, value, mode < 0.25 or (mode < 0.33 and voice.chance(0.5)))
@@ -173,34 +177,43 @@ def phrased(voice: Voice) -> Sum:
         slots["b"] = values["b"]
     slots["item"], slots["container"] = voice.pool("item"), voice.pool("container")
     slots["cur"] = voice.pool("cur")
-    form, text = recast(voice, form, voice.expand(template, slots))
-    return Sum(group.expression.format(**values), form, text)
+    for name in ("item", "container"):
+        slots[name + "s"] = many(slots[name])
+        template = template.replace("{" + name + "}s", "{" + name + "s}")
+    template = voice.expand(template, {name: f"\0{name}\0" for name in slots})
+    expression = group.expression
+    if expression in ANY_ORDER:
+        expression = reordered(expression, re.findall(r"\0([abc])\0", template))
+    text = re.sub(r"\0(\w+)\0", lambda m: slots[m[1]], template)
+    form, text = recast(voice, form, text)
+    return Sum(expression.format(**values), form, text)
+
+
+def reordered(expression: str, order: list[str]) -> str:
+    """The expression with its names in the given order."""
+    names = iter(dict.fromkeys(order))
+    return re.sub(r"\{[abc]\}", lambda _: "{" + next(names) + "}", expression)
 
 
 def recast(voice: Voice, form: str, text: str) -> tuple[str, str]:
     """Now and then the same request in another shape."""
-    if form == "c" and text.startswith(VERBS) and voice.chance(0.2):
-        who = voice.rng.choice(["I", "I", "you", "we", "one"])
-        lead = f"(what|how much) do {who} (get|have) (if|when) {who}" if who != "one" else (
-            "what does one get (if|when) one")  # fmt: skip
-        lead = voice.rng.choice([lead, lead, f"what (is|would be) the result (if|when) {who}"])
-        return "q", f"{voice.expand(lead)} {text}"
+    if form == "c" and text.startswith(VERBS) and voice.chance(0.25):
+        return "q", voice.worded("sum from command", {"x": text})
     for start in ("what is ", "how much is "):
-        if form == "q" and text.startswith(start) and voice.chance(0.25):
+        if form == "q" and text.startswith(start) and not CLAUSE.search(text) and voice.chance(0.3):
             rest = text.removeprefix(start)
-            shapes = ["{x} (is|equals|makes|gives) (what|how much)", "what would {x} be",
-                      "what does {x} (come to|give|equal|make|amount to)", "how much would {x} be",
-                      "do you know what {x} is", "what number is {x}"]  # fmt: skip
-            if voice.chance(0.4):
+            if voice.chance(0.25):
                 return "s", rest + voice.expand("(?|, please|.| please|)")
-            return "q", voice.expand(voice.rng.choice(shapes), {"x": "\0"}).replace("\0", rest)
+            if voice.chance(0.35):
+                return "s", voice.worded("sum in a sentence", {"x": rest})
+            return "q", voice.worded("sum from question", {"x": rest})
     return form, text
 
 
 def chain(voice: Voice) -> tuple[str, list[str]]:
     """An expression of two to four operands, and its pieces."""
     rng = voice.rng
-    count = rng.choice([2, 2, 2, 3, 3, 4])
+    count = rng.choice([2, 2, 2, 2, 3, 3])
     pieces = [number(voice, "0-999")]
     for _ in range(count - 1):
         pieces += [rng.choice("++--**/"), number(voice, rng.choice(["1-99", "1-999"]))]
@@ -233,15 +246,26 @@ def symbolic(voice: Voice) -> Sum:
     return ask(voice, expression, text)
 
 
+def plain(voice: Voice) -> Sum:
+    """Two numbers and a sign, written with the sign or with its name."""
+    a, sign, b = number(voice, "2-500"), voice.rng.choice("+-*/*"), number(voice, "2-99")
+    text = f"{a} {sign} {b}" if voice.chance(0.5) else f"{a} {voice.rng.choice(WORDS[sign])} {b}"
+    return Sum(f"{a} {sign} {b}", "q", text)
+
+
 def ask(voice: Voice, expression: str, text: str) -> Sum:
     """A plain question or command for an expression."""
     if voice.chance(0.55):
-        lead = voice.expand("(what is|how much is|what's|what does|what's the result of)")
+        lead = voice.expand(
+            "(what is|how much is|what's|what does|what's the result of|what "
+            "would you get for|what do you get for|what comes out of)"
+        )
         tail = voice.expand(" (give|make|equal|come to)") if lead == "what does" else ""
         return Sum(expression, "q", f"{lead} {text}{tail}")
     lead = voice.expand(
         "(calculate|compute|work out|evaluate|solve|find|give me|get me|determine|figure out|tell "
-        "me|do the sum|please do|run|I need)"
+        "me|do the sum|please do|run|give me the result of|tell me the answer to|show me|"
+        "check|crunch|do)"
     )
     return Sum(expression, "c", f"{lead} {text}")
 
@@ -250,7 +274,8 @@ def bare(voice: Voice) -> Sum:
     """An expression with hardly a word."""
     expression, _ = chain(voice)
     text = expression if voice.chance(0.6) else expression.replace(" ", "")
-    return Sum(expression, "s", text + voice.rng.choice(["", " =", " = ?", "?", " please", "="]))
+    ends = ["", " =", " = ?", "?", " please", "=", ", go", ", please", " equals what?", " equals?"]
+    return Sum(expression, "s", text + voice.rng.choice(ends))
 
 
 def draw(voice: Voice) -> Sum:

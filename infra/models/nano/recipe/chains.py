@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from . import facts, intents
-from .arithmetic import calculate
+from . import asking, facts, intents
+from .arithmetic import calculate, written
 from .intents import Outcome, Part
 from .vocabulary import Voice, capital, dressed, noisy, spans
 
@@ -45,50 +45,48 @@ def plural(unit: str, count: int) -> str:
     return unit if count == 1 else PLURAL.get(unit, unit + "s")
 
 
-def follow_up(voice: Voice, units: list[str]) -> tuple[str, str, str, str]:
+def follow_up(voice: Voice, units: list[str], monthly: bool = False) -> tuple[str, str, str, str]:
     """Something to do with a number: the operation, its operand, question and command."""
     rng = voice.rng
-    count = rng.randint(2, 12) if voice.chance(0.6) else rng.randint(2, 150)
-    if units and voice.chance(0.55):
-        slots = {"k": str(count), "u": plural(voice.rng.choice(units), count)}
+    count = rng.randint(2, 12) if voice.chance(0.65) else rng.randint(2, 120)
+    if monthly and voice.chance(0.2):
+        return "*", "12", voice.worded("year question"), voice.worded("year command")
+    if units and voice.chance(0.5):
+        slots = {"k": written(voice, str(count), False), "u": plural(rng.choice(units), count)}
         question = voice.worded("units question", slots)
         return "*", str(count), question, voice.worded("units command", slots)
-    sign = rng.choice("***++--//%%2h")
-    if sign == "%":
-        count = rng.randint(1, 100)
-    slots = {"k": str(count)}
+    sign = rng.choice("***++--//%%2hpm")
+    if sign in "%pm":
+        count = rng.randint(1, 100) if voice.chance(0.5) else 5 * rng.randint(1, 12)
+    slots = {"k": written(voice, str(count), False)}
     question = voice.worded(f"then {sign} question", slots)
     return sign, str(count), question, voice.worded(f"then {sign} command", slots)
 
 
+FORMULAS = {"%": "{n} * {k} / 100", "2": "2 * {n}", "h": "{n} / 2",
+            "p": "{n} + {n} * {k} / 100", "m": "{n} - {n} * {k} / 100"}  # fmt: skip
+
+
 def formula(number: str, sign: str, operand: str) -> str:
     """The expression of a follow-up."""
-    if sign == "%":
-        return f"{number} * {operand} / 100"
-    if sign == "2":
-        return f"2 * {number}"
-    if sign == "h":
-        return f"{number} / 2"
-    return f"{number} {sign} {operand}"
+    return FORMULAS.get(sign, "{n} " + sign + " {k}").format(n=number, k=operand)
 
 
 def joined(voice: Voice, first: dict[str, str], question: str, order: str) -> str:
     """First a look-up or recall, then a follow-up, in one request."""
     q, e = first.get("q", ""), first.get("e", "")
     c = first.get("c") or voice.expand("(look up|find|find out|check|get|search for) ") + e
-    forms = [
-        f"{c} and {order}.", f"{c}, then {order}.", f"{c} and then {order}.", f"{c}. Then {order}.",
-        f"{c} and tell me {question}." if "what is" in question else f"{c}; {question}?",
-        f"first {c}, then {order}.", f"please {c} and {order}.", f"can you {c} and {order}?",
-        f"I need you to {c} and {order}.", f"{c}. {capital(question)}?",
-    ]  # fmt: skip
-    if q:
-        forms += [
-            f"{q}, and {question}?", f"{q} and {question}?", f"{q}? And {question}?",
-            f"{q}? {capital(order)}.", f"{q}, and then {order}.", f"{q}? Then {order}, please.",
-            f"{q}? {capital(question)}?", f"tell me: {q} and {question}?",
-        ]  # fmt: skip
-    return capital(voice.rng.choice(forms))
+    slots = {"q": q, "c": c, "n": question, "o": order}
+    slots |= {"Q": capital(q), "C": capital(c), "N": capital(question), "O": capital(order)}
+    return capital(voice.worded("joined question" if q and voice.chance(0.6) else "joined", slots))
+
+
+def ahead(voice: Voice, q: str) -> tuple[str, str, str]:
+    """A request that names the operand first; its text, operation and operand."""
+    sign = voice.rng.choice("***+-//%")
+    count = voice.rng.randint(2, 12) if sign != "%" else 5 * voice.rng.randint(1, 18)
+    slots = {"k": written(voice, str(count), False), "q": q, "Q": capital(q)}
+    return capital(voice.worded(f"ahead {sign}", slots)), sign, str(count)
 
 
 def direct(voice: Voice, noun: str, sign: str, operand: str) -> str:
@@ -96,7 +94,7 @@ def direct(voice: Voice, noun: str, sign: str, operand: str) -> str:
     text = voice.worded(f"around {sign}", {"k": operand, "x": noun})
     if text.startswith(("what", "how")):
         return capital(text) + "?"
-    return capital(intents.command(voice, text))
+    return capital(asking.command(voice, text))
 
 
 def heard(voice: Voice, text: str, careful: bool = False) -> tuple[Message, list[str]]:
@@ -105,22 +103,27 @@ def heard(voice: Voice, text: str, careful: bool = False) -> tuple[Message, list
     return {"role": "user", "content": plain}, marked
 
 
+def two_step_request(voice: Voice, fact: facts.Fact) -> tuple[str, str, str]:
+    """The wording of "look up, then compute", the operation and its operand."""
+    monthly = fact.attribute.priced and "month" in fact.sentence
+    sign, operand, question, order = follow_up(voice, fact.attribute.units, monthly)
+    noun = intents.embedded(voice, fact)
+    q = facts.worded(voice, fact, fact.attribute.questions)[:-1]
+    roll = voice.rng.random()
+    if noun.startswith(("the ", "a ")) and roll < 0.35:
+        return direct(voice, noun, sign, operand), sign, operand
+    if roll < 0.5:
+        return ahead(voice, q)
+    return joined(voice, {"q": q, "e": noun}, question, order), sign, operand
+
+
 def lookup_then_compute(voice: Voice) -> list[Message]:
     """Search, calculate, answer with both."""
     fact = facts.draw(voice, numeric=True)
-    sign, operand, question, order = follow_up(voice, fact.attribute.units)
-    found = facts.search(voice, fact)
-    if voice.chance(0.06):
+    found = facts.search(voice, fact, missing=voice.chance(0.05))
+    if voice.chance(0.05):
         found = facts.Found("no results", "", "")
-    elif voice.chance(0.05):
-        found = facts.search(voice, fact, missing=True)
-    noun = intents.embedded(voice, fact)
-    if noun.startswith(("the ", "a ")) and sign + operand in question + order + sign + operand \
-            and voice.chance(0.4):  # fmt: skip
-        text = direct(voice, noun, sign, operand)
-    else:
-        q = voice.expand(voice.rng.choice(fact.attribute.questions), {"q": fact.topic})[:-1]
-        text = joined(voice, {"q": q, "e": noun}, question, order)
+    text, sign, operand = two_step_request(voice, fact)
     user, marked = heard(voice, text)
     looked = Outcome({"query": marked[0]}, found.text, "")
     turns = [user, *calls([("search_knowledge", looked)])]
@@ -157,15 +160,8 @@ def recall_then_compute(voice: Voice, memory: dict[str, str]) -> list[Message]:
 
 def two_lookups_then_sum(voice: Voice) -> list[Message]:
     """Two searches at once, one calculation, one answer."""
-    picked: list[facts.Fact] = []
-    while len(picked) < 2:
-        fact = facts.draw(voice, numeric=True)
-        if any(e.startswith("the ") for e in fact.attribute.embedded):
-            picked.append(fact)
-    nouns = []
-    for fact in picked:
-        options = [e for e in fact.attribute.embedded if e.startswith("the ")]
-        nouns.append(voice.expand(voice.rng.choice(options), {"q": fact.topic}))
+    drawn = [facts.noun(voice, numeric=True) for _ in range(2)]
+    picked, nouns = [fact for fact, _ in drawn], [phrase for _, phrase in drawn]
     sign = voice.rng.choice("+++-*")
     text = voice.worded(f"two {sign}", {"a": nouns[0], "b": nouns[1]})
     swapped = text.startswith("subtract")
@@ -197,30 +193,37 @@ def in_parallel(voice: Voice, parts: list[Part], absent: set[str]) -> list[Messa
     pieces = [clause(voice, part) for part in parts]
     ends = [text + ("?" if form == "q" else ".") for form, text in pieces]
     texts = [text for _, text in pieces]
-    styles = [
-        " and ".join(texts) + ends[-1][-1], " ".join(capital(end) for end in ends),
-        ", and ".join(texts) + ends[-1][-1], " And ".join([capital(ends[0]), *ends[1:]]),
-        " Also, ".join([capital(ends[0]), *ends[1:]]),
-        "two things: " + " and ".join(texts) + ends[-1][-1],
-        " Also ".join([capital(ends[0]), *ends[1:]]),
-        " ".join(f"{n + 1}. {capital(end)}" for n, end in enumerate(ends)),
-        "; ".join(texts) + ends[-1][-1], "first " + ", then ".join(texts) + ends[-1][-1],
-        " and also ".join(texts) + ends[-1][-1], " Then ".join([capital(ends[0]), *ends[1:]]),
-    ]  # fmt: skip
-    if len(parts) > 2:
-        styles = [s.replace("two things", "three things") for s in styles]
-        styles.append(", ".join(texts[:-1]) + " and " + texts[-1] + ends[-1][-1])
-    text = voice.rng.choice(styles)
-    if all(form == "c" for form, _ in pieces) and voice.chance(0.4):
-        text = voice.rng.choice(["please ", "can you ", "could you "]) + " and ".join(texts) + "."
-    user, marked = heard(voice, capital(text), careful=any(p.careful for p in parts))
+    first, rest, mark = capital(ends[0]), ends[1:], ends[-1][-1]
+    if all(form == "c" for form, _ in pieces) and voice.chance(0.3):
+        text = voice.expand("(please|can you|could you|I need you to) ") + " and ".join(texts) + "."
+    elif voice.chance(0.1):
+        text = " ".join(f"{n + 1}. {capital(end)}" for n, end in enumerate(ends))
+    elif voice.chance(0.5):
+        text = f" {voice.worded('between sentences')} ".join([first, *rest])
+    elif voice.chance(0.2):
+        text = " ".join(capital(end) for end in ends)
+    elif len(parts) > 2 and voice.chance(0.4):
+        text = ", ".join(texts[:-1]) + " and " + texts[-1] + mark
+    else:
+        lead = voice.worded("several", {"n": "two" if len(parts) == 2 else "three"})
+        middle = f" {voice.worded('between')} ".join(texts)
+        text = (lead + " " if voice.chance(0.25) else "") + middle + mark
+    counts = [own.count("[") for own in texts]
+    return answered(voice, capital(text), list(zip(parts, counts, strict=True)), absent)
+
+
+def answered(
+    voice: Voice, text: str, parts: list[tuple[Part, int]], absent: set[str]
+) -> list[Message]:
+    """The turns that follow a request of several parts; each has a number of marked spans."""
+    user, marked = heard(voice, text, careful=any(part.careful for part, _ in parts))
     pairs, answers = [], []
-    for part, (_, own) in zip(parts, pieces, strict=True):
-        count = own.count("[")
+    for part, count in parts:
         outcome = part.settle(marked[:count])
         marked = marked[count:]
         if part.tool in absent:
-            answers.append(intents.MISSING[part.tool])
+            if intents.MISSING[part.tool] not in answers:
+                answers.append(intents.MISSING[part.tool])
             continue
         pairs.append((part.tool, outcome))
         answers.append(outcome.answer)
@@ -230,7 +233,7 @@ def in_parallel(voice: Voice, parts: list[Part], absent: set[str]) -> list[Messa
 
 def single(voice: Voice, part: Part, absent: set[str]) -> list[Message]:
     """One request, one call; or why it cannot be done."""
-    user, marked = heard(voice, intents.sentence(voice, part), part.careful)
+    user, marked = heard(voice, asking.sentence(voice, part), part.careful)
     if part.tool in absent:
         return [user, said(intents.MISSING[part.tool])]
     outcome = part.settle(marked)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from . import chains, intents
+from . import chains, intents, paired
 from .chains import Message
-from .vocabulary import Voice, capital, dressed, lines, noisy
+from .vocabulary import Voice, capital, dressed, lines, listed, noisy
 
 TOOLS: dict[str, tuple[str, dict[str, str]]] = {
     "calculator": ("Evaluate an arithmetic expression.", {"expression": "string"}),
@@ -26,14 +26,20 @@ STRANGERS: dict[str, list[str]] = {
     "read_file": ["path"], "list_orders": ["customer"],
 }  # fmt: skip
 WEIGHTS = {
-    "calculator": 19, "search_knowledge": 27, "two_step": 18, "parallel": 13, "current_time": 6,
+    "calculator": 20, "search_knowledge": 30, "two_step": 18, "parallel": 13, "current_time": 6,
     "remember": 6, "recall": 5, "recall_compute": 3, "two_lookups": 2, "talk": 6,
 }  # fmt: skip
+FOCUS = WEIGHTS | {
+    "search_knowledge": 44, "two_step": 20, "parallel": 15, "calculator": 15, "current_time": 4,
+    "remember": 4, "recall": 3, "talk": 3,
+}  # fmt: skip
+"""For the later part of a training run: what comes last comes more often."""
 NEEDS = {
     "two_step": {"search_knowledge", "calculator"},
     "two_lookups": {"search_knowledge", "calculator"},
     "recall_compute": {"recall", "calculator"},
 }
+ASKING = set(listed("what who how are do is can will does should could would which where"))
 
 
 def schema(name: str, description: str, names: list[str]) -> dict[str, Any]:
@@ -74,18 +80,34 @@ def talk(voice: Voice) -> list[Message]:
             groups.append((line[2:], []))
         else:
             groups[-1][1].append(line[2:])
-    answer, asked = voice.rng.choice(groups)
+    answer, asked = voice.rng.choices(groups, [2 + len(group[1]) for group in groups])[0]
     text = capital(voice.expand(voice.rng.choice(asked)))
-    first = text.split(" ")[0].lower()
-    text += "?" if first in ("what", "who", "how", "are", "do", "is", "can") else (
-        voice.rng.choice([".", "!", ""]))  # fmt: skip
+    text += "?" if text.split(" ")[0].lower() in ASKING else voice.rng.choice([".", "!", ""])
     return [{"role": "user", "content": noisy(voice, text)}, chains.said(answer)]
 
 
-def draw_task(voice: Voice, names: list[str], memory: dict[str, str]) -> tuple[str, list[Message]]:
+def several(
+    voice: Voice, names: list[str], memory: dict[str, str], absent: set[str]
+) -> list[Message]:
+    """Two or three requests in one turn."""
+    turns = paired.draw(voice, names, memory) if voice.chance(0.3) else None
+    if turns:
+        return turns
+    weights = {"calculator": 4, "search_knowledge": 4, "current_time": 3, "remember": 1,
+               "recall": 2}  # fmt: skip
+    options = [n for n in names if voice.chance(0.97)] or list(TOOLS)
+    count = 3 if voice.chance(0.12) else 2
+    tools = voice.rng.choices(options, [weights[n] for n in options], k=count)
+    parts = [intents.draw(voice, tool, memory, joinable=True) for tool in tools]
+    return chains.in_parallel(voice, parts, absent)
+
+
+def draw_task(
+    voice: Voice, names: list[str], memory: dict[str, str], weights: dict[str, int]
+) -> tuple[str, list[Message]]:
     """One task of a random kind; kinds whose tools are absent end in a refusal."""
     absent = set(TOOLS) - set(names)
-    kind = voice.rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+    kind = voice.rng.choices(list(weights), list(weights.values()))[0]
     if NEEDS.get(kind, set()) & absent:
         kind = "talk" if not names else voice.rng.choice(names)
     if kind in TOOLS and kind in absent and names and voice.chance(0.5):
@@ -99,17 +121,13 @@ def draw_task(voice: Voice, names: list[str], memory: dict[str, str]) -> tuple[s
     if kind == "two_lookups":
         return kind, chains.two_lookups_then_sum(voice)
     if kind == "parallel":
-        weights = {"calculator": 4, "search_knowledge": 4, "current_time": 3, "remember": 1,
-                   "recall": 2}  # fmt: skip
-        options = [n for n in names if voice.chance(0.97)] or list(TOOLS)
-        count = 3 if voice.chance(0.12) else 2
-        tools = voice.rng.choices(options, [weights[n] for n in options], k=count)
-        parts = [intents.draw(voice, tool, memory, joinable=True) for tool in tools]
-        return kind, chains.in_parallel(voice, parts, absent)
+        return kind, several(voice, names, memory, absent)
     return kind, chains.single(voice, intents.draw(voice, kind, memory), absent)
 
 
-def session(voice: Voice, count: int | None = None) -> dict[str, Any]:
+def session(
+    voice: Voice, count: int | None = None, weights: dict[str, int] = WEIGHTS
+) -> dict[str, Any]:
     """A conversation with its tools; `kinds` and `starts` say where each task is."""
     names = offered(voice)
     tools = tool_block(voice, names)
@@ -117,7 +135,7 @@ def session(voice: Voice, count: int | None = None) -> dict[str, Any]:
     messages: list[Message] = [{"role": "system", "content": voice.of(lines("systems.txt"))}]
     kinds, starts, memory = [], [], {}
     for _ in range(count):
-        kind, turns = draw_task(voice, names, memory)
+        kind, turns = draw_task(voice, names, memory, weights)
         kinds.append(kind)
         starts.append(len(messages))
         messages += turns

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cache
 
+from .topics import made_up, related, single
 from .vocabulary import Voice, capital, lines, pools
 
 ENDINGS = ["md", "md", "md", "md", "txt", "txt", "pdf", "docx", "html"]
@@ -25,6 +26,12 @@ class Attribute:
     sentences: list[str] = field(default_factory=list)
     questions: list[str] = field(default_factory=list)
     embedded: list[str] = field(default_factory=list)
+    alone: bool = False
+
+    @property
+    def priced(self) -> bool:
+        """Whether the number is an amount of money."""
+        return "{cur}" in self.sentences[0]
 
     @property
     def numeric(self) -> bool:
@@ -39,6 +46,7 @@ class Kind:
     name: str
     article: str = ""
     topics: list[str] = field(default_factory=list)
+    heads: list[str] = field(default_factory=list)
     attributes: list[Attribute] = field(default_factory=list)
 
 
@@ -70,6 +78,7 @@ def parse_attribute(head: str) -> Attribute:
             span, _, step = part[2:].partition("/")
             low, _, high = span.partition("-")
             out.low, out.high, out.step = int(low), int(high), int(step or 1)
+        out.alone = out.alone or part == "alone"
     if "u=" in head:
         out.units = [u for u in head.split("u=")[1].strip().split(";") if u]
     return out
@@ -79,7 +88,7 @@ def parse_attribute(head: str) -> Attribute:
 def kinds() -> list[Kind]:
     """Every family in the data files."""
     out: list[Kind] = []
-    for line in lines("facts.txt") + lines("facts2.txt"):
+    for line in lines("facts.txt") + lines("facts2.txt") + lines("facts3.txt"):
         mark, _, rest = line.partition(" ")
         if mark == "@":
             out.append(Kind(rest))
@@ -87,6 +96,8 @@ def kinds() -> list[Kind]:
             out[-1].article = "" if rest == "-" else rest + " "
         elif mark == "topics:":
             out[-1].topics = [topic.strip() for topic in rest.split(";")]
+        elif mark == "heads:":
+            out[-1].heads = [head.strip() for head in rest.split(";")]
         elif mark == ">":
             out[-1].attributes.append(parse_attribute(rest))
         elif mark in ("S:", "Q:", "E:"):
@@ -96,37 +107,29 @@ def kinds() -> list[Kind]:
     return out
 
 
-def thing(voice: Voice) -> str:
-    """The name of a machine, product or building nobody has heard of."""
-    noun = voice.pool("noun")
-    shape = voice.rng.random()
-    if shape < 0.3:
-        return f"{voice.pool('brand')} {noun}"
-    if shape < 0.6:
-        return f"{voice.pool('adj')} {noun}"
-    if shape < 0.72:
-        return f"{voice.pool('brand')} {voice.rng.randint(2, 990)} {noun}"
-    if shape < 0.82:
-        return f"{voice.pool('word')} {noun}"
-    return f"{capital(voice.invented())} {noun}"
-
-
 def topic_of(voice: Voice, kind: Kind) -> str:
-    """A topic of the family, now and then with an unusual name."""
-    if not kind.topics:
-        return thing(voice)
-    topic = voice.of(kind.topics)
-    if voice.chance(0.12) and kind.name not in ("leave", "rules"):
-        last = topic.split()[-1]
-        return f"{voice.pool(voice.rng.choice(['word', 'adj', 'brand']))} {last}"
-    return topic
+    """A topic of the family, every second time one that is put together."""
+    if kind.topics and voice.chance(0.5):
+        return voice.of(kind.topics)
+    return made_up(voice, kind.name, kind.heads)
+
+
+def worded(voice: Voice, fact: Fact, options: list[str]) -> str:
+    """One of the wordings that fit the topic (those with {s} need a plural), filled."""
+    fits = [text for text in options if "{s}" not in text or fact.topic.endswith("s")]
+    text = voice.expand(voice.rng.choice(fits), {"q": fact.topic, "s": single(fact.topic)})
+    return text if text.startswith(("I ", "[")) else text[:1].lower() + text[1:]
 
 
 def amount(voice: Voice, attribute: Attribute) -> str:
     """A number in the attribute's range."""
     value = voice.rng.randrange(attribute.low, attribute.high + 1, attribute.step)
-    value = max(attribute.low, value) if voice.chance(0.6) else value % 60 + attribute.low
-    if attribute.high >= 500 and attribute.low < 1000 and voice.chance(0.08):
+    value = (
+        max(attribute.low, value)
+        if voice.chance(0.6)
+        else (attribute.low + value % 60 // attribute.step * attribute.step)
+    )
+    if attribute.priced and attribute.high >= 500 and voice.chance(0.07):
         return f"{value}.{voice.rng.choice(['50', '5', '95', '99', '25', '90'])}"
     return str(value)
 
@@ -136,15 +139,15 @@ def state(voice: Voice, kind: Kind, topic: str, attribute: Attribute) -> Fact:
     number = amount(voice, attribute) if attribute.numeric else ""
     slots = {"t": kind.article + topic, "q": topic, "n": number}
     sentence = voice.expand(voice.rng.choice(attribute.sentences), slots)
-    if voice.chance(0.1):
+    if voice.chance(0.08):
         lead = voice.worded("lead") + " "
         first = sentence.split()[0]
-        keep = first in ("HR", "Up") or (first[1:2].isupper() or first in names())
+        keep = first == "HR" or (first[1:2].isupper() or first in names())
         sentence = lead + (sentence if keep else sentence[:1].lower() + sentence[1:])
-    if voice.chance(0.1):
+    if voice.chance(0.08):
         trail = voice.worded("trail")
         sentence = sentence.rstrip(".") + ("" if trail[0] == "," else " ") + trail + "."
-    sentence = sentence.replace(" a a ", " a ")
+    sentence = " ".join(sentence.replace(" a a ", " a ").split()).replace(" .", ".")
     return Fact(kind, topic, attribute, capital(sentence), number)
 
 
@@ -164,9 +167,18 @@ def draw(voice: Voice, numeric: bool = False) -> Fact:
             return state(voice, kind, topic_of(voice, kind), voice.rng.choice(fits))
 
 
+def noun(voice: Voice, numeric: bool = False) -> tuple[Fact, str]:
+    """A fact that can be asked for with a noun phrase, and the phrase."""
+    while True:
+        fact = draw(voice, numeric)
+        options = [e for e in fact.attribute.embedded if e.startswith("the ")]
+        if options:
+            return fact, worded(voice, fact, options)
+
+
 def filename(voice: Voice) -> str:
     """A source file."""
-    if voice.chance(0.08):
+    if voice.chance(0.06):
         stem = voice.invented() if voice.chance(0.5) else voice.pool("word")
     else:
         stem = voice.pool("filename")
@@ -175,8 +187,20 @@ def filename(voice: Voice) -> str:
     return f"{stem}.{voice.rng.choice(ENDINGS)}"
 
 
+def filenames(voice: Voice, count: int) -> list[str]:
+    """Different source files."""
+    out: list[str] = []
+    while len(out) < count:
+        name = filename(voice)
+        if name not in out:
+            out.append(name)
+    return out
+
+
 def neighbours(voice: Voice, fact: Fact, count: int) -> list[str]:
     """Other sentences about the same topic, none of which answers the same question."""
+    if fact.attribute.alone:
+        return []
     others = [a for a in fact.kind.attributes if a is not fact.attribute]
     voice.rng.shuffle(others)
     out = [state(voice, fact.kind, fact.topic, a).sentence for a in others[:count]]
@@ -187,11 +211,13 @@ def neighbours(voice: Voice, fact: Fact, count: int) -> list[str]:
 
 def rival(voice: Voice, fact: Fact) -> str:
     """A sentence about another topic, often with the very same attribute."""
-    if voice.chance(0.3):
-        return draw(voice).sentence
+    while voice.chance(0.3):
+        other = draw(voice)
+        if not related(fact.topic, other.sentence):
+            return other.sentence
     while True:
         topic = topic_of(voice, fact.kind)
-        if topic != fact.topic:
+        if not related(fact.topic, topic) and not related(topic, fact.topic):
             break
     attribute = fact.attribute if voice.chance(0.6) else voice.rng.choice(fact.kind.attributes)
     return state(voice, fact.kind, topic, attribute).sentence
@@ -199,29 +225,40 @@ def rival(voice: Voice, fact: Fact) -> str:
 
 def passage(voice: Voice, fact: Fact) -> tuple[str, str]:
     """The passage that holds the answer; the passage and the answering sentence."""
-    extra = voice.rng.choice([0, 0, 1, 1, 2, 3])
+    extra = voice.rng.choice([0, 1, 1, 2, 2, 3])
     body: list[str] = []
     for _ in range(extra):
         roll = voice.rng.random()
-        if roll < 0.5:
+        if roll < 0.65:
             body += neighbours(voice, fact, 1)
-        elif roll < 0.75:
+        elif roll < 0.78:
             body.append(voice.pool("filler"))
         else:
             body.append(rival(voice, fact))
-    body = list(dict.fromkeys(body))[:3]
+    body = clear(fact, list(dict.fromkeys(body)))
     at = voice.rng.randint(0, len(body))
     sentence = fact.sentence
     start = capital(fact.kind.article + fact.topic) + " "
-    about = any(fact.topic.lower() in s.lower() for s in body[:at])
+    about = at > 0 and related(fact.topic, body[at - 1])
     if about and fact.kind.article and sentence.startswith(start) and voice.chance(0.3):
         sentence = "It " + sentence[len(start) :]
     return " ".join([*body[:at], sentence, *body[at:]]), sentence
 
 
+def clear(fact: Fact, body: list[str]) -> list[str]:
+    """Sentences where every "It" follows one about the topic; the others name the topic."""
+    start = capital(fact.kind.article + fact.topic)
+    out: list[str] = []
+    for text in body:
+        if text.startswith("It ") and not (out and related(fact.topic, out[-1])):
+            text = start + text[2:]
+        out.append(text)
+    return out
+
+
 def other_passage(voice: Voice, fact: Fact) -> str:
     """A passage that does not answer."""
-    count = voice.rng.choice([1, 1, 2, 3])
+    count = voice.rng.choice([1, 1, 1, 2])
     return " ".join(
         voice.pool("filler") if index and voice.chance(0.2) else rival(voice, fact)
         for index in range(count)
@@ -230,11 +267,11 @@ def other_passage(voice: Voice, fact: Fact) -> str:
 
 def search(voice: Voice, fact: Fact, missing: bool = False) -> Found:
     """What the tool returns for a question about the fact."""
-    total = voice.rng.choice([1, 1, 1, 2, 2, 3])
-    place = min(voice.rng.choice([0, 0, 0, 1, 1, 2]), total - 1)
+    total = voice.rng.choice([1, 1, 2, 2, 2, 3, 3])
+    place = voice.rng.randrange(total)
+    files = filenames(voice, total)
     source, sentence, rows = "", "", []
-    for index in range(total):
-        file = filename(voice)
+    for index, file in enumerate(files):
         if index == place and not missing:
             text, sentence = passage(voice, fact)
             source = file

@@ -6,6 +6,7 @@ answered. Knows nothing of how parts are joined into tasks and sessions.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,10 @@ from typing import Any
 from . import arithmetic, facts, notes
 from .vocabulary import Voice, capital
 
-WHERE = "(according to|in) (the|our) (handbook|documents|docs|policy|files), "
+# Questions whose topic cannot be replaced by "it".
+FIXED = re.compile(
+    r",|my \[|\{s\}|\|\)\[|(new|remaining|unused|broken|damaged|stolen|missing)\)? \["
+)
 MISSING = {
     "calculator": "I cannot do that without a calculator.",
     "search_knowledge": "I cannot look that up without a search tool.",
@@ -64,7 +68,11 @@ def calculation(voice: Voice, joinable: bool = False) -> Part:
     while True:
         found = arithmetic.draw(voice)
         if not joinable or found.form != "s":
-            break
+            return sum_part(found)
+
+
+def sum_part(found: arithmetic.Sum) -> Part:
+    """A request for one sum."""
 
     def settle(_: list[str]) -> Outcome:
         result = found.result
@@ -76,8 +84,8 @@ def calculation(voice: Voice, joinable: bool = False) -> Part:
 
 def embedded(voice: Voice, fact: facts.Fact) -> str:
     """A clause such as "how many days of [sick leave] we get"."""
-    text = voice.rng.choice(fact.attribute.embedded or fact.attribute.questions)
-    return voice.expand(text, {"q": fact.topic}).rstrip("?")
+    options = fact.attribute.embedded or fact.attribute.questions
+    return facts.worded(voice, fact, options).rstrip("?")
 
 
 def lookup(voice: Voice, joinable: bool = False) -> Part:
@@ -85,7 +93,7 @@ def lookup(voice: Voice, joinable: bool = False) -> Part:
     fact = facts.draw(voice)
     roll = voice.rng.random()
     forms = {
-        "q": voice.expand(voice.rng.choice(fact.attribute.questions), {"q": fact.topic})[:-1],
+        "q": facts.worded(voice, fact, fact.attribute.questions)[:-1],
         "e": embedded(voice, fact),
     }
     if not joinable:
@@ -100,6 +108,12 @@ def lookup(voice: Voice, joinable: bool = False) -> Part:
     elif roll < 0.22 and not joinable:
         forms, found = generic(voice, fact)
 
+    return search_part(forms, found)
+
+
+def search_part(forms: dict[str, str], found: facts.Found) -> Part:
+    """A request that the given result answers."""
+
     def settle(spans: list[str]) -> Outcome:
         return Outcome({"query": spans[0]}, found.text, quoted(spans[0], found))
 
@@ -112,7 +126,7 @@ def indirect(voice: Voice, fact: facts.Fact, clause: str) -> dict[str, str]:
     if clause.startswith("the ") and voice.chance(0.3):
         out["s"] = clause.removeprefix("the ") + voice.expand("(?|? |, please| please|.|)")
     elif voice.chance(0.25):
-        options = [q for q in fact.attribute.questions if q.count("{q}") == q.count("[{q}]")]
+        options = [q for q in fact.attribute.questions if not FIXED.search(q)]
         question = voice.rng.choice(options or ["what is known about [{q}]?"])
         question = voice.expand(question.replace("[{q}]", "\0"))
         pronoun = "that" if fact.kind.name == "rules" else "it"
@@ -135,11 +149,12 @@ def quoted(query: str, found: facts.Found) -> str:
 
 
 def generic(voice: Voice, fact: facts.Fact) -> tuple[dict[str, str], facts.Found]:
-    """A question about a topic as a whole: the first sentence of the first passage answers."""
+    """A question about a topic as a whole: the first sentence about the topic answers."""
     extra = facts.neighbours(voice, fact, voice.rng.choice([0, 1, 2]))
-    rows = [" ".join([fact.sentence, *extra])]
-    rows += [facts.other_passage(voice, fact) for _ in range(voice.rng.choice([0, 1, 1, 2]))]
-    files = [facts.filename(voice) for _ in rows]
+    rows = [facts.other_passage(voice, fact) for _ in range(voice.rng.choice([0, 1, 1, 2]))]
+    place = voice.rng.randint(0, len(rows))
+    rows.insert(place, " ".join([fact.sentence, *extra]))
+    files = facts.filenames(voice, len(rows))
     numbered = enumerate(zip(files, rows, strict=True), 1)
     text = "\n".join(f"[{index}] {file}: {row}" for index, (file, row) in numbered)
     article = fact.kind.article if voice.chance(0.5) else ""
@@ -149,7 +164,7 @@ def generic(voice: Voice, fact: facts.Fact) -> tuple[dict[str, str], facts.Found
         "c": voice.worded("generic command", slots),
     }
     forms = {name: form.replace(" [", f" {article}[") for name, form in forms.items()}
-    return forms, facts.Found(text, fact.sentence, files[0])
+    return forms, facts.Found(text, fact.sentence, files[place])
 
 
 def clock(voice: Voice) -> Part:
@@ -160,6 +175,12 @@ def clock(voice: Voice) -> Part:
     else:
         name, zone, known = notes.place(voice)
         kind = "time"
+    return clock_part(voice, kind, name, zone if known else "")
+
+
+def clock_part(voice: Voice, kind: str, name: str, zone: str) -> Part:
+    """A request for the time at a place; without a zone the clock does not know the place."""
+    known = bool(zone)
     slots = {"c": f"[{name}]" if not known else name}
     forms = {
         "q": voice.worded(f"{kind} question", slots),
@@ -249,26 +270,3 @@ def draw(voice: Voice, tool: str, memory: dict[str, str], joinable: bool = False
     if tool == "remember":
         return noting(voice, memory, joinable)
     return recalling(voice, memory)
-
-
-def sentence(voice: Voice, part: Part) -> str:
-    """One way to word a single request."""
-    form = voice.rng.choice(list(part.forms))
-    text = part.forms[form]
-    if form == "s":
-        return capital(text)
-    if form == "q":
-        lead = ""
-        if part.tool == "search_knowledge" and voice.chance(0.12):
-            lead = voice.expand(WHERE)
-        return capital(lead + text) + "?"
-    if form == "e":
-        return voice.worded("embedded", {"e": text})
-    return capital(command(voice, text))
-
-
-def command(voice: Voice, text: str) -> str:
-    """A command, plain or polite."""
-    if voice.chance(0.45):
-        return text + "."
-    return voice.worded("polite", {"c": text})

@@ -53,11 +53,11 @@ def value(voice: Voice, kind: str) -> str:
     """Something to store."""
     rng = voice.rng
     if kind == "number":
-        return str(rng.randint(1, rng.choice([99, 999, 9999, 99999])))
+        return str(rng.randint(1, rng.choice([99, 999, 999, 9999])))
     if kind == "code":
-        return voice.code() if voice.chance(0.7) else str(rng.randint(1000, 99999))
+        return voice.code() if voice.chance(0.7) else str(rng.randint(1000, 9999))
     if kind == "phone":
-        digits = "".join(rng.choice("0123456789") for _ in range(rng.randint(5, 8)))
+        digits = "".join(rng.choice("0123456789") for _ in range(rng.randint(5, 7)))
         return rng.choice([digits, f"0{digits[:3]} {digits[3:]}", f"{digits[:3]}-{digits[3:]}"])
     shapes = SHAPES.get(kind, ["{" + kind + "}"])
     return voice.expand(rng.choice(shapes), {"invented": voice.invented()})
@@ -75,9 +75,10 @@ def moment(voice: Voice, zone: str) -> str:
 def place(voice: Voice) -> tuple[str, str, bool]:
     """A place as the user names it, the zone to ask for, and whether the zone exists."""
     roll = voice.rng.random()
-    if roll < 0.05:
-        invented = voice.invented().capitalize()
-        name = voice.rng.choice([invented, voice.pool("brand"), "the Moon", "Mars", "Narnia"])
+    if roll < 0.07:
+        name = voice.pool("imaginary")
+        if voice.chance(0.3):
+            name = voice.invented().capitalize()
         return name, name.removeprefix("the "), False
     name, zone = voice.rng.choice(zones())
-    return (zone, zone, True) if roll < 0.12 else (name, zone, True)
+    return (zone, zone, True) if roll < 0.1 else (name, zone, True)

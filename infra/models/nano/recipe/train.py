@@ -24,7 +24,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from . import circuit, optimizer
-from .conversation import session
+from .conversation import FOCUS, WEIGHTS, session
 from .model import Decoder, Shape
 from .pair import Pair
 from .tokenizer import encode
@@ -51,6 +51,7 @@ class Plan:
     embed_rate: float = 1.5e-3
     save_every: float = 150.0
     compiled: bool = True
+    focus: bool = False
 
 
 def drill(rng: random.Random, vocab: int, level: float) -> Row:
@@ -81,11 +82,14 @@ def drill(rng: random.Random, vocab: int, level: float) -> Row:
     return ids, wanted
 
 
-def rows(tokenizer: Tokenizer, voice: Voice, longest: int) -> Iterator[Row]:
+def rows(
+    tokenizer: Tokenizer, voice: Voice, longest: int, weights: dict[str, int] = WEIGHTS
+) -> Iterator[Row]:
     """Sessions as rows; one in thirty may be far longer than the rest."""
     while True:
         long = voice.chance(0.03)
-        row = encode(tokenizer, session(voice, voice.rng.randint(5, 8) if long else None))
+        count = voice.rng.randint(5, 8) if long else None
+        row = encode(tokenizer, session(voice, count, weights))
         if len(row[0]) <= (1800 if long else longest):
             yield row
 
@@ -227,7 +231,8 @@ def loop(run: Run) -> None:
     """Train until the time is up."""
     plan = run.plan
     voice = Voice(1000 + 7 * run.step + plan.rank)
-    batches = packed(rows(run.tokenizer, voice, plan.longest), plan.budget, voice.rng)
+    source = rows(run.tokenizer, voice, plan.longest, FOCUS if plan.focus else WEIGHTS)
+    batches = packed(source, plan.budget, voice.rng)
     forward = forward_of(run)
     last = saved = time.monotonic()
     vocab = run.model.shape.vocab
@@ -262,11 +267,12 @@ def plan_from(arguments: list[str] | None = None) -> Plan:
     parser.add_argument("--world", type=int, default=1)
     parser.add_argument("--meet", type=Path, help="a new file where several trainers meet")
     parser.add_argument("--eager", action="store_true")
+    parser.add_argument("--focus", action="store_true", help="more of what is learnt last")
     given = parser.parse_args(arguments)
     end = time.monotonic() + 60 * given.minutes
     return Plan(
         given.folder, end, given.threads, given.rank, given.world, given.meet,
-        compiled=not given.eager,
+        compiled=not given.eager, focus=given.focus,
     )  # fmt: skip
 
 

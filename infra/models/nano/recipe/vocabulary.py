@@ -28,6 +28,16 @@ SYLLABLES = listed(
     "ba ko ri mel tor vin sa qu lex on dra pi zu hel mar net cor ia be lo fen gal nor ti sha wen "
     "ul mo ke dor as cre ple ry ven tan bri os um fa ji"
 )
+APOSTROPHE = re.compile(r"\b(what|who|where|how|I|that|it|don|can|doesn|isn)'(?=\w\b|ve\b)", re.I)
+GERUNDS = dict(
+    zip(
+        listed("multiply add subtract divide square halve double cube split calculate compute find "
+               "check remember note store save keep record tell look raise reduce increase show"),
+        listed("multiplying adding subtracting dividing squaring halving doubling cubing splitting "
+               "calculating computing finding checking remembering noting storing saving keeping "
+               "recording telling looking raising reducing increasing showing"), strict=True
+    )
+)  # fmt: skip
 NEVER_HELD = {"cur", "per", "weekday", "month", "ord", "container", "first", "filler", "clock"}
 
 
@@ -124,14 +134,14 @@ class Voice:
 
     def invented(self) -> str:
         """A word that is in no dictionary."""
-        count = self.rng.choice([2, 2, 3])
+        count = self.rng.choice([2, 2, 2, 3])
         return "".join(self.rng.choice(SYLLABLES) for _ in range(count))
 
     def code(self) -> str:
         """A code as found on badges, doors and orders."""
-        digits = "".join(self.rng.choice("0123456789") for _ in range(self.rng.randint(2, 5)))
+        digits = "".join(self.rng.choice("0123456789") for _ in range(self.rng.randint(2, 4)))
         letters = "".join(
-            self.rng.choice("ABCDEFGHJKLMNPQRSTUVWXYZ") for _ in range(self.rng.randint(1, 3))
+            self.rng.choice("ABCDEFGHJKLMNPQRSTUVWXYZ") for _ in range(self.rng.randint(1, 2))
         )
         return self.rng.choice([f"{letters}-{digits}", f"{letters}{digits}", f"{digits}-{letters}"])
 
@@ -139,6 +149,13 @@ class Voice:
 def capital(text: str) -> str:
     """First letter upper case."""
     return text[:1].upper() + text[1:]
+
+
+def gerund(text: str) -> str:
+    """A command as "-ing" ("adding 2 and 3"); empty where that is not possible."""
+    first, _, rest = text.partition(" ")
+    joined = re.search(r",| (and|then) [a-z]+ (it|that|the|by|everything)", rest)
+    return "" if first not in GERUNDS or joined else f"{GERUNDS[first]} {rest}"
 
 
 def spans(text: str) -> tuple[str, list[str]]:
@@ -151,7 +168,7 @@ def typo(voice: Voice, text: str) -> str:
     """One slip of the finger in a word outside the marked spans and without digits."""
     words = [
         m
-        for m in re.finditer(r"\b[a-zA-Z]{4,}\b", text)
+        for m in re.finditer(r"\b[a-zA-Z]{5,}\b", text)
         if text[: m.start()].count("[") == text[: m.start()].count("]")
     ]
     if not words:
@@ -172,13 +189,15 @@ def typo(voice: Voice, text: str) -> str:
 CONTRACTIONS = [
     ("What is ", "What's "), ("what is ", "what's "), ("Who is ", "Who's "), ("I am ", "I'm "),
     ("Where is ", "Where's "), ("I would ", "I'd "), ("How is ", "How's "), ("do not ", "don't "),
+    ("who is ", "who's "), ("where is ", "where's "), ("we are ", "we're "), ("We are ", "We're "),
+    ("cannot ", "can't "), ("does not ", "doesn't "),
 ]  # fmt: skip
 
 
 def noisy(voice: Voice, text: str, careful: bool = False) -> str:
     """The text as people type it; `careful` leaves out slips (names of places)."""
     text = re.sub(r" +", " ", text).strip()
-    text = re.sub(r" ([?.,!])", r"\1", text)
+    text = re.sub(r" ([?.,!;])", r"\1", text)
     if voice.chance(0.25):
         for full, short in CONTRACTIONS:
             text = text.replace(full, short)
@@ -188,18 +207,34 @@ def noisy(voice: Voice, text: str, careful: bool = False) -> str:
         text = text.lower()
     elif voice.chance(0.1):
         text = text[:1].lower() + text[1:]
-    if not careful and voice.chance(0.1):
+    if not careful and voice.chance(0.06):
         text = typo(voice, text)
+    return marks(voice, text)
+
+
+def marks(voice: Voice, text: str) -> str:
+    """Punctuation as people leave it out or overdo it."""
+    if voice.chance(0.03):
+        text = APOSTROPHE.sub(r"\1", text)
     if voice.chance(0.03):
         text = text.replace("?", "??") if voice.chance(0.5) else text.replace(".", "!")
     return text
 
 
+def aside(voice: Voice, text: str) -> str:
+    """The request with a word or two before its last mark: "..., please?", "... these days?"."""
+    loose = text.endswith("?") and not re.search(r"\d|\bmy \[|[.;:\]]. ", text)
+    return f"{text[:-1]} {voice.worded('loose aside' if loose else 'aside')}{text[-1]}"
+
+
 def dressed(voice: Voice, text: str) -> str:
     """A request with a greeting in front or a courtesy behind, sometimes."""
     if voice.chance(0.22):
-        hello = voice.worded("hello")
-        text = hello + (text[:1].lower() + text[1:] if hello.rstrip()[-1] in ",e:" else text)
-    if voice.chance(0.08):
+        hello = voice.worded("hello").rstrip() + " "
+        low = hello.rstrip()[-1] in ",e:" and not re.match(r"I\b", text)
+        text = hello + (text[:1].lower() + text[1:] if low else text)
+    if text.endswith(("?", ".")) and voice.chance(0.14):
+        text = aside(voice, text)
+    elif voice.chance(0.08):
         text = f"{text} {voice.worded('tail')}"
     return text
