@@ -8,6 +8,7 @@ import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from subprocess import Popen
 
 import pytest
 from nats.aio.msg import Msg
@@ -76,6 +77,16 @@ async def two_share(bus: Bus) -> bool:
     return "" not in found and len(found) == 2 and min(found.values()) >= PARTITIONS // 4
 
 
+async def two_owners(system: Processes, bus: Bus) -> Popen[bytes]:
+    """The loop, with two processes of sessions that share the partitions; the first of them."""
+    first = system.start("sessions")
+    for name in ("sessions", "router", "tools", INSTANT):
+        system.start(name)
+    await answering(bus, "sessions", "router", "tools", "inference")
+    await until(lambda: two_share(bus))
+    return first
+
+
 @pytest.mark.parametrize("name", ["sessions", "router", "tools", INSTANT])
 async def test_a_deploy_replaces_a_process_in_the_middle_of_tasks(
     system: Processes, bus: Bus, client: Millrace, name: str
@@ -98,11 +109,7 @@ async def more(bus: Bus, than: int) -> bool:
 async def test_a_killed_owner_is_replaced_within_seconds(
     system: Processes, bus: Bus, client: Millrace
 ) -> None:
-    first = system.start("sessions")
-    for name in ("sessions", "router", "tools", INSTANT):
-        system.start(name)
-    await answering(bus, "sessions", "router", "tools", "inference")
-    await until(lambda: two_share(bus))
+    first = await two_owners(system, bus)
     tasks = await submit(client, 10, 12)
     first.kill()
     await until(lambda: one_owns_all(bus), 5)
@@ -116,11 +123,7 @@ async def one_owns_all(bus: Bus) -> bool:
 async def test_an_owner_that_was_stopped_for_a_while_does_no_harm(
     system: Processes, bus: Bus, client: Millrace
 ) -> None:
-    first = system.start("sessions")
-    for name in ("sessions", "router", "tools", INSTANT):
-        system.start(name)
-    await answering(bus, "sessions", "router", "tools", "inference")
-    await until(lambda: two_share(bus))
+    first = await two_owners(system, bus)
     tasks = await submit(client, 10, 20)
     await asyncio.sleep(0.5)
     first.send_signal(signal.SIGSTOP)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from shared.bus.connect import Bus
+from shared.client import Task
 from shared.contracts import facts as f
 from shared.contracts.agents import LimitsPatch
 from shared.contracts.base import Message, SessionRef, decode, encode
@@ -46,6 +47,21 @@ def parked(loop: Loop):
         return bool(await facts(loop, f.Parked))
 
     return look
+
+
+async def hanging(loop: Loop) -> tuple[Task, asyncio.Event]:
+    """A task in the middle of a tool call that answers `done` once the event is set."""
+    release = asyncio.Event()
+
+    async def wait(_work: RunTool) -> str:
+        await release.wait()
+        return "done"
+
+    loop.run_call = wait
+    await loop.all()
+    task = await loop.client.submit("helper", "call hang", session="s1")
+    await until(lambda: loop.calls)
+    return task, release
 
 
 class Flaky:
@@ -225,16 +241,7 @@ async def test_a_limit_is_raised_and_the_task_goes_on(loop: Loop, bus: Bus) -> N
 
 
 async def test_what_is_said_to_a_running_task_is_heard(loop: Loop, bus: Bus) -> None:
-    release = asyncio.Event()
-
-    async def wait(_work: RunTool) -> str:
-        await release.wait()
-        return "done"
-
-    loop.run_call = wait
-    await loop.all()
-    task = await loop.client.submit("helper", "call hang", session="s1")
-    await until(lambda: loop.calls)
+    task, release = await hanging(loop)
     order = SteerTask(task=task.id, text="say heard", id="m1")
     assert (await ask(bus, "steer", order)).error is None
     release.set()
@@ -248,16 +255,7 @@ async def test_what_is_said_to_a_running_task_is_heard(loop: Loop, bus: Bus) -> 
 async def test_a_second_task_on_a_busy_session(
     loop: Loop, bus: Bus, policy: str, status: str, code: str
 ) -> None:
-    release = asyncio.Event()
-
-    async def wait(_work: RunTool) -> str:
-        await release.wait()
-        return "done"
-
-    loop.run_call = wait
-    await loop.all()
-    first = await loop.client.submit("helper", "call hang", session="s1")
-    await until(lambda: loop.calls)
+    first, release = await hanging(loop)
     body = encode(TaskSubmitted(input="say second", on_busy=policy))  # type: ignore[arg-type]
     await bus.publish("tasks.default.helper.s1", body, {"Millrace-Task": "t2"})
     second = loop.client.task("t2", "s1")
@@ -270,16 +268,7 @@ async def test_a_second_task_on_a_busy_session(
 
 
 async def test_an_interruption_ends_the_running_task(loop: Loop, bus: Bus) -> None:
-    release = asyncio.Event()
-
-    async def wait(_work: RunTool) -> str:
-        await release.wait()
-        return "done"
-
-    loop.run_call = wait
-    await loop.all()
-    first = await loop.client.submit("helper", "call hang", session="s1")
-    await until(lambda: loop.calls)
+    first, release = await hanging(loop)
     body = encode(TaskSubmitted(input="say instead", on_busy="interrupt"))
     await bus.publish("tasks.default.helper.s1", body, {"Millrace-Task": "t2"})
     assert (await loop.client.task("t2", "s1").result(20)).output == "instead"
