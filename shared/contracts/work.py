@@ -6,6 +6,7 @@ import msgspec
 
 from shared.contracts.agents import Sampling, ToolSpec
 from shared.contracts.base import Message, SessionRef
+from shared.contracts.demands import Demands
 
 
 class Recent(Message, frozen=True):
@@ -47,6 +48,7 @@ class RouteStep(Message, frozen=True):
     """How many targets of the route have been given up for this step."""
     asked: float = 0.0
     """When it was decided (the log's clock): what comes long after may be a repetition."""
+    demands: Demands = Demands()
 
 
 class Target(Message, frozen=True):
@@ -110,5 +112,6 @@ class DirectRequest(Message, frozen=True):
     messages: tuple[ChatMessage, ...]
     sampling: Sampling = msgspec.field(default_factory=Sampling)
     tools: tuple[ToolSpec, ...] = ()
+    demands: Demands = Demands()
     target: Target | None = None
     """Filled in by the router."""

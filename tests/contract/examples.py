@@ -17,6 +17,7 @@ from shared.contracts import (
     agents,
     control,
     dead,
+    demands,
     documents,
     facts,
     ledger,
@@ -76,6 +77,16 @@ PARENT = tasks.Parent(session="s-0", task="t0", step=4, call="call_2a", name="as
 PART = tasks.TextPart(text="What is this?", type="input_text")
 INPUT = tasks.InputMessage(role="user", content=(PART,))
 LOGGED = work.LoggedFact(seq=40, kind="tool_done", task="t1", body={"result": "391"})
+FORMAT = demands.ResponseFormat(
+    type="json_schema", name="city", schema={"type": "object"}, strict=True
+)
+DEMANDS = demands.Demands(
+    tool_choice="function",
+    function="calculator",
+    parallel_tool_calls=False,
+    response_format=FORMAT,
+    logprobs=2,
+)
 ROUTE = work.RouteStep(
     ref=REF,
     task="t1",
@@ -90,6 +101,7 @@ ROUTE = work.RouteStep(
     skip=1,
     asked=1_790_000_000.25,
     agents=(TOOL,),
+    demands=DEMANDS,
 )
 TARGET = work.Target(model="nano", worker="w1", input_price=2_000_000, output_price=6_000_000)
 CHAT = work.ChatMessage(
@@ -139,7 +151,7 @@ REPLAYED = replay.ReplayRow(
 )  # fmt: skip
 _ALL: tuple[msgspec.Struct, ...] = (
     FAILURE, USAGE, TIMINGS, TOTALS, CALL, LIMITS, PATCH, RETRY, SAMPLING, TOOL, AGENT, REF,
-    PARENT, PART, INPUT,
+    PARENT, PART, INPUT, FORMAT, DEMANDS,
     ROUTE, TARGET, CHAT, RESULT, PASSAGE, SUMMARY, ROW,
     control.CancelTask(task="t1", by="ada", reason="changed my mind"),
     control.SteerTask(task="t1", text="In euros, please.", id="m1", by="ada"),
@@ -248,7 +260,7 @@ _ALL: tuple[msgspec.Struct, ...] = (
     ),
     work.DirectRequest(
         id="cmpl_1", tenant="acme", model="fast", messages=(CHAT,), sampling=SAMPLING,
-        tools=(TOOL,), target=TARGET,
+        tools=(TOOL,), demands=DEMANDS, target=TARGET,
     ),
     workers.WorkerState(
         worker="w1", model="nano", engine="openvino", slots=8, running=2, waiting=1, context=4096,
