@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from shared.bus import claims
 from shared.bus.connect import Bus
 from shared.clock import mint_id
 from shared.contracts.agents import LimitsPatch
-from shared.contracts.base import Message, SessionRef, check_token
+from shared.contracts.base import Message, SessionRef, check_token, decode, encode
 from shared.contracts.control import (
     ApproveStep,
     CancelTask,
@@ -17,10 +18,11 @@ from shared.contracts.control import (
     SteerTask,
 )
 from shared.contracts.log import StoredFact
-from shared.documents import ask
-from shared.errors import Permanent
+from shared.errors import Permanent, error_of
 from shared.subjects import control_subject
 from shared.waiting import the_step
+
+_PATIENCE = 15.0
 
 
 class Controlled(Protocol):
@@ -111,4 +113,9 @@ class Control:
 
 async def send_order(bus: Bus, ref: SessionRef, verb: str, order: Message) -> int:
     """The request itself; an error in the reply is raised."""
-    return (await ask(bus, control_subject(ref, verb), order, ControlReply)).sequence
+    body, headers = await claims.checked_in(bus, ref, encode(order), keep=claims.FOR_REPLIES)
+    subject = control_subject(ref, verb)
+    reply = decode(await bus.request(subject, body, _PATIENCE, headers), ControlReply)
+    if reply.error is not None:
+        raise error_of(reply.error)
+    return reply.sequence

@@ -7,6 +7,7 @@ from dataclasses import replace
 from nats.aio.msg import Msg
 
 from shared.bus.burial import Delivery, as_body, found_again, step_of
+from shared.bus.claims import CLAIM
 from shared.bus.connect import Bus
 from shared.bus.log import Page, RunLog, last_message, message_at, parse_time
 from shared.clock import now
@@ -31,7 +32,7 @@ from shared.subjects import (
 )
 
 MOST = 500
-_KEPT = ("traceparent",)
+_KEPT = ("traceparent", CLAIM)
 """Headers that go along; ids are made anew, and what the server added is its own."""
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import orjson
 
+from shared.bus import claims
 from shared.bus.connect import Bus
-from shared.bus.kv import KeyValue
-from shared.contracts.base import Message, as_token, decode, encode
+from shared.bus.kv import Entry, KeyValue
+from shared.clock import mint_id
+from shared.contracts.base import Message, SessionRef, decode, encode
+from shared.contracts.claims import Claim, Claimed
 from shared.contracts.documents import DocumentChanged
 from shared.contracts.retrieval import IndexState, SearchReply, SearchRequest
 from shared.errors import Permanent, error_of
-from shared.subjects import DOCS, INDEX_STATE, SEARCH, document_subject
+from shared.subjects import DOCS, INDEX_STATE, SEARCH, document_owner, document_subject
 
 
 class Documents:
@@ -38,23 +39,62 @@ class Documents:
                 "invalid_name", "a document id has 1 to 512 printable characters", field="id"
             )
         subject = document_subject(self._tenant, self._collection, change.document)
-        return (await self._bus.publish(subject, encode(change))).seq
+        return await self._store(subject, change)
+
+    async def _store(self, subject: str, change: DocumentChanged) -> int:
+        """Publish a version; the text of the one before goes with it, where it lay elsewhere.
+
+        Then nobody may have come between: whoever did would lose his text, or leave it behind.
+        """
+        owner = document_owner(self._tenant, self._collection, change.document)
+        body, headers = await self._checked_in(owner, change)
+        while True:
+            before = await self._stream.get(subject)
+            old = _claim_of(before)
+            if old is None and not headers:
+                return (await self._bus.publish(subject, body)).seq
+            last = str(before.revision if before else 0)
+            guarded = {**headers, "Nats-Expected-Last-Subject-Sequence": last}
+            try:
+                ack = await self._bus.publish(subject, body, guarded)
+            except Permanent as error:
+                if error.code != "wrong_last_sequence":
+                    raise
+                continue
+            if old is not None:
+                await claims.discard(self._bus, owner, old.key)
+            return ack.seq
+
+    async def _checked_in(
+        self, owner: SessionRef, change: DocumentChanged
+    ) -> tuple[bytes, dict[str, str]]:
+        """The body to publish and its headers. Every version has parts of its own, since those
+
+        of the version before are removed."""
+        body = encode(change)
+        if len(body) <= claims.limit_of(self._bus):
+            return body, {}
+        key = mint_id("v")
+        claim = await claims.deposit(self._bus, owner, body, keep=claims.FOR_EVER, key=key)
+        return encode(Claimed(claim=claim, document=change.document)), {claims.CLAIM: "1"}
 
     async def get(self, document: str) -> DocumentChanged | None:
         """The newest version of a document, None where there is none."""
-        token = as_token(document)
-        found = await self._last(token)
-        return next((one for one in found if one.op == "put"), None)
+        subject = document_subject(self._tenant, self._collection, document)
+        entry = await self._stream.get(subject)
+        if entry is None:
+            return None
+        owner = document_owner(self._tenant, self._collection, document)
+        body = await claims.opened(self._bus, owner, entry.value, entry.headers)
+        found = decode(body, DocumentChanged)
+        return found if found.op == "put" else None
 
     async def list(self) -> list[str]:
         """The ids of the documents, sorted."""
-        found = await self._last("*")
+        entries = await self._stream.entries(f"docs.{self._tenant}.{self._collection}.*")
+        # of a text that lies elsewhere the message still says whose it is
+        found = [decode(entry.value, DocumentChanged) for entry in entries]
         return sorted(one.document for one in found if one.op == "put")
-
-    async def _last(self, token: str) -> Sequence[DocumentChanged]:
-        subject = f"docs.{self._tenant}.{self._collection}.{token}"
-        entries = await self._stream.entries(subject)
-        return [decode(entry.value, DocumentChanged) for entry in entries]
 
     async def search(
         self, query: str, limit: int = 3, min_score: float = 0.0, min_seq: int = 0
@@ -79,6 +119,12 @@ class Documents:
         """How far the index has come."""
         body = await self._bus.request(INDEX_STATE, orjson.dumps({}))
         return decode(body, IndexState)
+
+
+def _claim_of(entry: Entry | None) -> Claim | None:
+    if entry is None or claims.CLAIM not in entry.headers:
+        return None
+    return decode(entry.value, Claimed).claim
 
 
 async def ask[A: Message](

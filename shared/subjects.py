@@ -5,6 +5,7 @@ Topology, publishing, consuming, documentation and tests derive from the rows he
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 
 from shared.contracts import facts as f
@@ -14,6 +15,7 @@ from shared.errors import Permanent
 
 PARTITIONS = 16
 RUNS, WORK, TOKENS, TIMERS, DOCS, DEAD = "RUNS", "WORK", "TOKENS", "TIMERS", "DOCS", "DEAD"
+BLOBS = "BLOBS"
 DIRECT_SESSION = "_direct"
 """Reserved: the usage facts of stateless completions."""
 SHARED_TENANT = "_shared"
@@ -190,6 +192,22 @@ def document_subject(tenant: str, collection: str, document: str) -> str:
     return f"docs.{tenant}.{collection}.{as_token(document)}"
 
 
+def blob_subject(owner: SessionRef, key: str, part: int) -> str:
+    """A part of a body that is too large for a message."""
+    return f"blob.{owner.tenant}.{owner.session}.{key}.{part}"
+
+
+def blob_filter(owner: SessionRef, key: str = "*") -> str:
+    """The parts of one body, or of everything that an owner has."""
+    return f"blob.{owner.tenant}.{owner.session}.{key}.*"
+
+
+def document_owner(tenant: str, collection: str, document: str) -> SessionRef:
+    """In the place of a session: who owns the large text of a document."""
+    place = f"{collection}/{as_token(document)}".encode()
+    return SessionRef(tenant, f"_doc-{hashlib.blake2b(place, digest_size=16).hexdigest()}")
+
+
 def parse_document(subject: str) -> tuple[str, str]:
     """Tenant and collection of `docs.<tenant>.<collection>.<document>`.
 
@@ -311,6 +329,14 @@ def owner_in(subject: str) -> SessionRef | None:
     return None
 
 
+def owner_of(subject: str) -> SessionRef | None:
+    """Who owns the large body of a message: the session, or the document."""
+    parts = subject.split(".")
+    if parts[0] == "docs" and len(parts) == 4:
+        return document_owner(*parts[1:])
+    return owner_in(subject)
+
+
 def session_traces(ref: SessionRef) -> tuple[tuple[str, str], ...]:
     """Stream and filter of every place, beside its log and WORK, that holds what a session said.
 
@@ -324,6 +350,7 @@ def session_traces(ref: SessionRef) -> tuple[tuple[str, str], ...]:
         (TIMERS, f"fired.{place}.>"),
         (DEAD, f"dead.{own}.>"),
         (DEAD, f"retried.{own}.>"),
+        (BLOBS, blob_filter(ref)),
         (f"KV_{MEMORY.name}", f"$KV.{MEMORY.name}.{own}.>"),
     )
 
@@ -397,6 +424,12 @@ STREAMS = (
         extra={"allow_msg_schedules": True, "allow_msg_ttl": True, "allow_direct": True},
     ),
     Stream(DOCS, ("docs.>",), max_per_subject=1, extra={"allow_direct": True}),
+    Stream(
+        BLOBS,  # no max_age: a part lives as long as what refers to it, and says so itself
+        ("blob.*.*.*.*",),
+        max_per_subject=1,
+        extra={"allow_direct": True, "allow_msg_ttl": True},
+    ),
     Stream(
         DEAD, ("dead.>", "retried.>", *ADVISORIES), max_age=30 * DAY, extra={"allow_direct": True}
     ),
@@ -483,5 +516,3 @@ MEMBERS = Bucket("members", ttl=10.0, memory=True)
 """Which processes of a service there are: keys are `<service>.<id>`."""
 AFFINITY = Bucket("affinity", ttl=15 * MINUTE, memory=True)
 BUCKETS = (AGENTS, MODELS, TENANTS, MEMORY, TOOL_SPECS, CHECKPOINTS, WORKERS, MEMBERS, AFFINITY)
-BLOBS = Bucket("blobs", ttl=7 * DAY)
-"""The object store for payloads above the bus limit."""

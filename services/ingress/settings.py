@@ -22,7 +22,7 @@ class Settings(BusSettings):
     )
     models: Path = Field(default=Path("infra/models.yaml"), description="the models file")
     body_limit: int = Field(
-        default=1 << 20, ge=1024, description="bytes of a request's body at most"
+        default=16 << 20, ge=1024, description="bytes of a request's body at most"
     )
 
     def check_auth(self) -> None:

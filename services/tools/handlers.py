@@ -14,7 +14,7 @@ from shared.contracts.facts import Parked, ToolDone, ToolFailed, ToolStarted
 from shared.contracts.work import RunTool
 from shared.errors import Failure, Permanent, Transient
 
-MAX_RESULT = 256 * 1024
+MAX_RESULT = 4 << 20
 """Bytes; what is longer does not fit into a model's context anyway."""
 _REMEMBERED = 1024
 Key = tuple[SessionRef, str, int, int, int]

@@ -114,15 +114,18 @@ class Bus:
         except TimeoutError as error:
             raise Transient("bus_unavailable", "the broker did not acknowledge in time") from error
         except nats.errors.MaxPayloadError as error:
-            raise Permanent(
-                "payload_too_large",
-                f"{len(body)} bytes are more than the bus takes ({self.nc.max_payload})",
-            ) from error
+            raise self._too_large(body) from error
         except nats.errors.Error as error:
             raise Transient("bus_unavailable", type(error).__name__) from error
         finally:
             handle.cancel()
             self._waiting.pop(key, None)
+
+    def _too_large(self, body: bytes) -> Permanent:
+        return Permanent(
+            "payload_too_large",
+            f"{len(body)} bytes are more than the bus takes ({self.nc.max_payload})",
+        )
 
     def _key(self) -> str:
         self._next += 1
@@ -152,22 +155,35 @@ class Bus:
 
         Raises:
             Transient: `bus_unavailable` while there is no connection.
+            Permanent: `payload_too_large`.
         """
         try:
             await self.nc.publish(
                 subject, body, reply=reply, headers=dict(headers) if headers else None
             )
+        except nats.errors.MaxPayloadError as error:
+            raise self._too_large(body) from error
         except nats.errors.Error as error:
             raise Transient("bus_unavailable", type(error).__name__) from error
 
-    async def request(self, subject: str, body: bytes, patience: float = 5.0) -> bytes:
+    async def request(
+        self,
+        subject: str,
+        body: bytes,
+        patience: float = 5.0,
+        headers: Mapping[str, str] | None = None,
+    ) -> bytes:
         """Core request/reply.
 
         Raises:
             Transient: `no_responders` (the service is away) or `request_timeout`.
+            Permanent: `payload_too_large`.
         """
+        given = dict(headers) if headers else None
         try:
-            return (await self.nc.request(subject, body, timeout=patience)).data
+            return (await self.nc.request(subject, body, timeout=patience, headers=given)).data
+        except nats.errors.MaxPayloadError as error:
+            raise self._too_large(body) from error
         except nats.errors.NoRespondersError as error:
             raise Transient("no_responders", f"nobody answers {subject}") from error
         except nats.errors.TimeoutError as error:

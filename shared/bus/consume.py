@@ -16,19 +16,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import nats.errors
 from nats.aio.msg import Msg
 
-from shared.bus import topology
+from shared.bus import claims, topology
 from shared.bus.burial import Delivery as Delivery
 from shared.bus.burial import Tries, delivery_of, publish_dead
 from shared.bus.connect import Bus
 from shared.bus.pull import Pull
 from shared.contracts.base import Message
 from shared.errors import Broken, Failure, MillraceError, Permanent, Transient, failure_of
-from shared.subjects import Consumer
+from shared.subjects import Consumer, owner_of
 from shared.telemetry import Log
 
 FIRST_DELAY, LONGEST_DELAY = 0.2, 10.0
@@ -78,9 +78,12 @@ async def settle[M](bus: Bus, message: Msg, job: Job[M]) -> None:
     """Take one message from delivery to its end. Never raises, except when cancelled."""
     delivery = delivery_of(message)
     try:
-        subject = job.read(delivery)
+        subject = job.read(await whole(bus, delivery))
     except Permanent as error:
         await _bury(bus, message, delivery, job, error.as_failure())
+        return
+    except Transient as error:  # a body that lies elsewhere cannot be had now
+        await _answer(message.nak(delay=retry_delay(delivery.deliveries, error.as_failure())))
         return
     except Exception as error:  # a reader's bug: the same bytes would meet it again
         bus.log.exception("message.broken", consumer=job.consumer.name, exc_info=error)
@@ -99,6 +102,20 @@ async def settle[M](bus: Bus, message: Msg, job: Job[M]) -> None:
         await _failed(bus, message, delivery, job, (subject, error))
     finally:
         beat.stop()
+
+
+async def whole(bus: Bus, delivery: Delivery) -> Delivery:
+    """The delivery with the body that it claims, where it carries none itself.
+
+    Raises:
+        Permanent: `payload_missing`, `payload_corrupt`.
+        Transient: `bus_unavailable`.
+    """
+    if claims.CLAIM not in delivery.headers:
+        return delivery
+    owner = owner_of(delivery.subject)
+    body = await claims.opened(bus, owner, delivery.body, delivery.headers)
+    return replace(delivery, body=body)
 
 
 def _check_tries(consumer: Consumer, delivery: Delivery) -> None:

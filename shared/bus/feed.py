@@ -16,7 +16,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from shared.bus.connect import Bus
-from shared.bus.log import RunLog, direct_get, parse_time, stored_fact
+from shared.bus.log import RunLog, direct_get, fact_of, parse_time
 from shared.contracts.base import SessionRef, decode
 from shared.contracts.log import Event, StoredFact
 from shared.contracts.tokens import TokenDelta
@@ -154,7 +154,7 @@ class Feed:
 
     async def _open(self, ref: SessionRef, channel: _Channel) -> None:
         async def on_fact(message: Msg) -> None:
-            fact = stored_fact(message)
+            fact = await fact_of(self._bus, message)
             if fact is not None:
                 channel.offer(fact, self._connection)
 

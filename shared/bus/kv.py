@@ -7,7 +7,7 @@ not survive the loss of a bucket in memory.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import nats.errors
 import orjson
@@ -27,6 +27,7 @@ class Entry:
     value: bytes
     revision: int
     time: float
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 class KeyValue:
@@ -105,4 +106,4 @@ class KeyValue:
             return None
         key = headers["Nats-Subject"][len(self._prefix) :]
         time = parse_time(headers.get("Nats-Time-Stamp", ""))
-        return Entry(key, message.data, int(headers["Nats-Sequence"]), time)
+        return Entry(key, message.data, int(headers["Nats-Sequence"]), time, dict(headers))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +11,7 @@ import nats.errors
 import orjson
 from nats.aio.msg import Msg
 
+from shared.bus import claims
 from shared.bus.connect import ApiError, Bus, PubAck
 from shared.contracts.base import Message, SessionRef, encode, step_id
 from shared.contracts.facts import (
@@ -26,9 +27,9 @@ from shared.contracts.facts import (
     ToolFailed,
 )
 from shared.contracts.log import ATTEMPT_HEADER, MSG_ID, TASK_HEADER, StoredFact, read_fact
-from shared.errors import Permanent, Transient
+from shared.errors import Failure, Permanent, Transient
 from shared.fork import inherited, origin_of, parent_of
-from shared.subjects import BY_TYPE, RUNS, fact_subject, forks_filter, session_filter
+from shared.subjects import BY_TYPE, RUNS, fact_subject, forks_filter, owner_in, session_filter
 from shared.telemetry import traceparent
 
 _BATCH = 1000
@@ -136,16 +137,18 @@ class RunLog:
             headers |= _CAS_ZERO
         try:
             async with asyncio.timeout(patience):
-                return await self._store(subject, encode(fact), headers)
+                return await self._store(ref, subject, encode(fact), headers)
         except TimeoutError as error:
             raise Transient("bus_unavailable", f"not stored within {patience:g} s") from error
 
-    async def _store(self, subject: str, body: bytes, headers: Mapping[str, str]) -> PubAck:
+    async def _store(
+        self, ref: SessionRef, subject: str, body: bytes, headers: Mapping[str, str]
+    ) -> PubAck:
         """Try for ever."""
         delay = 0.05
         while True:
             try:
-                return await self._bus.publish(subject, body, headers)
+                return await claims.publish(self._bus, ref, subject, body, headers)
             except Permanent as error:
                 if error.code != "wrong_last_sequence":
                     raise
@@ -165,7 +168,7 @@ class RunLog:
             Transient: `bus_unavailable`.
         """
         message = await self._get({"last_by_subj": fact_subject(ref, fact)})
-        return None if message is None else stored_fact(message)
+        return None if message is None else await fact_of(self._bus, message)
 
     async def _get(self, query: Mapping[str, Any]) -> Msg | None:
         return await _one(self._bus, RUNS, query)
@@ -229,7 +232,7 @@ class RunLog:
             Transient: `bus_unavailable`.
         """
         message = await self._get({"seq": 1, "next_by_subj": session_filter(ref)})
-        return None if message is None else stored_fact(message)
+        return None if message is None else await fact_of(self._bus, message)
 
     async def forks_of(self, ref: SessionRef) -> list[str]:
         """The sessions that were forked from this one and read their beginning here.
@@ -244,7 +247,7 @@ class RunLog:
         """The first facts of a session, about `most` of them, and whether there is nothing else."""
         page = Page(_DIRECT, session_filter(ref), most=most)
         messages = await page.read(self._bus)
-        facts = [fact for message in messages if (fact := stored_fact(message)) is not None]
+        facts = await facts_of(self._bus, messages)
         whole = page.ended and len(facts) == len(messages)
         if whole and self._bus.replicas > 1:
             whole = page.after >= await self._newest(session_filter(ref))
@@ -260,7 +263,7 @@ class RunLog:
         page = Page(_DIRECT, subject, after)
         while not page.ended:
             messages = await page.read(self._bus)
-            found += [fact for message in messages if (fact := stored_fact(message)) is not None]
+            found += await facts_of(self._bus, messages)
         return found, page.after
 
     async def read_page(self, subject: str, after: int) -> tuple[list[StoredFact], int]:
@@ -268,7 +271,7 @@ class RunLog:
         that is `after` itself where the log ends. For readers that cannot hold it all."""
         page = Page(_DIRECT, subject, after)
         messages = await page.read(self._bus)
-        facts = [fact for message in messages if (fact := stored_fact(message)) is not None]
+        facts = await facts_of(self._bus, messages)
         return facts, page.after
 
     async def turns(self, ref: SessionRef, upto: int) -> list[StoredFact]:
@@ -281,7 +284,7 @@ class RunLog:
             )
         except Transient:
             return []  # more than the server answers at once, or away: facts come all the same
-        facts = [fact for message in messages if (fact := stored_fact(message)) is not None]
+        facts = await facts_of(self._bus, messages)
         return sorted(facts, key=lambda fact: fact.seq)
 
     async def sessions(self, tenant: str) -> list[str]:
@@ -342,17 +345,50 @@ async def _one(bus: Bus, stream: str, query: Mapping[str, Any]) -> Msg | None:
     return None
 
 
-def stored_fact(message: Msg) -> StoredFact | None:
+async def facts_of(bus: Bus, messages: Iterable[Msg]) -> list[StoredFact]:
+    """The facts in messages of RUNS, in their order.
+
+    Raises:
+        Transient: `bus_unavailable`.
+    """
+    found: list[StoredFact] = []
+    for message in messages:
+        fact = await fact_of(bus, message)
+        if fact is not None:
+            found.append(fact)
+    return found
+
+
+async def fact_of(bus: Bus, message: Msg) -> StoredFact | None:
     """The fact in a message that came by direct get or by republishing.
 
     Both name the original subject, sequence and time in headers.
+
+    Raises:
+        Transient: `bus_unavailable`, for a body that does not lie in the message.
     """
     headers = message.headers or {}
     subject = headers.get("Nats-Subject", message.subject)
-    stamp = headers.get("Nats-Time-Stamp", "")
-    return read_fact(
-        subject, message.data, int(headers.get("Nats-Sequence", 0)), parse_time(stamp), headers
-    )
+    time = parse_time(headers.get("Nats-Time-Stamp", ""))
+    sequence = int(headers.get("Nats-Sequence", 0))
+    body: bytes | Failure = message.data
+    if claims.CLAIM in headers:
+        body = await body_of(bus, subject, message.data, headers)
+    return read_fact(subject, body, sequence, time, headers)
+
+
+async def body_of(
+    bus: Bus, subject: str, body: bytes, headers: Mapping[str, str]
+) -> bytes | Failure:
+    """The whole body of a message of RUNS, or why it cannot be had: no reason to stop reading.
+
+    Raises:
+        Transient: `bus_unavailable`.
+    """
+    try:
+        return await claims.opened(bus, owner_in(subject), body, headers)
+    except Permanent as error:
+        return error.as_failure()
 
 
 def parse_time(stamp: str) -> float:

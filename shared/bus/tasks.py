@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shared.bus import claims
 from shared.bus.connect import Bus, PubAck
 from shared.contracts.base import SessionRef, encode
 from shared.contracts.log import MSG_ID, TASK_HEADER
@@ -24,4 +25,4 @@ async def submit_task(
         TASK_HEADER: task,
         "traceparent": traceparent(ref, task, "task", trace_id),
     }
-    return await bus.publish(task_subject(ref, agent), encode(body), headers)
+    return await claims.publish(bus, ref, task_subject(ref, agent), encode(body), headers)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from shared.bus.connect import ApiError, Bus
-from shared.subjects import BLOBS, BUCKETS, CONSUMERS, STREAMS, Bucket, Consumer, Stream
+from shared.subjects import BUCKETS, CONSUMERS, STREAMS, Bucket, Consumer, Stream
 
 _NANO = 1_000_000_000
 BURIALS = 3
@@ -75,20 +75,6 @@ def bucket_config(row: Bucket, replicas: int = 1) -> dict[str, Any]:
     }
 
 
-def object_store_config(row: Bucket, replicas: int = 1) -> dict[str, Any]:
-    """An object store bucket (ADR-20 of the NATS project)."""
-    return {
-        "name": f"OBJ_{row.name}",
-        "subjects": [f"$O.{row.name}.C.>", f"$O.{row.name}.M.>"],
-        "storage": "file",
-        "max_age": int(row.ttl * _NANO),
-        "discard": "new",
-        "allow_rollup_hdrs": True,
-        "allow_direct": True,
-        "num_replicas": replicas,
-    }
-
-
 async def ensure_stream(bus: Bus, config: dict[str, Any]) -> None:
     """Create a stream, or bring an existing one up to its row."""
     name = config["name"]
@@ -133,6 +119,5 @@ async def ensure(bus: Bus) -> None:
         await ensure_stream(bus, stream_config(stream, replicas))
     for bucket in BUCKETS:
         await ensure_stream(bus, bucket_config(bucket, replicas))
-    await ensure_stream(bus, object_store_config(BLOBS, replicas))
     for consumer in CONSUMERS:
         await ensure_consumer(bus, consumer)

@@ -12,7 +12,7 @@ from shared.contracts.base import TOKEN, Message, SessionRef, as_token, check_to
 from shared.contracts.tasks import TaskSubmitted
 from shared.contracts.tokens import TokenDelta
 from shared.errors import Failure, Permanent
-from shared.subjects import BY_TOKEN, RunAddress, check_session, parse_run
+from shared.subjects import BY_TOKEN, FactKind, RunAddress, check_session, parse_run
 
 MSG_ID, TASK_HEADER, ATTEMPT_HEADER = "Nats-Msg-Id", "Millrace-Task", "Millrace-Attempt"
 _TRACE = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -72,11 +72,16 @@ def task_id_of(seq: int, headers: dict[str, str]) -> str:
 
 
 def read_fact(
-    subject: str, body: bytes, seq: int, time: float, headers: dict[str, str]
+    subject: str,
+    body: bytes | Failure,
+    seq: int,
+    time: float,
+    headers: dict[str, str],
 ) -> StoredFact | None:
     """The fact in a message of RUNS; None for a kind that this release does not know.
 
-    A body that cannot be read becomes `Malformed`: it must not stop the reader.
+    A body that cannot be read, or could not be had, becomes `Malformed`: it must not stop the
+    reader.
 
     Raises:
         Permanent: `invalid_subject`.
@@ -85,17 +90,21 @@ def read_fact(
     kind = BY_TOKEN.get(address.kind)
     if kind is None:
         return None
-    fact: f.Fact | Malformed
-    try:
-        fact = decode(body, kind.type)  # type: ignore[assignment]  # the table holds facts only
-    except Permanent as error:
-        fact = Malformed(error=error.as_failure())
+    fact = Malformed(error=body) if isinstance(body, Failure) else _decoded(body, kind)
     if kind.type is TaskSubmitted:
         task = task_id_of(seq, headers)
         fact = _misplaced(address) or fact
     else:
         task = getattr(fact, "task", "") or headers.get(TASK_HEADER, "")
     return StoredFact(seq, time, address.ref, kind.token, address.rest, task, fact, headers)
+
+
+def _decoded(body: bytes, kind: FactKind) -> f.Fact | Malformed:
+    try:
+        fact: f.Fact = decode(body, kind.type)  # type: ignore[assignment]  # the table holds facts
+    except Permanent as error:
+        return Malformed(error=error.as_failure())
+    return fact
 
 
 def _misplaced(address: RunAddress) -> Malformed | None:

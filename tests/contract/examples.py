@@ -15,6 +15,7 @@ import msgspec
 import shared.contracts
 from shared.contracts import (
     agents,
+    claims,
     control,
     dead,
     demands,
@@ -77,6 +78,7 @@ PARENT = tasks.Parent(session="s-0", task="t0", step=4, call="call_2a", name="as
 PART = tasks.TextPart(text="What is this?", type="input_text")
 INPUT = tasks.InputMessage(role="user", content=(PART,))
 LOGGED = work.LoggedFact(seq=40, kind="tool_done", task="t1", body={"result": "391"})
+CLAIM = claims.Claim(key="v_1f", digest="ab" * 20, size=3_000_000, parts=6)
 FORMAT = demands.ResponseFormat(
     type="json_schema", name="city", schema={"type": "object"}, strict=True
 )
@@ -151,8 +153,9 @@ REPLAYED = replay.ReplayRow(
 )  # fmt: skip
 _ALL: tuple[msgspec.Struct, ...] = (
     FAILURE, USAGE, TIMINGS, TOTALS, CALL, LIMITS, PATCH, RETRY, SAMPLING, TOOL, AGENT, REF,
-    PARENT, PART, INPUT, FORMAT, DEMANDS,
+    PARENT, PART, INPUT, FORMAT, DEMANDS, CLAIM,
     ROUTE, TARGET, CHAT, RESULT, PASSAGE, SUMMARY, ROW,
+    claims.Claimed(claim=CLAIM, document="a/b"),
     control.CancelTask(task="t1", by="ada", reason="changed my mind"),
     control.SteerTask(task="t1", text="In euros, please.", id="m1", by="ada"),
     control.ApproveStep(

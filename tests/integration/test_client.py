@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.bus import claims
 from shared.bus.connect import Bus
 from shared.client import Millrace
 from shared.contracts.facts import Done
@@ -131,9 +132,9 @@ async def test_a_name_that_no_subject_can_hold(
     assert (refused.value.code, refused.value.field) == ("invalid_name", field)
 
 
-async def test_an_input_above_the_bus_limit(client: Millrace) -> None:
+async def test_an_input_beyond_all_bounds(client: Millrace) -> None:
     with pytest.raises(Permanent) as refused:
-        await client.submit("helper", "x" * (2 << 20))
+        await client.submit("helper", "x" * (claims.MOST + 1))
     assert refused.value.code == "payload_too_large"
 
 

@@ -13,7 +13,7 @@ from shared.contracts.base import SessionRef, encode
 from shared.contracts.facts import Accepted, Cancelled, Done, Inferred, ToolDone, ToolFailed
 from shared.contracts.log import Malformed
 from shared.contracts.tasks import TaskSubmitted
-from shared.errors import Failure, Permanent, Transient
+from shared.errors import Failure, Transient
 from shared.subjects import session_prefix, snapshot_subject, task_subject
 from tests.integration.broker_process import NatsServer
 
@@ -138,12 +138,6 @@ async def test_whose_turn_it_was_at_a_place(log: RunLog) -> None:
     await log.append(REF, Done(task="t1", status="completed"))
     assert [fact.seq for fact in await log.turns(REF, first.seq)] == [first.seq]
     assert [fact.seq for fact in await log.turns(REF, spoken.seq)] == [first.seq, spoken.seq]
-
-
-async def test_a_fact_above_the_bus_limit_is_refused(log: RunLog) -> None:
-    with pytest.raises(Permanent) as refused:
-        await log.append(REF, Done(task="t1", status="completed", output="x" * (2 << 20)))
-    assert refused.value.code == "payload_too_large"
 
 
 async def test_a_lost_broker_is_a_transient_failure(log: RunLog, nats_server: NatsServer) -> None:

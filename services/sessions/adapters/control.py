@@ -10,6 +10,7 @@ from nats.aio.msg import Msg
 from services.sessions.adapters.schedules import with_schedules
 from services.sessions.core.control import Order
 from services.sessions.handlers import Sessions
+from shared.bus import claims
 from shared.bus.connect import Bus
 from shared.bus.consume import Consuming, Delivery, Job, attempt
 from shared.bus.service import Runs
@@ -56,15 +57,16 @@ class Control:
     async def _handle(self, message: Msg) -> ControlReply:
         _, tenant, session, verb = message.subject.split(".")
         ref = SessionRef(check_token(tenant, "tenant"), check_token(session, "session"))
+        body = await claims.opened(self._bus, ref, message.data, message.headers)
         if verb == "retry":
-            return await self._sessions.retry(ref, decode(message.data, RetryTask))
+            return await self._sessions.retry(ref, decode(body, RetryTask))
         if verb == "fork":
-            return await self._sessions.fork(ref, decode(message.data, ForkSession))
+            return await self._sessions.fork(ref, decode(body, ForkSession))
         kind = ORDERS.get(verb)
         if kind is None:
             known = ", ".join([*ORDERS, "retry", "fork", "delete"])
             raise Permanent("unknown_verb", f"{verb!r} is no request of ours; there are: {known}")
-        return await self._sessions.order(ref, decode(message.data, kind))
+        return await self._sessions.order(ref, decode(body, kind))
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from shared.contracts.log import StoredFact, read_fact
 from shared.errors import Permanent, Transient
 from shared.schedules import Schedules
 from shared.subjects import (
+    BLOBS,
     DEAD,
     ERASER,
     RUNS,
@@ -34,7 +35,7 @@ from shared.subjects import (
     snapshot_subject,
 )
 
-_OVERWRITTEN = frozenset({RUNS, TIMERS, DEAD})
+_OVERWRITTEN = frozenset({RUNS, TIMERS, DEAD, BLOBS})
 """Streams on disk; key-value buckets are there too, and allow nothing but a purge."""
 PATIENT_LOOKS, LAST_LOOK = 30, 45
 """Looks (one a second) at work in flight before it is taken away, and looks in all then."""

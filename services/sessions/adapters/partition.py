@@ -22,11 +22,11 @@ from msgspec.structs import replace
 from nats.aio.msg import Msg
 
 from services.sessions.handlers import Sessions
-from shared.bus import topology
+from shared.bus import claims, topology
 from shared.bus.burial import Delivery, delivery_of, publish_dead
 from shared.bus.connect import Bus
 from shared.bus.kv import Entry, KeyValue
-from shared.bus.log import RunLog
+from shared.bus.log import RunLog, body_of
 from shared.bus.pull import Pull
 from shared.contracts.base import Message, SessionRef, decode, encode
 from shared.contracts.facts import Done
@@ -256,9 +256,12 @@ class Partition:
 
     async def _read(self, arrived: Delivery) -> StoredFact | None:
         """The fact, None where the loop has nothing to do with it. What is no fact is buried."""
+        body: bytes | Failure = arrived.body
+        if claims.CLAIM in arrived.headers:
+            body = await body_of(self._bus, arrived.subject, arrived.body, arrived.headers)
         try:
             stored = read_fact(
-                arrived.subject, arrived.body, arrived.sequence, arrived.time, arrived.headers
+                arrived.subject, body, arrived.sequence, arrived.time, arrived.headers
             )
         except Permanent as error:
             await publish_dead(self._bus, READER, arrived, error.as_failure())

@@ -34,8 +34,12 @@ class Replays:
         reply = await attempt(lambda: self._handle(message), self._bus.log)
         if isinstance(reply, Failure):
             reply = ReplayReply(error=reply)
-        if message.reply:
+        if not message.reply:
+            return
+        try:
             await self._bus.send(message.reply, encode(reply))
+        except Permanent as error:  # a state with a long input in it, for example
+            await self._bus.send(message.reply, encode(ReplayReply(error=error.as_failure())))
 
     async def _handle(self, message: Msg) -> ReplayReply:
         _, tenant, session = message.subject.split(".")

@@ -20,7 +20,7 @@ from shared.contracts.tasks import Parent, TaskSubmitted, child_of
 from shared.errors import Failure
 
 PREFIX = "ask_"
-_LONGEST = 256 * 1024
+_LONGEST = 4 << 20
 _PARAMETERS: dict[str, object] = {
     "type": "object",
     "properties": {"input": {"type": "string", "description": "What to ask, complete in itself."}},
