@@ -38,6 +38,7 @@ Json = dict[str, object]
 Key = tuple[SessionRef, str, int, int, int]
 """An attempt at a step, and its place: a deleted session may see the same names again."""
 _REMEMBERED = 256
+_NOTHING = GenerationResult(content="", tool_calls=(), malformed=(), finish_reason="stop")
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +178,10 @@ class Inference:
         answer = Answer(0.0, self._ticks())
         messages = [message_of(one) for one in request.messages]
         tools = [function_of(spec) for spec in request.tools]
+        if request.count_only:
+            answer.usage = TokenUsage(len(self._prompt(messages, tools)), 0, 0)
+            yield DirectEvent(done=self._direct_result(request, answer, _NOTHING))
+            return
         owner = Owner(request.id, request.tenant)
         order = self._request(messages, tools, request.sampling, owner)
         generation = self._generation(request.sampling, bool(tools))
@@ -218,10 +223,7 @@ class Inference:
         owner: Owner,
     ) -> GenerateRequest:
         model = self._model
-        try:
-            prompt = model.tokenizer.encode(model.template.render(messages, tools))
-        except TemplateFailed as error:
-            raise Permanent("invalid_request", str(error), field="messages") from error
+        prompt = self._prompt(messages, tools)
         room = model.context - len(prompt)
         if room < 1:
             raise Permanent(
@@ -235,10 +237,19 @@ class Inference:
             prompt=prompt,
             max_tokens=min(sampling.max_tokens, room),
             sampling=Sampling(
-                temperature=sampling.temperature, top_p=sampling.top_p, seed=sampling.seed
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                top_k=sampling.top_k,
+                seed=sampling.seed,
             ),
             stop_token_ids=model.tokenizer.eos_ids,
         )
+
+    def _prompt(self, messages: Sequence[Json], tools: Sequence[Json]) -> tuple[int, ...]:
+        try:
+            return self._model.tokenizer.encode(self._model.template.render(messages, tools))
+        except TemplateFailed as error:
+            raise Permanent("invalid_request", str(error), field="messages") from error
 
     def _generation(self, sampling: agents.Sampling, tools: bool) -> Generation:
         return Generation(self._model.tokenizer.decode, sampling.stop, parse_tools=tools)
@@ -282,6 +293,7 @@ class Inference:
             worker=self._model.worker,
             attempt=attempt,
             timings=answer.timings(self._ticks()),
+            stop_string=result.stop_string,
         )
 
     def _direct_result(
@@ -295,6 +307,7 @@ class Inference:
             model=self._model.name,
             worker=self._model.worker,
             timings=answer.timings(self._ticks()),
+            stop_string=result.stop_string,
         )
 
 

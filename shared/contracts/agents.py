@@ -39,13 +39,14 @@ class LimitsPatch(Message, frozen=True):
 
 
 class Sampling(Message, frozen=True):
-    """How the model is sampled. Names and meaning as in the OpenAI API."""
+    """How the model is sampled. Names and meaning as in the OpenAI API; `top_k` 0 means all."""
 
     temperature: float = 0.0
     top_p: float = 1.0
     max_tokens: int = 512
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    top_k: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class ToolSpec(Message, frozen=True):

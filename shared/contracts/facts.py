@@ -85,6 +85,8 @@ class Inferred(Message, frozen=True):
     attempt: int = 1
     timings: Timings = msgspec.field(default_factory=Timings)
     cached: bool = False
+    stop_string: str | None = None
+    """The one of `Sampling.stop` that ended it."""
 
 
 class InferFailed(Message, frozen=True):

@@ -27,6 +27,8 @@ class DirectResult(Message, frozen=True):
     model: str
     worker: str
     timings: Timings
+    stop_string: str | None = None
+    """The one of `Sampling.stop` that ended it."""
 
 
 class DirectEvent(Message, frozen=True):

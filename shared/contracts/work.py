@@ -113,5 +113,7 @@ class DirectRequest(Message, frozen=True):
     sampling: Sampling = msgspec.field(default_factory=Sampling)
     tools: tuple[ToolSpec, ...] = ()
     demands: Demands = Demands()
+    count_only: bool = False
+    """Only the prompt's tokens are counted; `done` comes with them and without an answer."""
     target: Target | None = None
     """Filled in by the router."""

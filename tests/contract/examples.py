@@ -156,6 +156,8 @@ _ALL: tuple[msgspec.Struct, ...] = (
     PARENT, PART, INPUT, FORMAT, DEMANDS, CLAIM,
     ROUTE, TARGET, CHAT, RESULT, PASSAGE, SUMMARY, ROW,
     claims.Claimed(claim=CLAIM, document="a/b"),
+    msgspec.structs.replace(SAMPLING, top_k=40),
+    msgspec.structs.replace(RESULT, stop_string="END"),
     control.CancelTask(task="t1", by="ada", reason="changed my mind"),
     control.SteerTask(task="t1", text="In euros, please.", id="m1", by="ada"),
     control.ApproveStep(
@@ -187,7 +189,7 @@ _ALL: tuple[msgspec.Struct, ...] = (
     facts.Inferred(
         task="t1", step=2, content="Let me see.", cuts=(3, 7, 11), tool_calls=(CALL,),
         finish="tool_calls", usage=USAGE, price=4_210, model="nano", worker="w1", attempt=2,
-        timings=TIMINGS, cached=True,
+        timings=TIMINGS, cached=True, stop_string="END",
     ),
     facts.InferFailed(task="t1", step=2, error=FAILURE, attempt=3),
     facts.ToolDone(
@@ -263,7 +265,7 @@ _ALL: tuple[msgspec.Struct, ...] = (
     ),
     work.DirectRequest(
         id="cmpl_1", tenant="acme", model="fast", messages=(CHAT,), sampling=SAMPLING,
-        tools=(TOOL,), demands=DEMANDS, target=TARGET,
+        tools=(TOOL,), demands=DEMANDS, count_only=True, target=TARGET,
     ),
     workers.WorkerState(
         worker="w1", model="nano", engine="openvino", slots=8, running=2, waiting=1, context=4096,

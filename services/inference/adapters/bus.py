@@ -144,7 +144,9 @@ class Direct:
         async with contextlib.aclosing(self._inference.complete(request)) as events:
             async for event in events:
                 await self._bus.send(message.reply, encode(event))
-                if event.done is not None and event.done.finish != "aborted":
+                if event.done is None or request.count_only:
+                    continue  # who only counts is charged nothing
+                if event.done.finish != "aborted":
                     fact = self._inference.completed(request, event.done)
                     await self._log.append(SessionRef(request.tenant, DIRECT_SESSION), fact)
 

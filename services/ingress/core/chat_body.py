@@ -222,6 +222,7 @@ def sampling_of(body: ChatBody, base: Sampling) -> Sampling:
         max_tokens=base.max_tokens if most is None else most,
         seed=base.seed if body.seed is None else body.seed,
         stop=stop,
+        top_k=base.top_k,
     )
 
 
