@@ -23,6 +23,7 @@ from services.ingress.adapters.http.app import Parts, build
 from services.ingress.adapters.schedules import BusSchedules
 from services.ingress.handlers.chat import ChatHandlers
 from services.ingress.handlers.control import ControlHandlers
+from services.ingress.handlers.messages import MessageHandlers
 from services.ingress.handlers.schedules import ScheduleHandlers
 from services.ingress.handlers.tasks import TaskHandlers
 from services.ingress.settings import Settings
@@ -42,6 +43,7 @@ async def serve(settings: Settings, log: Log) -> None:
     catalog = BusCatalog(link, tuple(read_models(settings.models).routes))
     parts = Parts(
         chat=ChatHandlers(BusCompletions(link), tasks, catalog),
+        messages=MessageHandlers(BusCompletions(link), tasks, catalog),
         tasks=TaskHandlers(tasks, catalog),
         control=ControlHandlers(),
         schedules=ScheduleHandlers(BusSchedules(link), catalog),

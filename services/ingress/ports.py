@@ -19,6 +19,7 @@ from services.ingress.core.control_bodies import (
     ScheduleBody,
     SteerBody,
 )
+from services.ingress.core.messages_body import CountBody, MessagesBody
 from services.ingress.core.tasks import Json, Order
 from shared.contracts.agents import AgentSpec, LimitsPatch
 from shared.contracts.base import SessionRef
@@ -267,6 +268,30 @@ class ChatApi(Protocol):
 
     async def stream(self, caller: Caller, body: ChatBody, key: str | None) -> Chunks:
         """Chunks; whatever is refused is refused before the first one."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Names that a client gives beside the body: its idempotency key, an agent's session."""
+
+    key: str | None = None
+    session: str | None = None
+
+
+class MessagesApi(Protocol):
+    """Anthropic's messages, stateless or by an agent."""
+
+    async def answer(self, caller: Caller, body: MessagesBody, named: Named) -> Answer:
+        """The whole answer at once."""
+        ...
+
+    async def stream(self, caller: Caller, body: MessagesBody, named: Named) -> Chunks:
+        """Events; whatever is refused is refused before the first one."""
+        ...
+
+    async def count(self, caller: Caller, body: CountBody) -> Json:
+        """How many tokens a model would read."""
         ...
 
 

@@ -14,6 +14,7 @@ from infra.local.broker import free_port
 from services.ingress.adapters.http.app import Parts, build
 from services.ingress.handlers.chat import ChatHandlers
 from services.ingress.handlers.control import ControlHandlers
+from services.ingress.handlers.messages import MessageHandlers
 from services.ingress.handlers.schedules import ScheduleHandlers
 from services.ingress.handlers.tasks import TaskHandlers
 from shared.contracts.facts import Timings, Usage
@@ -41,6 +42,7 @@ DONE = DirectEvent(
 async def served(system: FakeSystem) -> AsyncIterator[tuple[uvicorn.Server, httpx.AsyncClient]]:
     parts = Parts(
         chat=ChatHandlers(system, system, system),
+        messages=MessageHandlers(system, system, system),
         tasks=TaskHandlers(system, system),
         control=ControlHandlers(),
         schedules=ScheduleHandlers(FakeSchedules(), system),

@@ -9,6 +9,8 @@ from shared.contracts.base import check_token
 from shared.errors import Permanent
 
 TENANT_HEADER = "X-Millrace-Tenant"
+SESSION_HEADER = "Millrace-Session"
+"""In answers the session of a task; in requests of `/v1/messages` the session to go on with."""
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
 
 

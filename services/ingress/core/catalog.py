@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from services.ingress.core.chat_body import AGENT_PREFIX
 from shared.contracts.agents import AgentSpec
@@ -55,3 +57,49 @@ def find_agent(name: str, agents: Agents, field: str) -> AgentSpec:
             "unknown_agent", f"there is no agent {name[:80]!r} (known: {known})", field=field
         )
     return agents[name][1]
+
+
+def anthropic_model(model: Json) -> Json:
+    """One of `models` as Anthropic shows it; the time is the epoch where there is none."""
+    made = datetime.fromtimestamp(float(str(model["created"])), UTC)
+    return {
+        "type": "model",
+        "id": model["id"],
+        "display_name": model["id"],
+        "created_at": made.strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a list: at most `limit`, the first behind `after` or the last before `before`."""
+
+    limit: int = 20
+    after: str | None = None
+    before: str | None = None
+
+
+def anthropic_page(known: Iterable[Json], page: Page) -> Json:
+    """A page of Anthropic's list.
+
+    Raises:
+        Permanent: `invalid_cursor` for an id that is not in the list.
+    """
+    found = [anthropic_model(model) for model in known]
+    ids = [str(model["id"]) for model in found]
+    start = 0 if page.after is None else _place(ids, page.after, "after_id") + 1
+    end = len(found) if page.before is None else _place(ids, page.before, "before_id")
+    part = found[start:end]
+    shown = part[: page.limit] if page.before is None else part[-page.limit :]
+    return {
+        "data": shown,
+        "has_more": len(shown) < len(part),
+        "first_id": shown[0]["id"] if shown else None,
+        "last_id": shown[-1]["id"] if shown else None,
+    }
+
+
+def _place(ids: list[str], wanted: str, field: str) -> int:
+    if wanted not in ids:
+        raise Permanent("invalid_cursor", f"there is no model {wanted[:80]!r}", field=field)
+    return ids.index(wanted)

@@ -1,13 +1,15 @@
-"""Errors as HTTP: one table from codes and families to a status, and the two bodies they take.
+"""Errors as HTTP: one table from codes and families to a status, and the bodies they take.
 
-OpenAI's error object on OpenAI paths, RFC 9457 problem details elsewhere; both always carry the
-stable code and the trace id. Knows no web framework.
+OpenAI's error object on OpenAI paths, Anthropic's on Anthropic paths, RFC 9457 problem details
+elsewhere; all carry the stable code and the trace id. Knows no web framework.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from shared.errors import Failure
 
@@ -74,8 +76,29 @@ _TITLES = {
     503: "Not available now",
     504: "Took too long",
 }
-_OPENAI_PATHS = ("/v1/chat", "/v1/models", "/v1/embeddings", "/v1/completions", "/v1/responses")
+Dialect = Literal["openai", "anthropic", "millrace"]
+DIALECTS: dict[str, Dialect] = {
+    "/v1/chat": "openai",
+    "/v1/models": "openai",
+    "/v1/embeddings": "openai",
+    "/v1/completions": "openai",
+    "/v1/responses": "openai",
+    "/v1/messages": "anthropic",
+}
+"""Whose words the paths under a prefix speak; all others speak ours."""
+SHARED_PATHS = ("/v1/models",)
+"""Anthropic has these too: a client that sends `anthropic-version` is answered in its words."""
 _OPENAI_TYPES = {403: "permission_error", 429: "rate_limit_error"}
+_ANTHROPIC_TYPES = {
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
 _RETRY_STATUSES = frozenset({429, 503})
 _DEFAULT_RETRY_S = 2.0
 
@@ -90,9 +113,12 @@ class Problem:
     headers: dict[str, str]
 
 
-def speaks_openai(path: str) -> bool:
-    """Whether errors under this path take OpenAI's shape."""
-    return any(path == prefix or path.startswith(prefix + "/") for prefix in _OPENAI_PATHS)
+def dialect_of(path: str, *, anthropic: bool = False) -> Dialect:
+    """Whose words a path speaks, to a client that may have named itself as Anthropic's."""
+    prefix = "/".join(path.split("/")[:3])
+    if anthropic and prefix in SHARED_PATHS:
+        return "anthropic"
+    return DIALECTS.get(prefix, "millrace")
 
 
 def status_of(failure: Failure) -> int:
@@ -105,16 +131,29 @@ def status_of(failure: Failure) -> int:
 def openai_error(failure: Failure, trace_id: str) -> dict[str, object]:
     """OpenAI's error object."""
     status = status_of(failure)
-    missing = failure.code in MODEL_MISSING
     kind = "server_error" if status >= 500 else "invalid_request_error"
+    return {"error": _members(failure, _OPENAI_TYPES.get(status, kind), trace_id)}
+
+
+def anthropic_error(failure: Failure, trace_id: str) -> dict[str, object]:
+    """Anthropic's error object; `code`, `param` and `trace_id` are ours."""
+    status = status_of(failure)
+    kind = "api_error" if status >= 500 else "invalid_request_error"
     return {
-        "error": {
-            "message": failure.detail or failure.code,
-            "type": _OPENAI_TYPES.get(status, kind),
-            "code": "model_not_found" if missing else failure.code,
-            "param": "model" if missing else failure.field,
-            "trace_id": trace_id,
-        }
+        "type": "error",
+        "error": _members(failure, _ANTHROPIC_TYPES.get(status, kind), trace_id),
+        "request_id": trace_id,
+    }
+
+
+def _members(failure: Failure, kind: str, trace_id: str) -> dict[str, object]:
+    missing = failure.code in MODEL_MISSING
+    return {
+        "message": failure.detail or failure.code,
+        "type": kind,
+        "code": "model_not_found" if missing else failure.code,
+        "param": "model" if missing else failure.field,
+        "trace_id": trace_id,
     }
 
 
@@ -134,8 +173,16 @@ def problem_details(failure: Failure, trace_id: str) -> dict[str, object]:
     return body
 
 
-def problem_of(failure: Failure, path: str, trace_id: str) -> Problem:
-    """The whole answer to a failed request."""
+_SHAPES: dict[Dialect, tuple[str, Callable[[Failure, str], dict[str, object]]]] = {
+    "openai": ("application/json", openai_error),
+    "anthropic": ("application/json", anthropic_error),
+    "millrace": ("application/problem+json", problem_details),
+}
+
+
+def problem_of(failure: Failure, path: str, trace_id: str, *, anthropic: bool = False) -> Problem:
+    """The whole answer to a failed request; `anthropic` as for `dialect_of`."""
+    dialect = dialect_of(path, anthropic=anthropic)
     status = status_of(failure)
     headers: dict[str, str] = {}
     if status in _RETRY_STATUSES:
@@ -143,6 +190,10 @@ def problem_of(failure: Failure, path: str, trace_id: str) -> Problem:
         headers["Retry-After"] = str(max(1, math.ceil(wait)))
     if status == 413:
         headers["Connection"] = "close"  # the rest of the body is not read, so nothing can follow
-    if speaks_openai(path):
-        return Problem(status, "application/json", openai_error(failure, trace_id), headers)
-    return Problem(status, "application/problem+json", problem_details(failure, trace_id), headers)
+    if dialect == "anthropic":
+        headers["request-id"] = trace_id
+        if status == 409:
+            headers["x-should-retry"] = "false"  # its clients would; a conflict does not go away
+        status = 400 if status == 422 else status  # it knows no other word for a bad request
+    media_type, body = _SHAPES[dialect]
+    return Problem(status, media_type, body(failure, trace_id), headers)

@@ -9,6 +9,7 @@ from starlette.types import ASGIApp
 from services.ingress.adapters.http.app import Parts, build
 from services.ingress.handlers.chat import ChatHandlers
 from services.ingress.handlers.control import ControlHandlers
+from services.ingress.handlers.messages import MessageHandlers
 from services.ingress.handlers.schedules import ScheduleHandlers
 from services.ingress.handlers.tasks import TaskHandlers
 from tests.fakes.housekeeping import FakeHousekeeping
@@ -29,6 +30,7 @@ def running(kept: FakeHousekeeping) -> tuple[FakeSystem, ASGIApp]:
     system = FakeSystem()
     parts = Parts(
         chat=ChatHandlers(system, system, system),
+        messages=MessageHandlers(system, system, system),
         tasks=TaskHandlers(system, system),
         control=ControlHandlers(),
         schedules=ScheduleHandlers(SCHEDULES, system),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.ingress.core.problems import problem_of, status_of
+from services.ingress.core.problems import dialect_of, problem_of, status_of
 from services.ingress.core.validation import failure_of_validation, too_deep
 from shared.errors import Failure
 
@@ -47,6 +47,41 @@ def test_other_paths_get_problem_details():
 
 def test_a_path_that_only_starts_alike_is_not_openais():
     assert "error" not in problem_of(Failure(code="x"), "/v1/modelsx", "").body
+
+
+@pytest.mark.parametrize(
+    ("path", "anthropic", "dialect"),
+    [
+        ("/v1/messages", False, "anthropic"),
+        ("/v1/messages/count_tokens", False, "anthropic"),
+        ("/v1/models", False, "openai"),
+        ("/v1/models/agent:a", True, "anthropic"),
+        ("/v1/chat/completions", True, "openai"),
+        ("/v1/tasks", True, "millrace"),
+        ("/v1/messagesx", False, "millrace"),
+        ("/", False, "millrace"),
+    ],
+)
+def test_a_path_speaks_one_dialect(path, anthropic, dialect):
+    assert dialect_of(path, anthropic=anthropic) == dialect
+
+
+def test_anthropics_error_object_and_its_statuses():
+    failure = Failure(code="unknown_route", detail="no x")
+    problem = problem_of(failure, "/v1/messages", "abc")
+    assert problem.body == {
+        "type": "error",
+        "error": {
+            "type": "not_found_error",
+            "message": "no x",
+            "code": "model_not_found",
+            "param": "model",
+            "trace_id": "abc",
+        },
+        "request_id": "abc",
+    }
+    assert problem_of(Failure(code="invalid_name"), "/v1/messages", "").status == 400
+    assert problem_of(Failure(code="invalid_name"), "/v1/tasks", "").status == 422
 
 
 def test_retry_after_is_whole_seconds_and_at_least_one():

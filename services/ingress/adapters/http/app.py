@@ -13,6 +13,7 @@ from services.ingress.adapters.http.documents import documents_router
 from services.ingress.adapters.http.errors import install
 from services.ingress.adapters.http.forks import forks_router
 from services.ingress.adapters.http.housekeeping import dead_router, deletion_router
+from services.ingress.adapters.http.messages import messages_router
 from services.ingress.adapters.http.metrics import Metrics
 from services.ingress.adapters.http.middleware import BodyLimit, LocalOnly, Measured, Trace
 from services.ingress.adapters.http.operations import operations_router
@@ -25,6 +26,7 @@ from services.ingress.ports import (
     Documents,
     Health,
     Housekeeping,
+    MessagesApi,
     SchedulesApi,
     TasksApi,
 )
@@ -35,6 +37,7 @@ class Parts:
     """What the application is made of."""
 
     chat: ChatApi
+    messages: MessagesApi
     tasks: TasksApi
     control: ControlApi
     schedules: SchedulesApi
@@ -48,10 +51,11 @@ def build_api(parts: Parts, metrics: Metrics) -> FastAPI:
     """The routes alone; their OpenAPI document comes from here."""
     api = FastAPI(
         title="Millrace",
-        summary="OpenAI-compatible completions and durable agent tasks",
+        summary="OpenAI- and Anthropic-compatible completions and durable agent tasks",
         version="0.1.0",
     )
     api.include_router(chat_router(parts.chat, metrics))
+    api.include_router(messages_router(parts.messages, metrics))
     api.include_router(models_router(parts.catalog, parts.documents))
     api.include_router(tasks_router(parts.tasks))
     api.include_router(control_router(parts.tasks, parts.control))

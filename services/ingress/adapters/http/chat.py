@@ -8,9 +8,14 @@ from contextlib import aclosing
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from services.ingress.adapters.http.errors import trace_id_of
+from services.ingress.adapters.http.errors import speaks_anthropic, trace_id_of
 from services.ingress.adapters.http.metrics import Metrics
-from services.ingress.adapters.http.request import CallerOf, IdempotencyKey, known_models
+from services.ingress.adapters.http.request import (
+    CallerOf,
+    IdempotencyKey,
+    PageOf,
+    known_models,
+)
 from services.ingress.adapters.http.transport import (
     CLIENT_GONE,
     DONE,
@@ -20,7 +25,7 @@ from services.ingress.adapters.http.transport import (
     sse,
     unless_gone,
 )
-from services.ingress.core.catalog import find_model
+from services.ingress.core.catalog import anthropic_model, anthropic_page, find_model
 from services.ingress.core.chat_body import ChatBody
 from services.ingress.core.embeddings import EmbeddingsBody, embeddings
 from services.ingress.core.problems import openai_error
@@ -72,12 +77,17 @@ def models_router(catalog: Catalog, documents: Documents) -> APIRouter:
     router = APIRouter(route_class=JsonRoute, tags=["OpenAI"])
 
     @router.get("/v1/models", summary="Routes, models of live workers, agents")
-    async def list_models(caller: CallerOf) -> Response:
-        return Json({"object": "list", "data": await known_models(catalog, caller.tenant)})
+    async def list_models(request: Request, caller: CallerOf, page: PageOf) -> Response:
+        """OpenAI's list; with the header `anthropic-version` a page of Anthropic's."""
+        known = await known_models(catalog, caller.tenant)
+        if speaks_anthropic(request.headers):
+            return Json(anthropic_page(known, page))
+        return Json({"object": "list", "data": known})
 
     @router.get("/v1/models/{model:path}", summary="One of them")
-    async def get_model(model: str, caller: CallerOf) -> Response:
-        return Json(find_model(model, await known_models(catalog, caller.tenant)))
+    async def get_model(request: Request, model: str, caller: CallerOf) -> Response:
+        found = find_model(model, await known_models(catalog, caller.tenant))
+        return Json(anthropic_model(found) if speaks_anthropic(request.headers) else found)
 
     @router.post("/v1/embeddings", summary="Texts to vectors")
     async def embed(body: EmbeddingsBody) -> Response:

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 import orjson
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from services.ingress.adapters.http.transport import Refused
 from services.ingress.core.problems import Problem, problem_of
@@ -18,6 +20,7 @@ from shared.errors import Failure, MillraceError
 
 TRACE_KEY = "millrace.trace_id"
 """Where the outermost middleware leaves the trace id in the scope."""
+ANTHROPIC_VERSION = "anthropic-version"
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 
 
@@ -26,9 +29,16 @@ def trace_id_of(scope: Mapping[str, object]) -> str:
     return str(scope.get(TRACE_KEY, ""))
 
 
-def refusal(scope: Mapping[str, object], failure: Failure) -> Response:
+def speaks_anthropic(headers: Headers) -> bool:
+    """Whether the client says that it is Anthropic's; all that it wants to know is the version."""
+    return ANTHROPIC_VERSION in headers
+
+
+def refusal(scope: Scope, failure: Failure) -> Response:
     """The answer to a request that failed."""
-    return _response(problem_of(failure, str(scope["path"]), trace_id_of(scope)))
+    anthropic = speaks_anthropic(Headers(scope=scope))
+    path, trace_id = str(scope["path"]), trace_id_of(scope)
+    return _response(problem_of(failure, path, trace_id, anthropic=anthropic))
 
 
 def _response(problem: Problem) -> Response:

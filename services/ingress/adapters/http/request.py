@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from fastapi import Depends, Header, Request
+from fastapi import Depends, Header, Query, Request
 
 from services.ingress.adapters.http.errors import trace_id_of
 from services.ingress.core.caller import TENANT_HEADER, Caller, tenant_of
-from services.ingress.core.catalog import Json, models
-from services.ingress.ports import Catalog
+from services.ingress.core.catalog import Json, Page, models
+from services.ingress.ports import Catalog, Named
 from shared.errors import Permanent
 
 _WAIT = re.compile(r"(?:^|[,;\s])wait=(\d{1,6})(?:$|[,;\s])")
@@ -31,14 +31,32 @@ async def _idempotency_key(
     return idempotency_key
 
 
+IdempotencyKey = Annotated[str | None, Depends(_idempotency_key)]
+
+
+async def _named(
+    key: IdempotencyKey, millrace_session: Annotated[str | None, Header(max_length=64)] = None
+) -> Named:
+    return Named(key, millrace_session)
+
+
 async def _wait(prefer: Annotated[str | None, Header()] = None) -> int | None:
     """`Prefer: wait=N` (RFC 7240); other preferences may be ignored, that is their nature."""
     found = _WAIT.search(prefer or "")
     return min(int(found.group(1)), LONGEST_WAIT) if found else None
 
 
+async def _page(
+    limit: Annotated[int, Query(ge=1, le=1000)] = 20,
+    after_id: Annotated[str | None, Query(max_length=256)] = None,
+    before_id: Annotated[str | None, Query(max_length=256)] = None,
+) -> Page:
+    return Page(limit, after_id, before_id)
+
+
 CallerOf = Annotated[Caller, Depends(_caller)]
-IdempotencyKey = Annotated[str | None, Depends(_idempotency_key)]
+NamedBy = Annotated[Named, Depends(_named)]
+PageOf = Annotated[Page, Depends(_page)]
 Wait = Annotated[int | None, Depends(_wait)]
 
 

@@ -96,10 +96,16 @@ def sse(data: object, *, event: str = "", id: str = "") -> bytes:
 
 
 DONE = b"data: [DONE]\n\n"
+COMMENT = ServerSentEvent(comment="ping", sep="\n")
+"""A heartbeat that no client shows to anybody."""
 
 
 def event_stream(
-    frames: AsyncGenerator[bytes], headers: Mapping[str, str], *, drain: float | None
+    frames: AsyncGenerator[bytes],
+    headers: Mapping[str, str],
+    *,
+    drain: float | None,
+    heartbeat: ServerSentEvent = COMMENT,
 ) -> EventSourceResponse:
     """Send frames with heartbeats between them until they end or the client goes.
 
@@ -112,7 +118,7 @@ def event_stream(
         headers=headers,
         ping=HEARTBEAT,
         sep="\n",
-        ping_message_factory=lambda: ServerSentEvent(comment="ping", sep="\n"),
+        ping_message_factory=lambda: heartbeat,
         shutdown_event=stop if drain is None else None,
         shutdown_grace_period=1.0 if drain is None else drain,
     )

@@ -1,0 +1,82 @@
+"""`POST /v1/messages` and `/v1/messages/count_tokens`: the Anthropic paths."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+
+import orjson
+from fastapi import APIRouter, Request
+from sse_starlette import ServerSentEvent
+from starlette.responses import Response
+
+from services.ingress.adapters.http.errors import trace_id_of
+from services.ingress.adapters.http.metrics import Metrics
+from services.ingress.adapters.http.request import CallerOf, NamedBy
+from services.ingress.adapters.http.transport import (
+    CLIENT_GONE,
+    Json,
+    JsonRoute,
+    event_stream,
+    sse,
+    unless_gone,
+)
+from services.ingress.core.message_events import PING
+from services.ingress.core.messages_body import CountBody, MessagesBody
+from services.ingress.core.problems import anthropic_error
+from services.ingress.ports import Chunks, MessagesApi
+from shared.errors import MillraceError
+
+_DRAIN = 10.0
+"""Seconds that a stateless answer gets to finish when the server shuts down."""
+_HEARTBEAT = ServerSentEvent(orjson.dumps(PING).decode(), event="ping", sep="\n")
+
+
+def messages_router(messages: MessagesApi, metrics: Metrics) -> APIRouter:
+    """Messages."""
+    router = APIRouter(route_class=JsonRoute, tags=["Anthropic"])
+
+    @router.post("/v1/messages", summary="Answer messages, statelessly or by an agent")
+    async def create(
+        request: Request, body: MessagesBody, caller: CallerOf, named: NamedBy
+    ) -> Response:
+        if body.stream:
+            streamed = await unless_gone(request, messages.stream(caller, body, named))
+            if streamed is None:
+                return Response(status_code=CLIENT_GONE)
+            frames = _frames(streamed, metrics, trace_id_of(request.scope))
+            return event_stream(
+                frames,
+                _headers(request, streamed.headers),
+                drain=None if streamed.durable else _DRAIN,
+                heartbeat=_HEARTBEAT,
+            )
+        answer = await unless_gone(request, messages.answer(caller, body, named))
+        if answer is None:
+            return Response(status_code=CLIENT_GONE)
+        return Json(answer.body, headers=_headers(request, answer.headers))
+
+    @router.post("/v1/messages/count_tokens", summary="How many tokens a model would read")
+    async def count_tokens(request: Request, body: CountBody, caller: CallerOf) -> Response:
+        counted = await unless_gone(request, messages.count(caller, body))
+        if counted is None:
+            return Response(status_code=CLIENT_GONE)
+        return Json(counted, headers=_headers(request, {}))
+
+    return router
+
+
+def _headers(request: Request, own: Mapping[str, str]) -> dict[str, str]:
+    """Anthropic's clients show the request's id; ours is the trace."""
+    return {"request-id": trace_id_of(request.scope), **own}
+
+
+async def _frames(streamed: Chunks, metrics: Metrics, trace_id: str) -> AsyncGenerator[bytes]:
+    """Events under their names; a failure on the way is an `error` event, and the end."""
+    with metrics.stream("task" if streamed.durable else "completion"):
+        async with aclosing(streamed.chunks) as events:
+            try:
+                async for event in events:
+                    yield sse(event, event=str(event["type"]))
+            except MillraceError as error:
+                yield sse(anthropic_error(error.as_failure(), trace_id), event="error")

@@ -1,0 +1,297 @@
+"""The order and shape of Anthropic's events, and that they add up to the whole answer."""
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.ingress.core.message_events import (
+    DirectMessageEvents,
+    Envelope,
+    TaskMessageEvents,
+    direct_message,
+    task_message,
+)
+from shared.contracts.facts import Done, Inferred, Timings, ToolCall, Totals, Usage
+from shared.contracts.log import Event
+from shared.contracts.tokens import DirectEvent, DirectResult, TokenDelta
+from shared.errors import Broken, Failure, Permanent, Transient
+
+ENVELOPE = Envelope("msg_1", "default", {"millrace": {"task": "t"}})
+CALLS = (
+    ToolCall(id="call_1", name="add", arguments='{"a": 1, "b": [2, "x"]}'),
+    ToolCall(id="call_2", name="now", arguments="{}"),
+)
+USAGE = {
+    "input_tokens": 2,
+    "cache_creation_input_tokens": 0,
+    "cache_read_input_tokens": 1,
+    "output_tokens": 2,
+}
+
+
+def result(content="", calls=(), finish="stop", stop_string=None):
+    return DirectResult(
+        content=content,
+        tool_calls=calls,
+        finish=finish,
+        usage=Usage(input=3, cached=1, output=2),
+        model="nano",
+        worker="w",
+        timings=Timings(),
+        stop_string=stop_string,
+    )
+
+
+def shown(events, stream):
+    return [stream.start(), *(one for event in events for one in stream.of(event))]
+
+
+def run_direct(*events):
+    return shown(events, DirectMessageEvents(ENVELOPE))
+
+
+def run_task(*events):
+    return shown(events, TaskMessageEvents(ENVELOPE))
+
+
+def fold(stream):
+    """The message that a client has in the end, and the order it saw checked on the way."""
+    first, *rest = [event for event in stream if event["type"] != "ping"]
+    assert first["type"] == "message_start"
+    message = orjson.loads(orjson.dumps(first["message"]))
+    texts, is_open = [], False
+    for event in rest:
+        match event["type"]:
+            case "content_block_start":
+                assert not is_open
+                assert event["index"] == len(message["content"])
+                is_open = True
+                message["content"].append(dict(event["content_block"]))
+                texts.append("")
+            case "content_block_delta":
+                assert is_open
+                assert event["index"] == len(texts) - 1
+                texts[-1] += event["delta"].get("text", event["delta"].get("partial_json", ""))
+            case "content_block_stop":
+                assert is_open
+                is_open = False
+                block = message["content"][event["index"]]
+                if block["type"] == "text":
+                    block["text"] = texts[-1]
+                else:
+                    block["input"] = orjson.loads(texts[-1])
+            case "message_delta":
+                assert not is_open
+                message |= event["delta"] | {"usage": event["usage"]}
+    assert [event["type"] for event in rest[-2:]] == ["message_delta", "message_stop"]
+    return message
+
+
+def delta(step, text, attempt=1):
+    body = TokenDelta(task="t", step=step, index=0, text=text, attempt=attempt)
+    return Event("1", "delta", 0.0, "t", body)
+
+
+def inferred(step, content, finish="stop", stop_string=None):
+    body = Inferred(task="t", step=step, content=content, finish=finish, stop_string=stop_string)
+    return Event("1", "inferred", 0.0, "t", body)
+
+
+def done(output="", status="completed", error=None):
+    totals = Totals(usage=Usage(input=3, cached=1, output=2))
+    body = Done(task="t", status=status, output=output, error=error, totals=totals)
+    return Event("2", "done", 0.0, "t", body)
+
+
+def blocks(stream):
+    return [block["text"] for block in fold(stream)["content"]]
+
+
+def test_the_events_of_a_text_in_their_order():
+    stream = run_direct(
+        DirectEvent(text="4"), DirectEvent(text="2"), DirectEvent(done=result("42"))
+    )
+    assert stream[1:] == [
+        {
+            "type": "content_block_start",
+            "index": 0,
+            "content_block": {"type": "text", "text": ""},
+        },
+        {"type": "ping"},
+        {
+            "type": "content_block_delta",
+            "index": 0,
+            "delta": {"type": "text_delta", "text": "4"},
+        },
+        {
+            "type": "content_block_delta",
+            "index": 0,
+            "delta": {"type": "text_delta", "text": "2"},
+        },
+        {"type": "content_block_stop", "index": 0},
+        {
+            "type": "message_delta",
+            "delta": {"stop_reason": "end_turn", "stop_sequence": None},
+            "usage": USAGE,
+        },
+        {"type": "message_stop"},
+    ]
+    assert stream[0] == {
+        "type": "message_start",
+        "message": {
+            "id": "msg_1",
+            "type": "message",
+            "role": "assistant",
+            "model": "default",
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": dict.fromkeys(USAGE, 0),
+            "millrace": {"task": "t"},
+        },
+    }
+
+
+def test_calls_follow_the_text_in_blocks_of_their_own():
+    stream = run_direct(
+        DirectEvent(text="Well."), DirectEvent(done=result("Well.", CALLS, "tool_calls"))
+    )
+    starts = [event for event in stream if event["type"] == "content_block_start"]
+    assert [start["content_block"] for start in starts] == [
+        {"type": "text", "text": ""},
+        {"type": "tool_use", "id": "call_1", "name": "add", "input": {}},
+        {"type": "tool_use", "id": "call_2", "name": "now", "input": {}},
+    ]
+    message = fold(stream)
+    assert message["stop_reason"] == "tool_use"
+    assert message["content"][1]["input"] == {"a": 1, "b": [2, "x"]}
+
+
+def test_an_empty_answer_has_no_block():
+    assert direct_message(ENVELOPE, result())["content"] == []
+    assert fold(run_direct(DirectEvent(done=result())))["content"] == []
+
+
+@given(
+    content=st.text(max_size=60),
+    places=st.lists(st.integers(0, 60), max_size=8),
+    heard=st.integers(0, 9),
+    calls=st.sampled_from([(), CALLS[:1], CALLS]),
+    ending=st.sampled_from([("stop", None), ("stop", "END"), ("length", None)]),
+)
+def test_every_chunking_adds_up_to_the_whole_answer(content, places, heard, calls, ending):
+    """Also where the last pieces are only part of the result."""
+    finish = ("tool_calls", None) if calls else ending
+    whole = result(content, calls, *finish)
+    ends = sorted(min(place, len(content)) for place in places)
+    pieces = [content[a:b] for a, b in zip([0, *ends], [*ends, len(content)], strict=True)]
+    events = [DirectEvent(text=piece) for piece in pieces[:heard]]
+    stream = run_direct(*events, DirectEvent(done=whole))
+    assert fold(stream) == direct_message(ENVELOPE, whole)
+
+
+@pytest.mark.parametrize(
+    ("finish", "stop_string", "reason"),
+    [
+        ("stop", None, "end_turn"),
+        ("stop", "END", "stop_sequence"),
+        ("length", None, "max_tokens"),
+        ("tool_calls", "END", "tool_use"),
+    ],
+)
+def test_why_it_ended(finish, stop_string, reason):
+    message = direct_message(ENVELOPE, result("x", (), finish, stop_string))
+    sequence = stop_string if reason == "stop_sequence" else None
+    assert (message["stop_reason"], message["stop_sequence"]) == (reason, sequence)
+
+
+def test_what_was_stopped_is_no_answer():
+    with pytest.raises(Transient, match="aborted"):
+        direct_message(ENVELOPE, result("x", (), "aborted"))
+    with pytest.raises(Transient, match="aborted"):
+        run_direct(DirectEvent(done=result("x", (), "aborted")))
+
+
+@pytest.mark.parametrize("arguments", ["[1]", "{", "7"])
+def test_arguments_that_are_no_object_are_our_fault(arguments):
+    calls = (ToolCall(id="c", name="add", arguments=arguments),)
+    with pytest.raises(Broken, match="malformed_tool_call"):
+        run_direct(DirectEvent(done=result("", calls, "tool_calls")))
+
+
+def test_a_failure_is_raised_where_it_comes():
+    stream = DirectMessageEvents(ENVELOPE)
+    assert len(list(stream.of(DirectEvent(text="4")))) == 3
+    with pytest.raises(Permanent, match="no_such"):
+        list(stream.of(DirectEvent(error=Failure(code="no_such"))))
+
+
+def test_a_tasks_model_calls_are_blocks_and_the_last_one_is_the_answer():
+    stream = run_task(
+        delta(0, "Let me "),
+        delta(0, "see."),
+        inferred(0, "Let me see.", "tool_calls"),
+        delta(2, "39"),
+        delta(2, "1"),
+        inferred(2, "391"),
+        done("391"),
+    )
+    assert blocks(stream) == ["Let me see.", "391"]
+    message = fold(stream)
+    whole = task_message(ENVELOPE, done("391").data, inferred(2, "391").data)
+    assert message | {"content": message["content"][-1:]} == whole
+
+
+@given(
+    content=st.text("ab ", min_size=1, max_size=12).filter(str.strip),
+    first=st.text("ab ", max_size=12),
+    places=st.lists(st.integers(0, 12), max_size=4),
+)
+def test_a_second_attempt_ends_with_the_answer_alone_in_its_block(content, first, places):
+    ends = sorted(min(place, len(content)) for place in places)
+    pieces = [content[a:b] for a, b in zip([0, *ends], [*ends, len(content)], strict=True)]
+    stream = run_task(
+        *([delta(0, first)] if first else []),
+        *(delta(0, piece, attempt=2) for piece in pieces if piece),
+        inferred(0, content),
+        done(content),
+    )
+    assert blocks(stream)[-1].strip() == content.strip()
+
+
+def test_a_second_attempt_that_says_the_same_says_it_once():
+    stream = run_task(
+        delta(0, "The sum"), delta(0, "The ", 2), delta(0, "sum is 4", 2), done("The sum is 4")
+    )
+    assert blocks(stream) == ["The sum is 4"]
+
+
+def test_deltas_that_were_lost_come_with_the_answer():
+    assert blocks(run_task(delta(0, "39"), inferred(0, "391"), done("391"))) == ["391"]
+    assert blocks(run_task(delta(0, "So."), inferred(2, "391"), done("391"))) == ["So.", "391"]
+    assert blocks(run_task(done("391"))) == ["391"]
+
+
+@pytest.mark.parametrize(
+    ("last", "reason", "sequence"),
+    [
+        (inferred(0, "x"), "end_turn", None),
+        (inferred(0, "x", "length"), "max_tokens", None),
+        (inferred(0, "x", "stop", "END"), "stop_sequence", "END"),
+        (inferred(0, "x", "tool_calls"), "end_turn", None),
+    ],
+)
+def test_a_task_ends_as_its_last_model_call(last, reason, sequence):
+    for message in (
+        fold(run_task(last, done("x"))),
+        task_message(ENVELOPE, done("x").data, last.data),
+    ):
+        assert (message["stop_reason"], message["stop_sequence"]) == (reason, sequence)
+
+
+def test_a_task_that_failed_raises_why():
+    with pytest.raises(Permanent, match="step_limit"):
+        run_task(done(status="failed", error=Failure(code="step_limit")))
+    with pytest.raises(Permanent, match="task_cancelled"):
+        task_message(ENVELOPE, done(status="cancelled").data, None)
