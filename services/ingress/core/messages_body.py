@@ -41,6 +41,8 @@ _NEUTRAL: dict[str, tuple[object, ...]] = {
     "speed": ("standard",),
     "context_management": ({}, {"edits": []}),
 }
+_REFUSALS = {"thread": "thread_unsupported_request"}
+"""Parameters whose refusal has a code that Anthropic's clients know: they do without, then."""
 _CHOICES: dict[str, Literal["auto", "none", "required", "function"]] = {
     "auto": "auto",
     "any": "required",
@@ -193,9 +195,8 @@ def refuse_unsupported(body: Mapping[str, object], known: Mapping[str, Any]) -> 
         if name in known:
             kept[name] = value
         elif value not in _NEUTRAL.get(name, ()):
-            raise Permanent(
-                "unsupported_parameter", f"Unsupported parameter: {name[:80]!r}", field=name[:80]
-            )
+            code = _REFUSALS.get(name, "unsupported_parameter")
+            raise Permanent(code, f"Unsupported parameter: {name[:80]!r}", field=name[:80])
     refuse_other_blocks(kept.get("messages"), kept.get("system"))
     _refuse_server_tools(kept.get("tools"))
     return kept

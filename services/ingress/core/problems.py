@@ -136,14 +136,15 @@ def openai_error(failure: Failure, trace_id: str) -> dict[str, object]:
 
 
 def anthropic_error(failure: Failure, trace_id: str) -> dict[str, object]:
-    """Anthropic's error object; `code`, `param` and `trace_id` are ours."""
+    """Anthropic's error object; `code`, `param` and `trace_id` are ours.
+
+    The code stands in `details` too, which is where Anthropic's clients look for one.
+    """
     status = status_of(failure)
     kind = "api_error" if status >= 500 else "invalid_request_error"
-    return {
-        "type": "error",
-        "error": _members(failure, _ANTHROPIC_TYPES.get(status, kind), trace_id),
-        "request_id": trace_id,
-    }
+    error = _members(failure, _ANTHROPIC_TYPES.get(status, kind), trace_id)
+    details = {"error_code": error["code"]}
+    return {"type": "error", "error": error | {"details": details}, "request_id": trace_id}
 
 
 def _members(failure: Failure, kind: str, trace_id: str) -> dict[str, object]:

@@ -66,6 +66,12 @@ def test_what_is_not_supported_is_refused_by_name(name, value):
     assert (caught.value.code, caught.value.field) == ("unsupported_parameter", name)
 
 
+def test_a_thread_is_refused_with_the_code_that_clients_go_on_without_one():
+    with pytest.raises(Permanent) as caught:
+        body(thread={"type": "create"})
+    assert (caught.value.code, caught.value.field) == ("thread_unsupported_request", "thread")
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -77,6 +77,7 @@ def test_anthropics_error_object_and_its_statuses():
             "code": "model_not_found",
             "param": "model",
             "trace_id": "abc",
+            "details": {"error_code": "model_not_found"},
         },
         "request_id": "abc",
     }
