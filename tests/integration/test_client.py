@@ -7,11 +7,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from shared.bus import claims
 from shared.bus.connect import Bus
 from shared.client import Millrace
-from shared.contracts.facts import Done
+from shared.contracts.agents import Sampling
+from shared.contracts.base import SessionRef
+from shared.contracts.facts import Completed, Done, Usage
 from shared.contracts.tasks import InputMessage
 from shared.contracts.work import ChatMessage, DirectRequest
 from shared.errors import Permanent, Transient
@@ -178,6 +181,39 @@ async def test_a_stateless_completion(loop: Loop) -> None:
     assert "".join(event.text or "" for event in events) == "hello"
     assert events[-1].done is not None
     assert events[-1].done.content == "hello"
+
+
+async def test_a_stop_string_that_ended_a_completion_is_named(loop: Loop) -> None:
+    await loop.all()
+    request = DirectRequest(
+        id="d1",
+        tenant="default",
+        model="default",
+        messages=(ChatMessage(role="user", content="say one END two"),),
+        sampling=Sampling(stop=("never", "END"), top_k=1),
+    )
+    *_, last = [event async for event in loop.client.complete(request)]
+    assert last.done is not None
+    assert (last.done.content, last.done.stop_string) == ("one ", "END")
+
+
+async def test_a_prompt_that_is_only_counted_is_answered_and_charged_by_nobody(loop: Loop) -> None:
+    await loop.all()
+    messages = (ChatMessage(role="user", content="say hello"),)
+    counted = DirectRequest(
+        id="d1", tenant="default", model="default", messages=messages, count_only=True
+    )
+    [event] = [event async for event in loop.client.complete(counted)]
+    assert event.done is not None
+    assert (event.done.content, event.done.usage) == ("", Usage(input=len("user: say hello\n")))
+    spoken = replace(counted, id="d2", count_only=False)
+    assert [event async for event in loop.client.complete(spoken)]
+    charged: list[str] = []
+    async with asyncio.timeout(10):
+        while not charged:  # the fact follows the answer
+            facts = await loop.client.log.read(SessionRef("default", "_direct"))
+            charged = [one.fact.id for one in facts if isinstance(one.fact, Completed)]
+    assert charged == ["d2"]
 
 
 async def test_a_stateless_completion_without_a_router(client: Millrace) -> None:
