@@ -1,1 +1,1 @@
-"""The HTTP adapter: OpenAI-compatible completions, durable tasks, documents. Holds no state."""
+"""The HTTP adapter: completions as OpenAI and Anthropic shape them, tasks, documents. No state."""

@@ -35,12 +35,18 @@ class BlockBody(Body):
     cache_control: CacheControlBody | None = None
 
 
-class TextBlockBody(BlockBody):
-    """Text. Null or empty `citations`, which clients echo back, say nothing."""
+class ResultTextBody(BlockBody):
+    """Text of a tool's result. Null or empty `citations`, which clients echo back, say nothing."""
 
     type: Literal["text"]
-    text: Text
+    text: str
     citations: Annotated[list[Any], Field(max_length=0)] | None = None
+
+
+class TextBlockBody(ResultTextBody):
+    """Text that somebody says; a tool may return nothing, people and models say something."""
+
+    text: Text
 
 
 class CallerBody(Body):
@@ -64,7 +70,7 @@ class ToolResultBody(BlockBody):
 
     type: Literal["tool_result"]
     tool_use_id: CallId
-    content: str | list[TextBlockBody] | None = None
+    content: str | list[ResultTextBody] | None = None
     is_error: bool = False
 
     def text(self) -> str:
@@ -99,7 +105,7 @@ class TurnBody(Body):
         return self.content
 
 
-def text_of(content: str | Iterable[TextBlockBody]) -> str:
+def text_of(content: str | Iterable[ResultTextBody]) -> str:
     """The text of a string or of blocks, as one."""
     if isinstance(content, str):
         return content

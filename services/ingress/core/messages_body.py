@@ -277,12 +277,13 @@ def _prompt(body: PromptBody, tenant: str, message_id: str) -> DirectRequest:
 
 
 def task_input(body: MessagesBody, *, existing: bool) -> str | tuple[InputMessage, ...]:
-    """What an agent's session gets: the last message if it knows the rest already.
+    """What an agent's session gets: what follows the last answer if it knows the rest already.
 
     Raises:
         Permanent: `invalid_request` for tool calls and results (a session has its own).
     """
-    start = len(body.messages) - 1 if existing else 0
+    answers = [place for place, turn in enumerate(body.messages, 1) if turn.role == "assistant"]
+    start = answers[-1] if existing and answers else 0
     turns = body.messages[start:]
     for index, turn in enumerate(turns, start):
         if any(block.type != "text" for block in turn.blocks()):

@@ -153,6 +153,18 @@ def test_what_does_not_fit_together_names_the_field(more, field):
         ({"messages": [user()]}, "messages.0.content"),
         ({"messages": [user(text("a", colour="red"))]}, "messages.0.content.0.colour"),
         ({"messages": [assistant(USE | {"input": "{}"}), USER]}, "messages.0.content.0.input"),
+        ({"messages": [user({"text": "a"})]}, "messages.0.content.0"),
+        ({"messages": [user({"type": 7})]}, "messages.0.content.0"),
+        ({"messages": [user("a")]}, "messages.0.content.0"),
+        ({"messages": [user(text(""))]}, "messages.0.content.0.text"),
+        (
+            {"messages": [user(RESULT | {"content": [text(7)]})]},
+            "messages.0.content.0.content.0.text",
+        ),
+        ({"messages": 7}, "messages"),
+        ({"messages": [{"role": "user", "content": {}}]}, "messages.0.content"),
+        ({"system": 7}, "system"),
+        ({"system": [text(7)]}, "system.0.text"),
         ({"tools": [{"name": "add"}]}, "tools.0.input_schema"),
         ({"tools": [ADD | {"input_schema": {"type": "array"}}]}, "tools.0.input_schema.type"),
         ({"metadata": {"user_id": 7}}, "metadata.user_id"),
@@ -196,11 +208,11 @@ def test_results_may_come_in_several_messages_of_the_user():
     assert [one.role for one in given] == ["assistant", "tool", "tool"]
 
 
-def test_a_result_may_be_empty():
-    empty = {"type": "tool_result", "tool_use_id": "c1"}
-    assert messages(assistant(USE), user(empty))[1] == ChatMessage(
-        role="tool", content="", tool_call_id="c1"
-    )
+@pytest.mark.parametrize("content", [None, "", [], [text("")]])
+def test_a_result_may_be_empty(content):
+    empty = {"type": "tool_result", "tool_use_id": "c1", "content": content}
+    result = messages(assistant(USE), user(empty))[1]
+    assert result == ChatMessage(role="tool", content="", tool_call_id="c1")
 
 
 def test_an_answer_of_ours_may_come_back_as_its_client_holds_it():
@@ -281,6 +293,14 @@ def test_an_agents_new_session_gets_the_whole_conversation():
 def test_an_agents_known_session_gets_what_is_new():
     history = (USER, assistant(USE), user(RESULT), assistant(text("2")), user(text("and now?")))
     assert agent_input(*history, existing=True, system="Be brief.") == "and now?"
+
+
+def test_all_that_follows_the_last_answer_is_new():
+    assert agent_input(USER, assistant(text("yes")), USER, user(text("please")), existing=True) == (
+        InputMessage(role="user", content="hi"),
+        InputMessage(role="user", content="please"),
+    )
+    assert agent_input(user(text("and now?")), existing=True) == "and now?"
 
 
 def test_tool_calls_of_elsewhere_cannot_enter_a_session():
