@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import anthropic
 import httpx
 import pytest
 import uvicorn
@@ -17,14 +18,16 @@ from services.ingress.handlers.control import ControlHandlers
 from services.ingress.handlers.messages import MessageHandlers
 from services.ingress.handlers.schedules import ScheduleHandlers
 from services.ingress.handlers.tasks import TaskHandlers
-from shared.contracts.facts import Timings, Usage
+from shared.contracts.facts import Done, Timings, Usage
 from shared.contracts.tokens import DirectEvent, DirectResult
+from shared.errors import Transient
 from tests.fakes.housekeeping import FakeHousekeeping
 from tests.fakes.ingress_system import FakeSchedules, FakeSystem
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
 CHAT = {"model": "default", "messages": [{"role": "user", "content": "Hello"}]}
 URL = "/v1/chat/completions"
+MESSAGE = CHAT | {"max_tokens": 9}
 DONE = DirectEvent(
     done=DirectResult(
         content="42",
@@ -116,6 +119,40 @@ async def test_a_completion_may_finish_while_the_server_stops():
         text = b"".join([piece async for piece in pieces])
     assert b"[DONE]" in text
     assert system.aborted == 0
+
+
+async def test_an_agents_message_may_finish_while_the_server_stops():
+    system = FakeSystem()
+    ask = MESSAGE | {"model": "agent:assistant", "stream": True}
+    async with (
+        served(system) as (server, http),
+        http.stream("POST", "/v1/messages", json=ask) as response,
+    ):
+        pieces = response.aiter_bytes()
+        await anext(pieces)
+        server.should_exit = True
+        await asyncio.sleep(1.2)
+        [order] = system.orders
+        system.add(order.ref, Done(task=order.task, status="completed", output="42"))
+        text = b"".join([piece async for piece in pieces])
+    assert b"message_stop" in text
+
+
+async def test_a_failure_in_the_stream_is_an_error_of_anthropics_client():
+    system = FakeSystem(script=[DirectEvent(text="4"), Transient("request_timeout", "silent")])
+    async with (
+        served(system) as (_, http),
+        anthropic.AsyncAnthropic(
+            base_url=str(http.base_url),
+            api_key="none",
+            http_client=anthropic.DefaultAsyncHttpxClient(trust_env=False),
+        ) as client,
+    ):
+        with pytest.raises(anthropic.APIStatusError) as caught:
+            async with client.messages.stream(**MESSAGE) as events:
+                await events.get_final_message()
+    assert caught.value.error_code == "request_timeout"
+    assert caught.value.body["error"]["type"] == "timeout_error"
 
 
 async def test_a_body_that_grows_too_long_is_cut_off():

@@ -28,7 +28,8 @@ from services.ingress.ports import Chunks, MessagesApi
 from shared.errors import MillraceError
 
 _DRAIN = 10.0
-"""Seconds that a stateless answer gets to finish when the server shuts down."""
+"""Seconds that an answer gets to finish when the server shuts down. An agent's too: these clients
+know no way to come back to one, and a stream that ends in order would pass for the whole."""
 _HEARTBEAT = ServerSentEvent(orjson.dumps(PING).decode(), event="ping", sep="\n")
 
 
@@ -48,7 +49,7 @@ def messages_router(messages: MessagesApi, metrics: Metrics) -> APIRouter:
             return event_stream(
                 frames,
                 _headers(request, streamed.headers),
-                drain=None if streamed.durable else _DRAIN,
+                drain=_DRAIN,
                 heartbeat=_HEARTBEAT,
             )
         answer = await unless_gone(request, messages.answer(caller, body, named))
