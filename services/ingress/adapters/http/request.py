@@ -14,6 +14,7 @@ from services.ingress.ports import Catalog, Named
 from shared.errors import Permanent
 
 _WAIT = re.compile(r"(?:^|[,;\s])wait=(\d{1,6})(?:$|[,;\s])")
+_PAGED = "with the header anthropic-version; without it the list is whole"
 LONGEST_WAIT = 300
 """Seconds; whoever wants to wait longer follows the events."""
 
@@ -47,9 +48,9 @@ async def _wait(prefer: Annotated[str | None, Header()] = None) -> int | None:
 
 
 async def _page(
-    limit: Annotated[int, Query(ge=1, le=1000)] = 20,
-    after_id: Annotated[str | None, Query(max_length=256)] = None,
-    before_id: Annotated[str | None, Query(max_length=256)] = None,
+    limit: Annotated[int, Query(ge=1, le=1000, description=_PAGED)] = 20,
+    after_id: Annotated[str | None, Query(max_length=256, description=_PAGED)] = None,
+    before_id: Annotated[str | None, Query(max_length=256, description=_PAGED)] = None,
 ) -> Page:
     return Page(limit, after_id, before_id)
 
