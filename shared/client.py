@@ -30,7 +30,7 @@ from shared.contracts.control import DeleteReply, DeleteSession
 from shared.contracts.facts import Accepted, Done, Forked
 from shared.contracts.log import Event, StoredFact
 from shared.contracts.replay import Check, ReplayQuery, ReplayReply, ReplayRow
-from shared.contracts.tasks import InputMessage, TaskSubmitted
+from shared.contracts.tasks import NO_TERMS, InputMessage, TaskSubmitted, Terms
 from shared.contracts.tokens import DirectEvent
 from shared.contracts.work import DirectRequest
 from shared.contracts.workers import WorkerState
@@ -64,6 +64,8 @@ class TaskOptions(TypedDict, total=False):
     limits: LimitsPatch | None
     sampling: Sampling | None
     metadata: dict[str, str] | None
+    terms: Terms
+    """The client's own tools, words and demands; its `sampling` and `metadata` stand beside it."""
     on_busy: OnBusy | None
     """What becomes of it where the session is busy; absent: what the running agent says."""
     trace_id: str
@@ -121,12 +123,17 @@ class Millrace:
         ref = SessionRef(self.tenant, session or mint_id("s"))
         name = check_token(task or mint_id("task"), "task")
         content = input if isinstance(input, str) else tuple(input)
+        terms = options.get("terms", NO_TERMS)
         submitted = TaskSubmitted(
             input=content,
             limits=options.get("limits") or LimitsPatch(),
             sampling=options.get("sampling"),
             metadata=options.get("metadata") or {},
             on_busy=options.get("on_busy"),
+            tools=terms.tools,
+            instructions=terms.instructions,
+            route=terms.route,
+            demands=terms.demands,
         )
         trace = options.get("trace_id", "")
         ack = await submit_task(self.bus, ref, agent, name, submitted, trace)

@@ -13,11 +13,13 @@ from shared.contracts.control import (
     ApproveStep,
     CancelTask,
     ControlReply,
+    GiveResult,
     RejectStep,
     RetryTask,
     SteerTask,
 )
 from shared.contracts.log import StoredFact
+from shared.contracts.tasks import Terms
 from shared.errors import Permanent, error_of
 from shared.subjects import control_subject
 from shared.waiting import the_step
@@ -100,6 +102,19 @@ class Control:
         """
         number = the_step(await self.facts()) if step is None else step
         return await self.order("reject", RejectStep(task=self.id, step=number, by=by, note=note))
+
+    async def answer(
+        self: Controlled, call: str, result: str, *, terms: Terms | None = None, by: str = ""
+    ) -> int:
+        """Say what a tool of the client's own returned for a call; the first result counts.
+
+        `terms` is what the client wants from here on, where it is something else than before.
+
+        Raises:
+            Permanent: `unknown_call`, `not_parked`; why the terms cannot be.
+        """
+        order = GiveResult(task=self.id, call=call, result=result, by=by, terms=terms)
+        return await self.order("result", order)
 
     async def retry_as(self: Controlled, task: str, by: str = "") -> int:
         """Go on where the task failed, as a new task of this name in the same session.

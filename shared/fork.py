@@ -17,7 +17,7 @@ from shared.contracts import facts as f
 from shared.contracts.base import SessionRef, check_token
 from shared.contracts.control import ForkSession
 from shared.contracts.log import StoredFact
-from shared.contracts.tasks import TaskSubmitted
+from shared.contracts.tasks import TaskSubmitted, Terms
 from shared.errors import Permanent
 from shared.subjects import BY_TYPE
 
@@ -131,6 +131,9 @@ def _changed(stored: StoredFact, forked: f.Forked) -> StoredFact:
         case f.Accepted() if forked.route:
             agent = replace(fact.agent, route=forked.route)
             return moved(stored, fact=replace(fact, agent=agent))
+        case f.Approved(terms=Terms() as terms) if forked.route:
+            fact = replace(fact, terms=replace(terms, route=forked.route))
+            stored = moved(stored, fact=fact)
     text = forked.results.get(str(getattr(fact, "step", "")))
     if text is None or not is_tool_result(fact):
         return stored

@@ -25,7 +25,7 @@ from shared.contracts.facts import (
     ToolFailed,
 )
 from shared.contracts.log import StoredFact
-from shared.contracts.tasks import TaskSubmitted, text_of
+from shared.contracts.tasks import InputMessage, TaskSubmitted, text_of
 
 Message = dict[str, object]
 """A chat message in the OpenAI shape: role, content, tool_calls, tool_call_id."""
@@ -50,20 +50,28 @@ class _Turn:
 
 @dataclass(slots=True)
 class _Task:
-    instructions: str
+    agent: str
+    """The agent's own instructions; `own` are those of the client behind them."""
+    own: str
     task: str
     input: list[Message]
     since: int = 0
     turns: list[_Turn] = field(default_factory=list)
     steps: set[int] = field(default_factory=set)
     calls: dict[int, str] = field(default_factory=dict)
-    """Step -> call, of the steps that wait for a person."""
+    """Step -> call, of the steps that wait for a person or the client."""
+    clients: set[int] = field(default_factory=set)
+    """Those that wait for the client."""
     unheard: list[str] = field(default_factory=list)
     """What was said while the model was speaking: it stands behind the answer that comes."""
     heard: set[str] = field(default_factory=set)
     ended: bool = False
     continued: bool = False
     """A later task goes on with it."""
+
+    @property
+    def instructions(self) -> str:
+        return "\n\n".join(part for part in (self.agent, self.own) if part)
 
 
 @dataclass(slots=True)
@@ -115,7 +123,8 @@ class Transcript:
         if submitted.retry_of and self._tasks and self._tasks[-1].task == submitted.retry_of:
             self._tasks[-1].continued = True
             given = []
-        self._tasks.append(_Task(fact.agent.instructions, fact.task, given, seq))
+        own = fact.terms.instructions
+        self._tasks.append(_Task(fact.agent.instructions, own, fact.task, given, seq))
 
     def _ended(self, fact: Done) -> None:
         task = self._find(fact.task)
@@ -136,9 +145,11 @@ class Transcript:
         """The conversation so far; the system message is that of the newest task."""
         if not self._tasks:
             return []
-        messages: list[Message] = [{"role": "system", "content": self._tasks[-1].instructions}]
+        words = self._tasks[-1].instructions
+        messages: list[Message] = [{"role": "system", "content": words}] if words else []
+        first = len(messages)
         for task in self._tasks:
-            if task.input and len(messages) > 1 and messages[-1]["role"] != "assistant":
+            if task.input and len(messages) > first and messages[-1]["role"] != "assistant":
                 # two user turns in a row would break the alternation
                 messages.append({"role": "assistant", "content": ""})
             messages += _shown(task)
@@ -184,6 +195,8 @@ def _asked(task: _Task, fact: Parked | Approved | Rejected | TimerFired, step: i
     place = step - turn.said.step - 1  # the steps of an answer's calls follow its own
     if 0 <= place < len(turn.said.tool_calls):
         task.calls.setdefault(step, turn.said.tool_calls[place].id)
+        if fact.reason == "client_tool":
+            task.clients.add(step)
 
 
 def _answered(
@@ -196,16 +209,32 @@ def _answered(
                 turn.arguments[call] = fact.arguments
         case Approved():
             _result(task, step, call, fact.result or "")
+            if fact.terms is not None:
+                task.own = fact.terms.instructions
         case Rejected():
             _result(task, step, call, f"error: a person did not allow this. {fact.note}".rstrip())
         case TimerFired():
-            _result(task, step, call, "error: nobody allowed this in time")
+            client = step in task.clients
+            late = "the client did not answer" if client else "nobody allowed this"
+            _result(task, step, call, f"error: {late} in time")
 
 
 def _input(submitted: TaskSubmitted) -> list[Message]:
     if isinstance(submitted.input, str):
         return [{"role": "user", "content": submitted.input}]
-    return [{"role": one.role, "content": text_of(one.content)} for one in submitted.input]
+    return [_given(one) for one in submitted.input]
+
+
+def _given(given: InputMessage) -> Message:
+    """A message that a client brought along."""
+    message: Message = {"role": given.role, "content": text_of(given.content)}
+    if given.tool_calls:
+        message["tool_calls"] = [
+            _function(call.id, call.name, call.arguments) for call in given.tool_calls
+        ]
+    if given.tool_call_id:
+        message = {"role": given.role, "tool_call_id": given.tool_call_id} | message
+    return message
 
 
 def _shown(task: _Task) -> list[Message]:
@@ -232,9 +261,8 @@ def _assistant(turn: _Turn) -> Message:
 
 
 def _call(turn: _Turn, call: ToolCall) -> Message:
-    arguments = turn.arguments.get(call.id, call.arguments)
-    return {
-        "id": call.id,
-        "type": "function",
-        "function": {"name": call.name, "arguments": arguments},
-    }
+    return _function(call.id, call.name, turn.arguments.get(call.id, call.arguments))
+
+
+def _function(id: str, name: str, arguments: str) -> Message:
+    return {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}

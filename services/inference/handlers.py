@@ -11,7 +11,14 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 
-from services.inference.core.answers import calls_of, content_of, function_of, message_of, price_of
+from services.inference.core.answers import (
+    calls_of,
+    content_of,
+    function_of,
+    message_of,
+    price_of,
+    step_calls,
+)
 from services.inference.core.chat import ChatTemplate, TemplateFailed
 from services.inference.core.generation import Generation, GenerationResult
 from services.inference.core.pieces import Coalescer
@@ -127,7 +134,8 @@ class Inference:
         if view.settled:
             return []
         answer = Answer((self._clock() - work.published) * 1e3, self._ticks())
-        tools = [function_of(one) for one in (*self._shelf.specs(route.tools), *route.agents)]
+        specs = (*self._shelf.specs(route.tools), *route.agents, *route.functions)
+        tools = [] if route.demands.tool_choice == "none" else [function_of(one) for one in specs]
         owner = Owner(_key(route, attempt), route.ref.tenant)
         request = self._request(view.messages, tools, route.sampling, owner)
         generation = self._generation(route.sampling, bool(tools))
@@ -285,7 +293,7 @@ class Inference:
             step=route.step,
             content=content_of(result),
             cuts=answer.coalescer.cuts,
-            tool_calls=calls_of(f"{route.ref}/{route.task}/{route.step}", result),
+            tool_calls=step_calls(route.task, route.step, result),
             finish=result.finish_reason,
             usage=usage,
             price=price_of(work.target, usage),

@@ -14,7 +14,15 @@ from itertools import islice
 
 from msgspec.structs import replace
 
-from services.sessions.core.control import Order, fired, recorded, retried
+from services.sessions.core.control import (
+    Order,
+    continued,
+    fired,
+    given,
+    given_before,
+    recorded,
+    retried,
+)
 from services.sessions.core.decide import Action, Append, Publish, World, decide
 from services.sessions.core.evolve import evolve
 from services.sessions.core.fork import forked, made
@@ -22,10 +30,9 @@ from services.sessions.core.recent import RecentFacts
 from services.sessions.core.state import SessionState
 from services.sessions.ports import AgentCatalog, Effects, FactLog
 from shared.contracts.base import SessionRef, check_token
-from shared.contracts.control import ControlReply, ForkSession, RetryTask
+from shared.contracts.control import ControlReply, ForkSession, GiveResult, RetryTask
 from shared.contracts.facts import Deleted, Done, TimerFired
 from shared.contracts.log import StoredFact
-from shared.contracts.tasks import TaskSubmitted
 from shared.contracts.work import RouteStep
 from shared.errors import MillraceError, Permanent, Transient
 from shared.subjects import partition
@@ -125,6 +132,18 @@ class Sessions:
         fact = recorded(await self._current(ref), order)
         return ControlReply(sequence=await self._effects.perform(ref, Append(fact, "")))
 
+    async def result(self, ref: SessionRef, order: GiveResult) -> ControlReply:
+        """Record what a client's tool returned; one that was given before is found in the log.
+
+        Raises:
+            Permanent: `unknown_call`, `not_parked`; why the terms with it cannot be.
+            Transient: the log cannot be reached.
+        """
+        fact = given(await self._current(ref), order)
+        if fact is None:
+            return ControlReply(sequence=given_before(await self._log.read(ref), order))
+        return ControlReply(sequence=await self._effects.perform(ref, Append(fact, "")))
+
     async def retry(self, ref: SessionRef, order: RetryTask) -> ControlReply:
         """Go on with a task that failed, as a new task of the session.
 
@@ -132,10 +151,10 @@ class Sessions:
             Permanent: `unknown_task`, `not_failed`, `superseded`, `invalid_name`.
             Transient: the log cannot be reached.
         """
-        agent = retried(await self._current(ref), order)
-        task = TaskSubmitted(input="", retry_of=order.task, metadata={"retried_by": order.by})
+        latest = retried(await self._current(ref), order)
         name = check_token(order.retry, "retry")
-        return ControlReply(sequence=await self._effects.submit(ref, agent, name, task))
+        task = continued(latest, order)
+        return ControlReply(sequence=await self._effects.submit(ref, latest.agent, name, task))
 
     async def fork(self, ref: SessionRef, order: ForkSession) -> ControlReply:
         """Let a new session go on from a step of this one.

@@ -91,4 +91,18 @@ class AgentSpec(Message, frozen=True):
     agents: dict[str, str] = msgspec.field(default_factory=dict)
     """Agents that this one may ask, as tools `ask_<name>`; the text tells the model what for."""
     approval_s: float = 7 * 86_400.0
-    """How long a task waits for that person, in seconds."""
+    """How long a task waits for that person, or for a client's tool, in seconds."""
+
+
+BARE = AgentSpec(
+    name="_model",
+    instructions="",
+    limits=Limits(
+        max_steps=1000, max_tokens=10_000_000, deadline_s=3600.0, max_repeats=1000, max_depth=0
+    ),
+)
+"""The agent of tasks that need none: no words and no tools but the client's, the task's route.
+
+Its limits are wide, because it is the client that goes on or does not. A file of that name in the
+folder of agents takes its place.
+"""

@@ -18,6 +18,9 @@ TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """Tenants, agents, sessions and task ids: one NATS subject token of at most 64 characters."""
 
 
+_CALL = re.compile(r"call_([A-Za-z0-9_-]{1,64})_\d{1,9}_\d{1,6}")
+
+
 class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Base of every message body. Addresses travel in the subject, ids in the headers."""
 
@@ -88,6 +91,17 @@ def as_token(value: str) -> str:
         return value
     stem = re.sub(r"[^A-Za-z0-9_-]", "_", value)[:40]
     return f"{stem}-{hashlib.blake2b(value.encode(), digest_size=8).hexdigest()}"
+
+
+def call_id(task: str, step: int, place: int) -> str:
+    """The id of the n-th tool call of an answer; `task_of_call` reads it."""
+    return f"call_{task}_{step}_{place}"
+
+
+def task_of_call(call: str) -> str | None:
+    """The task that made a call, as far as its id is one of ours."""
+    found = _CALL.fullmatch(call)
+    return found.group(1) if found else None
 
 
 def step_id(task: str, step: int) -> str:

@@ -9,6 +9,7 @@ import msgspec
 
 from shared.contracts.agents import LimitsPatch
 from shared.contracts.base import Message
+from shared.contracts.tasks import Terms
 from shared.errors import Failure
 
 
@@ -48,6 +49,20 @@ class RejectStep(Message, frozen=True):
     step: int
     by: str = ""
     note: str = ""
+
+
+class GiveResult(Message, frozen=True):
+    """`...result`: what a client's tool returned for a call. The first result of a call counts.
+
+    Said again it is answered with the sequence of the first one, whatever it says.
+    """
+
+    task: str
+    call: str
+    result: str
+    by: str = ""
+    terms: Terms | None = None
+    """What the client wants from here on; absent: what it wanted before."""
 
 
 class RetryTask(Message, frozen=True):

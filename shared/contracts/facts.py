@@ -12,7 +12,7 @@ import msgspec
 
 from shared.contracts.agents import AgentSpec, Limits, LimitsPatch, Sampling
 from shared.contracts.base import Message
-from shared.contracts.tasks import TaskSubmitted
+from shared.contracts.tasks import NO_TERMS, TaskSubmitted, Terms
 from shared.errors import Failure
 
 Finish = Literal["stop", "length", "tool_calls", "aborted"]
@@ -65,6 +65,8 @@ class Accepted(Message, frozen=True):
     deadline: float
     source: int
     """Sequence of the `task` fact that this accepts."""
+    terms: Terms = NO_TERMS
+    """What the task wants beside its input; its route is in `agent` already."""
 
 
 class Inferred(Message, frozen=True):
@@ -152,21 +154,22 @@ class ToolStarted(Message, frozen=True):
 
 
 class Parked(Message, frozen=True):
-    """A step, or with `budget` the task, waits for a person. Time does not count meanwhile.
+    """A step, or with `budget` the task, waits for somebody. Time does not count meanwhile.
 
-    `hold` numbers the limits that a task ran into; 0 where it is not about a limit.
+    That is a person, or with `client_tool` the client whose tool was called. `hold` numbers the
+    limits that a task ran into; 0 where it is not about a limit.
     """
 
     task: str
     step: int
-    reason: Literal["approval", "unknown_outcome", "budget"]
+    reason: Literal["approval", "unknown_outcome", "budget", "client_tool"]
     detail: str = ""
     attempt: int = 1
     hold: int = 0
 
 
 class Approved(Message, frozen=True):
-    """A person lets a parked step go on.
+    """A person lets a parked step go on, or a client says what its tool returned.
 
     `arguments` replaces what the model wrote; `result` says what the tool returned, so that it is
     not run; `limits` are the new bounds of a task that waited for its budget.
@@ -181,6 +184,8 @@ class Approved(Message, frozen=True):
     limits: LimitsPatch | None = None
     attempt: int = 1
     hold: int = 0
+    terms: Terms | None = None
+    """What the client wants from here on, where that is something else than before."""
 
 
 class Rejected(Message, frozen=True):

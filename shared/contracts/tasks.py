@@ -6,8 +6,9 @@ import hashlib
 
 import msgspec
 
-from shared.contracts.agents import LimitsPatch, OnBusy, Sampling
+from shared.contracts.agents import LimitsPatch, OnBusy, Sampling, ToolSpec
 from shared.contracts.base import Message, SessionRef, step_id
+from shared.contracts.demands import Demands
 
 
 class TextPart(Message, frozen=True):
@@ -17,11 +18,43 @@ class TextPart(Message, frozen=True):
     type: str = "text"
 
 
+class PastCall(Message, frozen=True):
+    """A call in the history that a client brings along; `arguments` is JSON as text."""
+
+    id: str
+    name: str
+    arguments: str
+
+
 class InputMessage(Message, frozen=True):
-    """One message of a longer input (a whole chat history, for example)."""
+    """One message of a longer input (a whole chat history, for example).
+
+    Each of an assistant's `tool_calls` is followed by one message of role `tool` that names it in
+    `tool_call_id`, before anything else is said.
+    """
 
     role: str
     content: str | tuple[TextPart, ...]
+    tool_calls: tuple[PastCall, ...] = ()
+    tool_call_id: str = ""
+
+
+class Terms(Message, frozen=True):
+    """What a client wants of the model calls that follow, beside its input."""
+
+    tools: tuple[ToolSpec, ...] = ()
+    """Its own tools: it answers their calls itself."""
+    instructions: str = ""
+    """Stand behind the agent's."""
+    route: str = ""
+    """In the place of the agent's; empty: that one."""
+    demands: Demands = Demands()
+    sampling: Sampling | None = None
+    """Absent: the agent's."""
+    metadata: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+NO_TERMS = Terms()
 
 
 class Parent(Message, frozen=True):
@@ -51,6 +84,22 @@ class TaskSubmitted(Message, frozen=True):
     """A task of this session that failed: go on from its last good step; `input` is not used."""
     parent: Parent | None = None
     """Set by the loop alone: a task that says so and is not named as `child_of` says is refused."""
+    tools: tuple[ToolSpec, ...] = ()
+    """The client's own tools, see `Terms`; likewise `instructions`, `route` and `demands`."""
+    instructions: str = ""
+    route: str = ""
+    demands: Demands = Demands()
+
+
+def terms_of(task: TaskSubmitted) -> Terms:
+    """What a task wants beside its input and its sampling."""
+    terms = Terms(
+        tools=task.tools,
+        instructions=task.instructions,
+        route=task.route,
+        demands=task.demands,
+    )
+    return NO_TERMS if terms == NO_TERMS else terms  # the very default is left out on the wire
 
 
 def child_of(ref: SessionRef, task: str, step: int) -> tuple[SessionRef, str]:

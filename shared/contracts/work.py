@@ -49,6 +49,8 @@ class RouteStep(Message, frozen=True):
     asked: float = 0.0
     """When it was decided (the log's clock): what comes long after may be a repetition."""
     demands: Demands = Demands()
+    functions: tuple[ToolSpec, ...] = ()
+    """The client's own tools."""
 
 
 class Target(Message, frozen=True):

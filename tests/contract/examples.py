@@ -76,7 +76,8 @@ AGENT = agents.AgentSpec(
 REF = SessionRef("acme", "s-1")
 PARENT = tasks.Parent(session="s-0", task="t0", step=4, call="call_2a", name="ask_expert", depth=2)
 PART = tasks.TextPart(text="What is this?", type="input_text")
-INPUT = tasks.InputMessage(role="user", content=(PART,))
+PAST = tasks.PastCall(id="call_0c", name="weather", arguments='{"city": "Ulm"}')
+INPUT = tasks.InputMessage(role="user", content=(PART,), tool_calls=(PAST,), tool_call_id="call_0b")
 LOGGED = work.LoggedFact(seq=40, kind="tool_done", task="t1", body={"result": "391"})
 CLAIM = claims.Claim(key="v_1f", digest="ab" * 20, size=3_000_000, parts=6)
 FORMAT = demands.ResponseFormat(
@@ -88,6 +89,14 @@ DEMANDS = demands.Demands(
     parallel_tool_calls=False,
     response_format=FORMAT,
     logprobs=2,
+)
+TERMS = tasks.Terms(
+    tools=(TOOL,),
+    instructions="In euros.",
+    route="deep",
+    demands=DEMANDS,
+    sampling=SAMPLING,
+    metadata={"ticket": "7"},
 )
 ROUTE = work.RouteStep(
     ref=REF,
@@ -104,6 +113,7 @@ ROUTE = work.RouteStep(
     asked=1_790_000_000.25,
     agents=(TOOL,),
     demands=DEMANDS,
+    functions=(TOOL,),
 )
 TARGET = work.Target(model="nano", worker="w1", input_price=2_000_000, output_price=6_000_000)
 CHAT = work.ChatMessage(
@@ -153,7 +163,7 @@ REPLAYED = replay.ReplayRow(
 )  # fmt: skip
 _ALL: tuple[msgspec.Struct, ...] = (
     FAILURE, USAGE, TIMINGS, TOTALS, CALL, LIMITS, PATCH, RETRY, SAMPLING, TOOL, AGENT, REF,
-    PARENT, PART, INPUT, FORMAT, DEMANDS, CLAIM,
+    PARENT, PART, PAST, INPUT, TERMS, FORMAT, DEMANDS, CLAIM,
     ROUTE, TARGET, CHAT, RESULT, PASSAGE, SUMMARY, ROW,
     claims.Claimed(claim=CLAIM, document="a/b"),
     msgspec.structs.replace(SAMPLING, top_k=40),
@@ -163,6 +173,7 @@ _ALL: tuple[msgspec.Struct, ...] = (
     control.ApproveStep(
         task="t1", step=3, by="ada", note="fine", arguments="{}", result="done", limits=PATCH
     ),
+    control.GiveResult(task="t1", call="call_1f", result="done", by="ada", terms=TERMS),
     control.RejectStep(task="t1", step=3, by="ada", note="too dear"),
     control.RetryTask(task="t1", retry="t1-r1", by="ada"),
     control.ForkSession(
@@ -184,7 +195,7 @@ _ALL: tuple[msgspec.Struct, ...] = (
     ),
     facts.Accepted(
         task="t1", agent=AGENT, revision=3, limits=LIMITS, sampling=SAMPLING,
-        deadline=1_790_000_030.5, source=40,
+        deadline=1_790_000_030.5, source=40, terms=TERMS,
     ),
     facts.Inferred(
         task="t1", step=2, content="Let me see.", cuts=(3, 7, 11), tool_calls=(CALL,),
@@ -206,7 +217,7 @@ _ALL: tuple[msgspec.Struct, ...] = (
     facts.Parked(task="t1", step=3, reason="approval", detail="calculator", attempt=2, hold=1),
     facts.Approved(
         task="t1", step=3, by="ada", note="fine", arguments="{}", result="done", limits=PATCH,
-        attempt=2, hold=1,
+        attempt=2, hold=1, terms=TERMS,
     ),
     facts.Rejected(task="t1", step=3, by="ada", note="too dear", attempt=2, hold=1),
     facts.Steered(task="t1", id="m1", text="In euros, please.", by="ada"),
@@ -252,7 +263,8 @@ _ALL: tuple[msgspec.Struct, ...] = (
     ),
     tasks.TaskSubmitted(
         input=(INPUT,), limits=PATCH, sampling=SAMPLING, metadata={"ticket": "7"}, on_busy="steer",
-        retry_of="t0", parent=PARENT,
+        retry_of="t0", parent=PARENT, tools=(TOOL,), instructions="In euros.", route="deep",
+        demands=DEMANDS,
     ),
     tokens.TokenDelta(task="t1", step=2, index=3, text=" see", attempt=2),
     tokens.DirectEvent(text="39", done=RESULT, error=FAILURE),

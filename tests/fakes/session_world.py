@@ -10,16 +10,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 
-from services.sessions.core.control import Order, fired, recorded
+from services.sessions.core.control import Order, fired, given, recorded
 from services.sessions.core.decide import Action, Append, Publish, SetTimer, Stop, World, decide
 from services.sessions.core.evolve import evolve
 from services.sessions.core.state import SessionState
 from shared.bus.log import fact_headers
 from shared.contracts import facts as f
-from shared.contracts.agents import AgentSpec, Limits, LimitsPatch, RetryPolicy
+from shared.contracts.agents import AgentSpec, Limits, LimitsPatch, RetryPolicy, ToolSpec
 from shared.contracts.base import Message, SessionRef, encode, step_id
-from shared.contracts.control import ApproveStep, RejectStep
+from shared.contracts.control import ApproveStep, GiveResult, RejectStep
 from shared.contracts.log import MSG_ID, StoredFact, read_fact
+from shared.contracts.tasks import Terms
 from shared.contracts.work import RouteStep, RunTool
 from shared.errors import Failure, Permanent
 from shared.subjects import BY_TYPE, fact_subject, session_prefix
@@ -41,6 +42,7 @@ AGENTS: Mapping[str, tuple[int, AgentSpec]] = {"helper": (3, AGENT), "careful": 
 Work = RouteStep | RunTool
 
 
+MINE = ToolSpec(name="mine", description="A tool of the client's own.")
 TOO_LONG = Failure(code="context_too_long", detail="too long")
 BUSY = Failure(code="engine_failed", family="transient")
 BROKEN = Failure(code="tries_exhausted", family="broken")
@@ -161,6 +163,20 @@ class SimulatedWorld:
             return False
         return self.log.append(fact)
 
+    def client(self, random: Random) -> bool:
+        """A client answers a call of its own tool, now and then on other terms from there on."""
+        running = fold(self.log.facts).running
+        calls = [] if running is None else [one for one in running.pending if one.call is not None]
+        waiting = [one.call.id for one in calls if one.parked == "client_tool" and one.call]
+        if running is None or not waiting:
+            return False
+        terms = random.choice((None, Terms(tools=(MINE,)), Terms(instructions="Be short.")))
+        order = GiveResult(
+            task=running.task, call=random.choice(waiting), result="mine says", terms=terms
+        )
+        fact = given(fold(self.log.facts), order)
+        return fact is not None and self.log.append(fact)
+
     def decide(self, random: Random) -> bool:
         """A person looks at what waits and answers the first question, some way or other."""
         running = fold(self.log.facts).running
@@ -195,7 +211,7 @@ def said(work: RouteStep, random: Random, attempt: int = 1) -> f.Inferred | f.In
         else:
             error = random.choice((TOO_LONG, BUSY, BUSY, BROKEN))
         return f.InferFailed(task=work.task, step=work.step, error=error, attempt=attempt)
-    names = ("add", "look", "forbidden")
+    names = ("add", "look", "forbidden", *(tool.name for tool in work.functions))
     calls = tuple(
         f.ToolCall(id=f"c{work.task}-{work.step}-{n}", name=random.choice(names), arguments="{}")
         for n in range(random.choice((0, 0, 1, 1, 2, 3)))

@@ -6,6 +6,7 @@ import hashlib
 
 from services.inference.core.generation import GenerationResult
 from shared.contracts import agents, facts
+from shared.contracts.base import call_id
 from shared.contracts.work import ChatMessage, Target
 from shared.models import cost
 
@@ -27,6 +28,16 @@ def calls_of(base: str, result: GenerationResult) -> tuple[facts.ToolCall, ...]:
             + hashlib.blake2b(f"{base}/{call.index}".encode(), digest_size=12).hexdigest(),
             name=call.name,
             arguments=call.raw_arguments,
+        )
+        for call in result.tool_calls
+    )
+
+
+def step_calls(task: str, step: int, result: GenerationResult) -> tuple[facts.ToolCall, ...]:
+    """The calls of a task's step: whoever comes back with a result finds the task by the id."""
+    return tuple(
+        facts.ToolCall(
+            id=call_id(task, step, call.index), name=call.name, arguments=call.raw_arguments
         )
         for call in result.tool_calls
     )

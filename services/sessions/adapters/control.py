@@ -20,6 +20,7 @@ from shared.contracts.control import (
     CancelTask,
     ControlReply,
     ForkSession,
+    GiveResult,
     RejectStep,
     RetryTask,
     SteerTask,
@@ -60,11 +61,13 @@ class Control:
         body = await claims.opened(self._bus, ref, message.data, message.headers)
         if verb == "retry":
             return await self._sessions.retry(ref, decode(body, RetryTask))
+        if verb == "result":
+            return await self._sessions.result(ref, decode(body, GiveResult))
         if verb == "fork":
             return await self._sessions.fork(ref, decode(body, ForkSession))
         kind = ORDERS.get(verb)
         if kind is None:
-            known = ", ".join([*ORDERS, "retry", "fork", "delete"])
+            known = ", ".join([*ORDERS, "result", "retry", "fork", "delete"])
             raise Permanent("unknown_verb", f"{verb!r} is no request of ours; there are: {known}")
         return await self._sessions.order(ref, decode(body, kind))
 

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 import orjson
 
 from services.sessions.core.evolve import retry_refusal
-from services.sessions.core.state import Hold, Pending, Running, SessionState
-from shared.contracts.control import ApproveStep, CancelTask, RejectStep, RetryTask, SteerTask
-from shared.contracts.facts import Approved, Cancelled, Fact, Rejected, Steered, TimerFired
+from services.sessions.core.state import Ended, Hold, Pending, Running, SessionState
+from services.sessions.core.terms import news, terms_refusal
+from shared.contracts.control import (
+    ApproveStep,
+    CancelTask,
+    GiveResult,
+    RejectStep,
+    RetryTask,
+    SteerTask,
+)
+from shared.contracts.facts import (
+    Approved,
+    Cancelled,
+    Fact,
+    Inferred,
+    Rejected,
+    Steered,
+    TimerFired,
+)
+from shared.contracts.log import StoredFact
+from shared.contracts.tasks import TaskSubmitted
 from shared.errors import Permanent, error_of
 
 Order = CancelTask | SteerTask | ApproveStep | RejectStep
@@ -53,8 +72,71 @@ def recorded(state: SessionState, order: Order) -> Fact:
     )
 
 
-def retried(state: SessionState, order: RetryTask) -> str:
-    """The agent with which a failed task can be gone on with.
+def given(state: SessionState, order: GiveResult) -> Approved | None:
+    """The fact that records what a client's tool returned; None where nobody waits for it (now).
+
+    Raises:
+        Permanent: `not_parked` for a call that is not the client's to answer, or not yet; why the
+            terms that come with it cannot be (`duplicate_tool`, `unknown_tool`, `invalid_name`).
+    """
+    running = state.running
+    if running is None or running.task != order.task or running.verdict is not None:
+        return None
+    found = (one for one in running.pending if one.call and one.call.id == order.call)
+    pending = next(found, None)
+    if pending is None:
+        return None
+    if pending.parked != "client_tool":
+        raise Permanent("not_parked", f"{order.call} does not wait for a client", field="call")
+    if order.terms and (failure := terms_refusal(running.accepted.agent, order.terms)):
+        raise error_of(failure)
+    return Approved(
+        task=order.task,
+        step=pending.step,
+        by=order.by,
+        result=order.result,
+        attempt=pending.attempt,
+        terms=news(running, order.terms),
+    )
+
+
+def given_before(history: Iterable[StoredFact], order: GiveResult) -> int:
+    """The sequence of the result that a call has had already.
+
+    Raises:
+        Permanent: `unknown_call` where the task made no such call; `task_ended` or `not_parked`
+            where its result did not come from a client.
+    """
+    step = None
+    for stored in (one for one in history if one.task == order.task):
+        fact = stored.fact
+        if isinstance(fact, Inferred):
+            places = [n for n, call in enumerate(fact.tool_calls, 1) if call.id == order.call]
+            step = fact.step + places[0] if places and step is None else step
+        elif isinstance(fact, Approved) and fact.step == step and fact.result is not None:
+            return stored.seq
+    if step is None:
+        detail = f"task {order.task} has made no call {order.call[:80]!r}"
+        raise Permanent("unknown_call", detail, field="call")
+    raise Permanent("not_parked", f"{order.call} waits for nobody any more", field="call")
+
+
+def continued(latest: Ended, order: RetryTask) -> TaskSubmitted:
+    """The task that goes on with one that failed, on its terms."""
+    terms = latest.terms
+    return TaskSubmitted(
+        input="",
+        retry_of=order.task,
+        metadata={"retried_by": order.by},
+        tools=terms.tools,
+        instructions=terms.instructions,
+        route=terms.route,
+        demands=terms.demands,
+    )
+
+
+def retried(state: SessionState, order: RetryTask) -> Ended:
+    """The failed task, where it can be gone on with.
 
     Raises:
         Permanent: `unknown_task`, `not_failed`, `superseded`.
@@ -64,7 +146,7 @@ def retried(state: SessionState, order: RetryTask) -> str:
     if refusal := retry_refusal(state, order.task):
         raise error_of(refusal)
     assert state.latest is not None  # noqa: S101  # nothing is refused only where there is one
-    return state.latest.agent
+    return state.latest
 
 
 def fired(state: SessionState, task: str, name: str, now: float) -> TimerFired | None:
@@ -126,6 +208,10 @@ def _asked(running: Running) -> Hold | None:
     return running.hold if running.hold is not None and running.hold.parked_at else None
 
 
+def _is_clients(running: Running, step: int) -> bool:
+    return any(one.step == step and one.parked == "client_tool" for one in running.pending)
+
+
 def _check_approval(running: Running, order: ApproveStep) -> None:
     """What a person changes must fit what waits."""
     held = _asked(running) is not None and running.next_step == order.step
@@ -133,6 +219,9 @@ def _check_approval(running: Running, order: ApproveStep) -> None:
         raise Permanent("invalid_arguments", "the task waits for limits", field="limits")
     if not held and order.limits is not None:
         raise Permanent("invalid_arguments", "the step waits for an approval", field="limits")
+    if not held and order.result is None and _is_clients(running, order.step):
+        detail = "the call is one of a client's tool: say what it returned"
+        raise Permanent("result_needed", detail, field="result")
     if order.arguments is None:
         return
     try:

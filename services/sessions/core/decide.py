@@ -21,10 +21,11 @@ from services.sessions.core.actions import (
 from services.sessions.core.delegate import report
 from services.sessions.core.state import Hold, Queued, Running, SessionState
 from services.sessions.core.steps import step_action
+from services.sessions.core.terms import agent_of, resolved, task_refusal
 from shared.contracts.agents import Limits, LimitsPatch
 from shared.contracts.base import SessionRef
 from shared.contracts.facts import Accepted, Cancelled, Done, Parked, Status, Steered, Totals
-from shared.contracts.tasks import Parent, child_of, said
+from shared.contracts.tasks import Parent, child_of, said, terms_of
 from shared.errors import Failure
 
 __all__ = [
@@ -62,11 +63,7 @@ def decide(state: SessionState, world: World) -> list[Action]:
 def _before_it_starts(state: SessionState, queued: Queued, world: World) -> list[Action]:
     """The end of a task that never starts, or its joining of the one that runs."""
     status: Status = "failed"
-    error = queued.refusal
-    if error is None and queued.agent not in world.agents:
-        error = Failure(
-            code="unknown_agent", detail=f"there is no agent {queued.agent!r}", field="agent"
-        )
+    error = queued.refusal or _refusal(queued, world)
     if queued.cancelled:
         status, error = "cancelled", None
     elif error is None:
@@ -75,6 +72,15 @@ def _before_it_starts(state: SessionState, queued: Queued, world: World) -> list
     done = Done(task=queued.task, status=status, error=error, joined=queued.joined)
     parent = queued.submitted.parent if queued.submitted is not None else None
     return [*_report(state.ref, parent, done, Totals()), Append(done, queued.trace_id)]
+
+
+def _refusal(queued: Queued, world: World) -> Failure | None:
+    """Why no agent of this moment can take the task."""
+    found = agent_of(world.agents, queued.agent)
+    if found is None:
+        detail = f"there is no agent {queued.agent!r}"
+        return Failure(code="unknown_agent", detail=detail, field="agent")
+    return None if queued.submitted is None else task_refusal(found[1], queued.submitted)
 
 
 def _report(ref: SessionRef, parent: Parent | None, done: Done, spent: Totals) -> list[Action]:
@@ -99,19 +105,21 @@ def _joining(running: Running | None, queued: Queued) -> Append | None:
 
 
 def _accept(queued: Queued, world: World) -> list[Action]:
-    submitted = queued.submitted
-    if submitted is None:  # a refusal came first
+    submitted, found = queued.submitted, agent_of(world.agents, queued.agent)
+    if submitted is None or found is None:  # a refusal came first
         return []
-    revision, agent = world.agents[queued.agent]
+    revision, agent = found
+    terms = terms_of(submitted)
     limits = merge_limits(agent.limits, submitted.limits)
     accepted = Accepted(
         task=queued.task,
-        agent=agent,
+        agent=resolved(agent, terms),
         revision=revision,
         limits=limits,
         sampling=submitted.sampling or agent.sampling,
         deadline=world.now + limits.deadline_s,
         source=queued.seq,
+        terms=terms,
     )
     return [Append(accepted, queued.trace_id)]
 

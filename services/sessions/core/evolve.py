@@ -18,7 +18,7 @@ from services.sessions.core.state import Ended, Pending, Queued, Running, Sessio
 from shared.contracts.agents import OnBusy
 from shared.contracts.facts import Accepted, Cancelled, Completed, Deleted, Done, Forked, Totals
 from shared.contracts.log import Malformed, StoredFact
-from shared.contracts.tasks import TaskSubmitted
+from shared.contracts.tasks import NO_TERMS, TaskSubmitted, terms_of
 from shared.errors import Failure
 
 
@@ -89,6 +89,8 @@ def _admitted(state: SessionState, queued: Queued, wanted: OnBusy | None) -> Ses
     """What becomes of a task that meets a running one, or one that waits."""
     running = state.running
     policy = wanted or (running.accepted.agent.on_busy if running is not None else "queue")
+    if policy == "steer" and queued.submitted and terms_of(queued.submitted) != NO_TERMS:
+        policy = "queue"  # what it brings along cannot be said to another task
     if policy == "queue" or state.idle:
         return replace(state, queue=(*state.queue, queued))
     if policy == "reject":
@@ -140,6 +142,7 @@ def _accepted(state: SessionState, fact: Accepted, now: float) -> SessionState:
         watched=now,
         pending=(Pending(step=0, seq=state.seq, asked=now),),
         parent=queued.submitted.parent if queued.submitted is not None else None,
+        fresh=True,
         verdict="cancelled" if queued.cancelled else None,
     )
     return replace(state, running=running, queue=_without(state, fact.task))
@@ -152,11 +155,13 @@ def _without(state: SessionState, task: str) -> tuple[Queued, ...]:
 def _ended(state: SessionState, fact: Done) -> SessionState:
     running, task = state.running, fact.task
     agent = next((one.agent for one in state.queue if one.task == task), "")
-    queue = _without(state, task)
+    queue, terms = _without(state, task), NO_TERMS
     if running is not None and running.task == task:
-        agent, running = running.accepted.agent.name, None
+        agent, terms = running.accepted.agent.name, running.accepted.terms
+        running = None
         queue = tuple(_alone(one, state.running) for one in queue)
-    latest = state.latest if fact.joined else Ended(task=task, agent=agent, status=fact.status)
+    last = Ended(task=task, agent=agent, status=fact.status, terms=terms)
+    latest = state.latest if fact.joined else last
     ended = state.ended | {task}
     return replace(state, running=running, queue=queue, ended=ended, latest=latest)
 

@@ -22,6 +22,7 @@ from msgspec.structs import replace
 
 from services.sessions.core.delegate import added, asked, used_tokens
 from services.sessions.core.state import Hold, Pending, Running
+from services.sessions.core.terms import heard
 from shared.contracts.agents import LimitsPatch, RetryPolicy
 from shared.contracts.facts import (
     Approved,
@@ -129,7 +130,7 @@ def _inferred(running: Running, fact: Inferred, at: At) -> Running:
         usage=before.usage + fact.usage,
         price=before.price + fact.price,
     )
-    running = replace(running, totals=totals, pending=(), output=fact.content)
+    running = replace(running, totals=totals, pending=(), output=fact.content, fresh=False)
     if not fact.tool_calls:
         if running.unheard:
             return _next_inference(replace(running, unheard=False), at)
@@ -249,8 +250,17 @@ def _by_person(
         return _waiting(running, replace(pending, parked=fact.reason, parked_at=now), now)
     if pending.parked is None:
         return running  # a question has one answer
-    if isinstance(fact, Rejected) or fact.result is not None:
+    if isinstance(fact, Rejected):
         return _tool_result(running, pending, seq, now)
+    if fact.result is not None:
+        return _tool_result(heard(running, fact), pending, seq, now)
+    if pending.parked == "client_tool":
+        return running  # there is nothing of ours to be run
+    return _freed(running, pending, fact, now)
+
+
+def _freed(running: Running, pending: Pending, fact: Approved, now: float) -> Running:
+    """The step may run, perhaps with other arguments."""
     call = pending.call
     if call is not None and fact.arguments is not None:
         call = replace(call, arguments=fact.arguments)

@@ -26,6 +26,7 @@ _WORDS = frozenset({"detail", "note", "duration_ms", "deadline", "error"})
 _OUTSIDE = (TaskSubmitted, Malformed, f.Completed, f.Forked)
 _MAYBE_OUTSIDE = (f.Cancelled, f.Approved, f.Rejected, f.Steered)
 _SAME_INSTANT = 1e-3
+_JUDGED_BY_AGENT = frozenset({"duplicate_tool", "unknown_tool"})
 
 
 class Replay:
@@ -99,7 +100,18 @@ class Replay:
         if isinstance(fact, f.Done) and fact.error and fact.error.code == "unknown_agent":
             asked = self._asked(stored.task)
             return stored.time, {name: one for name, one in self._agents.items() if name != asked}
+        if isinstance(fact, f.Done) and fact.error and fact.error.code in _JUDGED_BY_AGENT:
+            agent = self._refused_by(stored.task, fact.error.code)
+            return stored.time, self._agents | {agent.name: (0, agent)}
         return stored.time, self._agents
+
+    def _refused_by(self, task: str, code: str) -> AgentSpec:
+        """An agent that refuses a task so: it has the tools that the task brings along, or none."""
+        given = next(
+            (one.fact for one in self.facts if (one.task, one.kind) == (task, "task")), None
+        )
+        own = given.tools if isinstance(given, TaskSubmitted) and code == "duplicate_tool" else ()
+        return AgentSpec(name=self._asked(task), tools=tuple(tool.name for tool in own))
 
     def _asked(self, task: str) -> str:
         """The agent that a task asked for."""

@@ -9,7 +9,7 @@ import msgspec
 from shared.contracts.agents import Limits
 from shared.contracts.base import Message, SessionRef
 from shared.contracts.facts import Accepted, Status, ToolCall, Totals
-from shared.contracts.tasks import Parent, TaskSubmitted
+from shared.contracts.tasks import NO_TERMS, Parent, TaskSubmitted, Terms
 from shared.errors import Failure
 
 
@@ -47,7 +47,7 @@ class Pending(Message, frozen=True):
     skip: int = 0
     due: float | None = None
     error: Failure | None = None
-    parked: Literal["approval", "unknown_outcome"] | None = None
+    parked: Literal["approval", "unknown_outcome", "client_tool"] | None = None
     parked_at: float = 0.0
     approved: bool = False
 
@@ -75,7 +75,7 @@ class Running(Message, frozen=True):
     watched: float = 0.0
     """When somebody last made sure that the task has not been forgotten."""
     waiting_since: float | None = None
-    """Since when it waits for a person."""
+    """Since when it waits for a person or its client."""
     next_step: int = 1
     pending: tuple[Pending, ...] = ()
     hold: Hold | None = None
@@ -83,6 +83,8 @@ class Running(Message, frozen=True):
     steers: tuple[str, ...] = ()
     unheard: bool = False
     """Something was said that the model call in flight does not know."""
+    fresh: bool = False
+    """No model has answered yet to what the client said last."""
     last_calls: str = ""
     repeats: int = 0
     parent: Parent | None = None
@@ -107,6 +109,8 @@ class Ended(Message, frozen=True):
     task: str
     agent: str
     status: Status
+    terms: Terms = NO_TERMS
+    """On which a task that goes on with it works."""
 
 
 class SessionState(Message, frozen=True):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from services.sessions.core.actions import Action, Append, Delegate, Publish, SetTimer
 from services.sessions.core.delegate import asked, question, specs
 from services.sessions.core.state import Pending, Running
+from services.sessions.core.terms import demands_now, is_clients
 from shared.contracts.base import SessionRef, step_id
 from shared.contracts.facts import Parked, ToolCall, ToolFailed
 from shared.contracts.tasks import child_of
@@ -23,6 +26,14 @@ def step_action(ref: SessionRef, running: Running, pending: Pending, now: float)
         return SetTimer(running.task, pending.due, f"retry-{name}")
     if call is None:
         return Publish(_model_call(ref, running, pending), running.trace_id)
+    return _call_action(ref, running, pending, call)
+
+
+def _call_action(ref: SessionRef, running: Running, pending: Pending, call: ToolCall) -> Action:
+    """A call goes to the client, to another agent, to a person first, or to our tools."""
+    accepted = running.accepted
+    if is_clients(running, call):
+        return _parked(running, pending, call, "client_tool")
     agent = asked(running, call)
     if agent is None and call.name not in accepted.agent.tools:
         failure = Failure(
@@ -30,14 +41,7 @@ def step_action(ref: SessionRef, running: Running, pending: Pending, now: float)
         )
         return _refused(running, pending, call, failure)
     if call.name in accepted.agent.approve and not pending.approved:
-        parked = Parked(
-            task=running.task,
-            step=pending.step,
-            reason="approval",
-            detail=f"{call.name} {call.arguments}",
-            attempt=pending.attempt,
-        )
-        return Append(parked, running.trace_id)
+        return _parked(running, pending, call, "approval")
     if agent is None:
         return Publish(_tool_call(ref, running, pending, call), running.trace_id)
     body = question(running, pending, call, ref)
@@ -45,6 +49,20 @@ def step_action(ref: SessionRef, running: Running, pending: Pending, now: float)
         return _refused(running, pending, call, body)
     child, task = child_of(ref, running.task, pending.step)
     return Delegate(child, agent, task, body, step_id(running.task, pending.step))
+
+
+def _parked(
+    running: Running, pending: Pending, call: ToolCall, reason: Literal["approval", "client_tool"]
+) -> Append:
+    """A call that somebody else has to decide on, or to answer."""
+    parked = Parked(
+        task=running.task,
+        step=pending.step,
+        reason=reason,
+        detail=f"{call.name} {call.arguments}",
+        attempt=pending.attempt,
+    )
+    return Append(parked, running.trace_id)
 
 
 def _refused(running: Running, pending: Pending, call: ToolCall, failure: Failure) -> Append:
@@ -70,6 +88,8 @@ def _model_call(ref: SessionRef, running: Running, pending: Pending) -> RouteSte
         agents=specs(running),
         skip=pending.skip,
         asked=pending.asked,
+        demands=demands_now(running),
+        functions=accepted.terms.tools,
     )
 
 

@@ -20,6 +20,12 @@ BODIES = (
     b'{"input":"hi","on_busy":"interrupt"}',
     b'{"input":"hi","on_busy":"reject"}',
     b'{"input":"hi","on_busy":"steer"}',
+    b'{"input":"hi","tools":[{"name":"mine"}],"demands":{"tool_choice":"required"}}',
+    b'{"input":"hi","tools":[{"name":"mine"}],"on_busy":"steer","instructions":"Count."}',
+    b'{"input":"hi","tools":[{"name":"add"}]}',
+    b'{"input":"hi","demands":{"tool_choice":"function","function":"nothing"}}',
+    b'{"input":[{"role":"assistant","content":"","tool_calls":[{"id":"c","name":"x",'
+    b'"arguments":"{}"}]}]}',
     b"{nonsense",
     b"{}",
 )
@@ -37,7 +43,9 @@ class Life:
 
     def submit(self) -> None:
         task = self.random.choice(["", *self.tasks, *(f"task{len(self.tasks)}",) * 3])
-        agent = self.random.choice(["helper", "helper", "careful", "careful", "other", "nobody"])
+        agent = self.random.choice(
+            ["helper", "helper", "careful", "careful", "_model", "other", "nobody"]
+        )
         body = self.random.choice((BODIES[0], BODIES[0], *BODIES))
         stored = self.world.log.submit(agent, body, task)
         if stored is not None:
@@ -104,6 +112,7 @@ class Life:
     def person(self) -> None:
         """Somebody answers what waits, or answers it again, or what was never asked."""
         self.world.decide(self.random)
+        self.world.client(self.random)
         if self.tasks and self.random.random() < 0.3:
             task, step = self.random.choice(self.tasks), self.random.randrange(8)
             some = (
@@ -153,7 +162,7 @@ class Life:
                 return
             if workers and self.world.queue:
                 self.world.answer(self.world.queue.popitem()[1], self.random)
-            elif self.world.decide(self.random):
+            elif self.world.decide(self.random) or self.world.client(self.random):
                 continue
             elif state == loop.state:  # nothing is under way any more
                 self.nudge(loop, workers)

@@ -191,6 +191,11 @@ def test_only_a_first_fact_that_is_younger_than_the_parents_makes_a_fork() -> No
     assert [one.seq for one in inherited(facts[:-1], late)] == [one.seq for one in facts[:2]]
 
 
+def spoken(facts: list[StoredFact]) -> list[dict[str, object]]:
+    """What a model is shown, without the instructions."""
+    return [one for one in Transcript().fold(facts).messages() if one["role"] != "system"]
+
+
 @given(randoms, st.integers(5, 80))
 def test_every_step_of_every_life_can_be_gone_on_from(random: Random, length: int) -> None:
     """The fork shows its model what the parent's was shown, and has the step to do, or an end."""
@@ -198,7 +203,7 @@ def test_every_step_of_every_life_can_be_gone_on_from(random: Random, length: in
     life.live(length)
     facts = life.world.log.facts
     codes: set[str] = set()
-    shown = Transcript().fold(facts).messages()[1:]
+    shown = spoken(facts)
     for task in {one.task for one in facts if isinstance(one.fact, f.Accepted)}:
         for step in range(12):
             try:
@@ -206,7 +211,7 @@ def test_every_step_of_every_life_can_be_gone_on_from(random: Random, length: in
             except Permanent as error:
                 codes.add(error.code)
                 continue
-            told = Transcript().fold(log).messages()[1:]
+            told = spoken(log)
             assert told == shown[: len(told)]
             running = state_of(log).running
             assert running is not None

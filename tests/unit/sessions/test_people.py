@@ -263,7 +263,7 @@ def test_what_cannot_be_gone_on_with_is_refused(case: Case, task: str, code: str
 
 
 def test_a_request_to_go_on_is_judged_before_it_is_submitted() -> None:
-    assert retried(broken().state, RetryTask(task="t1", retry="t1-r1")) == "helper"
+    assert retried(broken().state, RetryTask(task="t1", retry="t1-r1")).agent == "helper"
 
 
 # -- requests ------------------------------------------------------------------------------------

@@ -96,9 +96,15 @@ def test_a_life_is_worth_looking_at() -> None:
                 seen.add(fact.error.code if fact.error else fact.status)
             if isinstance(fact, f.ToolFailed):
                 seen.add(fact.error.code)
+            if isinstance(fact, f.Parked):
+                seen.add(fact.reason)
+            if isinstance(fact, f.Approved) and fact.result == "mine says":
+                seen |= {"client_result"} | ({"client_terms"} if fact.terms else set())
     expected = {"task", "accepted", "inferred", "infer_failed", "tool_done", "tool_failed"}
     expected |= {"cancelled", "timer", "done", "completed", "unknown_agent", "invalid_task"}
     expected |= {"tool_not_allowed", "deadline_exceeded", "step_limit", "token_limit"}
+    expected |= {"client_tool", "client_result", "client_terms", "duplicate_tool", "unknown_tool"}
+    expected |= {"missing_result"}
     assert expected <= seen, expected - seen
 
 
