@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp
@@ -19,6 +20,7 @@ from services.ingress.adapters.http.middleware import BodyLimit, LocalOnly, Meas
 from services.ingress.adapters.http.operations import operations_router
 from services.ingress.adapters.http.schedules import schedules_router
 from services.ingress.adapters.http.tasks import events_router, sessions_router, tasks_router
+from services.ingress.core.openapi import completed
 from services.ingress.ports import (
     Catalog,
     ChatApi,
@@ -68,6 +70,13 @@ def build_api(parts: Parts, metrics: Metrics) -> FastAPI:
     api.include_router(dead_router(parts.housekeeping))
     api.include_router(operations_router(parts.health, parts.catalog, metrics))
     install(api)
+    written = api.openapi
+
+    def openapi() -> dict[str, Any]:
+        """The document, written once."""
+        return api.openapi_schema or completed(written())
+
+    api.openapi = openapi  # type: ignore[method-assign]  # the way that the framework documents
     return api
 
 

@@ -1,0 +1,248 @@
+"""What the routes answer with, as JSON schemas: for the OpenAPI document, never on a request's way.
+
+One table from an operation to its good answers; errors are the same everywhere and stand in
+`openapi`. A test holds every route of the application against it, and another one the answers of a
+running system.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+Schema = dict[str, Any]
+
+STRING: Schema = {"type": "string"}
+INTEGER: Schema = {"type": "integer"}
+NUMBER: Schema = {"type": "number"}
+BOOLEAN: Schema = {"type": "boolean"}
+ANYTHING: Schema = {}
+TIME: Schema = {"type": "number", "description": "epoch seconds"}
+MONEY: Schema = {"type": "integer", "description": "millionths of a cent"}
+TEXTS: Schema = {"type": "object", "additionalProperties": STRING}
+
+
+def ref(name: str) -> Schema:
+    """A named schema."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def many(items: Schema) -> Schema:
+    """A list."""
+    return {"type": "array", "items": items}
+
+
+def maybe(schema: Schema) -> Schema:
+    """Or null."""
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def just(*values: str) -> Schema:
+    """One of some words."""
+    return {"type": "string", "enum": list(values)}
+
+
+def shape(optional: dict[str, Schema] | None = None, /, **fields: Schema) -> Schema:
+    """An object: what must be there, and what may."""
+    return {
+        "type": "object",
+        "properties": fields | (optional or {}),
+        "required": list(fields),
+    }
+
+
+SCHEMAS: dict[str, Schema] = {
+    "Problem": shape(
+        {"field": STRING},
+        type=STRING,
+        title=STRING,
+        status=INTEGER,
+        detail=STRING,
+        code=STRING,
+        trace_id=STRING,
+    ),
+    "OpenAIError": shape(
+        error=shape(message=STRING, type=STRING, code=STRING, param=maybe(STRING), trace_id=STRING)
+    ),
+    "AnthropicError": shape(
+        type=just("error"),
+        error=shape(message=STRING, type=STRING, code=STRING, trace_id=STRING),
+        request_id=STRING,
+    ),
+    "Failure": shape(code=STRING, family=STRING, detail=STRING),
+    "Usage": shape(input=INTEGER, cached=INTEGER, output=INTEGER),
+    "Totals": shape(
+        steps=INTEGER, infer_steps=INTEGER, tool_steps=INTEGER, usage=ref("Usage"), price=MONEY
+    ),
+    "TaskLinks": shape(task=STRING, session=STRING, events=STRING),
+    "Recorded": shape(task=STRING, session=STRING, sequence=INTEGER),
+    "Task": shape(
+        task=STRING,
+        session=STRING,
+        agent=maybe(STRING),
+        state=just("queued", "running", "parked", "completed", "failed", "cancelled"),
+        input=ANYTHING,
+        output=maybe(STRING),
+        error=maybe(ref("Failure")),
+        created=maybe(TIME),
+        started=maybe(TIME),
+        finished=maybe(TIME),
+        totals=ref("Totals"),
+        steps=many({"type": "object"}),
+        waits_for=many({"type": "object"}),
+        notes=many({"type": "object"}),
+        trace_id=STRING,
+    ),
+    "Session": shape(
+        session=STRING,
+        state=just("running", "idle"),
+        created=TIME,
+        updated=TIME,
+        seq=INTEGER,
+        tasks=many({"type": "object"}),
+    ),
+    "Fact": shape(seq=INTEGER, kind=STRING, time=TIME, task=STRING, fact={"type": "object"}),
+    "Schedule": shape(
+        name=STRING,
+        agent=STRING,
+        session=maybe(STRING),
+        input=ANYTHING,
+        at=maybe(TIME),
+        every_s=maybe(NUMBER),
+        cron=maybe(STRING),
+        zone=maybe(STRING),
+        metadata=TEXTS,
+        sequence=INTEGER,
+        created=TIME,
+        last=maybe(TIME),
+        next=maybe(TIME),
+    ),
+    "Passage": shape(
+        document=STRING, text=STRING, score=NUMBER, start=INTEGER, end=INTEGER, sequence=INTEGER
+    ),
+    "Letter": shape(
+        id=INTEGER,
+        time=TIME,
+        session=maybe(STRING),
+        consumer=STRING,
+        subject=STRING,
+        error=ref("Failure"),
+        deliveries=INTEGER,
+        retried=maybe({"type": "object"}),
+    ),
+    "Model": shape(id=STRING, object=just("model"), created=INTEGER, owned_by=STRING),
+    "AnthropicModel": shape(type=just("model"), id=STRING, display_name=STRING, created_at=STRING),
+    "ChatUsage": shape(prompt_tokens=INTEGER, completion_tokens=INTEGER, total_tokens=INTEGER),
+    "ChatCompletion": shape(
+        id=STRING,
+        object=just("chat.completion"),
+        created=INTEGER,
+        model=STRING,
+        choices=many(
+            shape(
+                index=INTEGER,
+                message=shape(role=just("assistant"), content=maybe(STRING)),
+                finish_reason=just("stop", "length", "tool_calls"),
+            )
+        ),
+        usage=ref("ChatUsage"),
+    ),
+    "Embeddings": shape(
+        object=just("list"),
+        model=STRING,
+        data=many(shape(object=just("embedding"), index=INTEGER, embedding=ANYTHING)),
+        usage=shape(prompt_tokens=INTEGER, total_tokens=INTEGER),
+    ),
+    "AnthropicMessage": shape(
+        id=STRING,
+        type=just("message"),
+        role=just("assistant"),
+        model=STRING,
+        content=many(shape(type=just("text", "tool_use"))),
+        stop_reason=maybe(STRING),
+        stop_sequence=maybe(STRING),
+        usage=shape(input_tokens=INTEGER, output_tokens=INTEGER),
+    ),
+}
+
+STORED = shape(collection=STRING, document=STRING, sequence=INTEGER)
+EVENTS = "text/event-stream"
+JSON = "application/json"
+Answers = dict[str, dict[str, Schema]]
+"""Status -> media type -> schema; no media type where there is no body."""
+
+
+def answers(schema: Schema, status: int = 200, **others: Schema) -> Answers:
+    """A JSON answer; `others` by status with a leading underscore."""
+    found = {str(status): {JSON: schema}}
+    return found | {name.removeprefix("_"): {JSON: other} for name, other in others.items()}
+
+
+def streamed(schema: Schema | None = None) -> Answers:
+    """Server-sent events, or where a schema is given JSON, as the body asks."""
+    return {"200": ({JSON: schema} if schema else {}) | {EVENTS: STRING}}
+
+
+ANSWERS: dict[str, Answers] = {
+    "POST /v1/chat/completions": streamed(ref("ChatCompletion")),
+    "POST /v1/embeddings": answers(ref("Embeddings")),
+    "GET /v1/models": answers(
+        {
+            "anyOf": [
+                shape(object=just("list"), data=many(ref("Model"))),
+                shape(
+                    data=many(ref("AnthropicModel")),
+                    has_more=BOOLEAN,
+                    first_id=maybe(STRING),
+                    last_id=maybe(STRING),
+                ),
+            ]
+        }
+    ),
+    "GET /v1/models/{model}": answers({"anyOf": [ref("Model"), ref("AnthropicModel")]}),
+    "POST /v1/messages": streamed(ref("AnthropicMessage")),
+    "POST /v1/messages/count_tokens": answers(shape(input_tokens=INTEGER)),
+    "POST /v1/tasks": answers(ref("TaskLinks"), 202, _200=ref("Task")),
+    "GET /v1/tasks/{task}": answers(ref("Task")),
+    "POST /v1/tasks/{task}/cancel": answers(ref("Recorded"), 202),
+    "POST /v1/tasks/{task}/steer": answers(ref("Recorded"), 202),
+    "POST /v1/tasks/{task}/approve": answers(ref("Recorded"), 202),
+    "POST /v1/tasks/{task}/reject": answers(ref("Recorded"), 202),
+    "POST /v1/tasks/{task}/retry": answers(ref("TaskLinks"), 202),
+    "GET /v1/tasks/{task}/events": streamed() | {"204": {}},
+    "PUT /v1/schedules/{name}": answers(shape(name=STRING, sequence=INTEGER)),
+    "GET /v1/schedules/{name}": answers(ref("Schedule")),
+    "DELETE /v1/schedules/{name}": answers(shape(name=STRING, deleted=BOOLEAN)),
+    "GET /v1/schedules": answers(shape(schedules=many(ref("Schedule")))),
+    "GET /v1/sessions/{session}": answers(ref("Session")),
+    "DELETE /v1/sessions/{session}": answers(
+        shape(session=STRING, sequence=INTEGER, complete=BOOLEAN),
+        _202=shape(session=STRING, sequence=INTEGER, complete=BOOLEAN),
+    ),
+    "GET /v1/sessions/{session}/history": answers(
+        shape(session=STRING, facts=many(ref("Fact")), next=maybe(INTEGER))
+    ),
+    "POST /v1/sessions/{session}/fork": answers(
+        shape(session=STRING, task=STRING, parent=STRING, step=INTEGER, events=STRING), 202
+    ),
+    "PUT /v1/collections/{collection}/documents/{document}": answers(STORED),
+    "GET /v1/collections/{collection}/documents/{document}": answers(
+        shape(collection=STRING, document=STRING, text=STRING, metadata=TEXTS)
+    ),
+    "DELETE /v1/collections/{collection}/documents/{document}": answers(STORED),
+    "GET /v1/collections/{collection}/documents": answers(
+        shape(collection=STRING, documents=many(STRING))
+    ),
+    "POST /v1/collections/{collection}/search": answers(
+        shape(results=many(ref("Passage")), watermark=INTEGER)
+    ),
+    "GET /v1/dead": answers(shape(letters=many(ref("Letter")), next=maybe(INTEGER))),
+    "GET /v1/dead/{letter}": answers(ref("Letter")),
+    "POST /v1/dead/{letter}/retry": answers(shape(id=INTEGER, retried={"type": "object"}), 202),
+    "GET /healthz": answers(shape(status=just("ok"))),
+    "GET /readyz": answers(
+        shape(status=just("ready"), missing=many(STRING)),
+        _503=shape(status=just("waiting"), missing=many(STRING)),
+    ),
+    "GET /metrics": {"200": {"text/plain": STRING}},
+}
+"""Operation -> its good answers."""
