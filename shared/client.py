@@ -235,8 +235,9 @@ class Task(Control):
             Permanent: `invalid_cursor`.
             Transient: `bus_unavailable`.
         """
-        start = after or str(await self._beginning())
-        async with aclosing(self._client.feed.follow(self._ref, start)) as events:
+        begin = 0 if after else await self._beginning()
+        feed = self._client.feed
+        async with aclosing(feed.follow(self._ref, after, begin=begin)) as events:
             async for event in events:
                 if event.task == self.id:
                     yield event

@@ -85,6 +85,23 @@ def session_filter(ref: SessionRef) -> str:
     return f"{session_prefix(ref)}.>"
 
 
+def partition_filter(ref: SessionRef) -> str:
+    """All facts of the partition that a session belongs to."""
+    return f"run.{partition(ref.tenant, ref.session)}.>"
+
+
+FEED, DELTA = "feed", "delta"
+
+
+def feed_filter(facts: str) -> str:
+    """Where the facts of a filter of RUNS are republished as they are stored.
+
+    The token deltas of the same sessions are as well, as `<session>.delta.<task>`: who hears both
+    on one subscription hears them in their order.
+    """
+    return f"{FEED}{facts.removeprefix('run')}"
+
+
 def forks_filter(tenant: str) -> str:
     """The `forked` facts of all sessions of a tenant."""
     return f"run.*.{tenant}.*.forked"
@@ -181,7 +198,7 @@ def abort_subject(ref: SessionRef, task: str) -> str:
 
 
 def tokens_subject(ref: SessionRef, task: str) -> str:
-    """Token deltas of a task; the stream republishes them on `live.>`."""
+    """Token deltas of a task; the stream republishes them on `feed.>`."""
     return f"tokens.{ref.tenant}.{ref.session}.{task}"
 
 
@@ -395,7 +412,7 @@ STREAMS = (
                 "dest": f"run.{{{{partition({PARTITIONS},1,3)}}}}"
                 ".{{wildcard(1)}}.{{wildcard(3)}}.task.{{wildcard(2)}}",
             },
-            "republish": {"src": "run.>", "dest": "facts.>"},
+            "republish": {"src": "run.>", "dest": f"{FEED}.>"},
         },
     ),
     Stream(
@@ -415,7 +432,11 @@ STREAMS = (
         extra={
             "no_ack": True,
             "allow_direct": True,
-            "republish": {"src": "tokens.>", "dest": "live.>"},
+            "republish": {
+                "src": "tokens.*.*.*",
+                "dest": f"{FEED}.{{{{partition({PARTITIONS},1,2)}}}}"
+                f".{{{{wildcard(1)}}}}.{{{{wildcard(2)}}}}.{DELTA}.{{{{wildcard(3)}}}}",
+            },
         },
     ),
     Stream(

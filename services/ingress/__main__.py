@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import resource
 import signal
 import sys
 
@@ -20,6 +21,8 @@ from services.ingress.adapters.bus import (
 )
 from services.ingress.adapters.housekeeping import BusHousekeeping
 from services.ingress.adapters.http.app import Parts, build
+from services.ingress.adapters.http.server import HttpProtocol, Server, SocketProtocol
+from services.ingress.adapters.http.streams import Streams
 from services.ingress.adapters.schedules import BusSchedules
 from services.ingress.handlers.chat import ChatHandlers
 from services.ingress.handlers.control import ControlHandlers
@@ -52,13 +55,16 @@ async def serve(settings: Settings, log: Log) -> None:
         catalog=catalog,
         health=BusHealth(link),
     )
-    app = build(parts, host=settings.http_host, body_limit=settings.body_limit)
+    streams = Streams()
+    app = build(parts, host=settings.http_host, body_limit=settings.body_limit, streams=streams)
     config = uvicorn.Config(
         app,
         host=settings.http_host,
         port=settings.http_port,
-        http="httptools",
-        ws="none",
+        http=HttpProtocol,
+        ws=SocketProtocol,
+        ws_max_size=settings.body_limit,
+        ws_per_message_deflate=False,
         lifespan="off",
         log_config=None,
         access_log=False,
@@ -68,8 +74,14 @@ async def serve(settings: Settings, log: Log) -> None:
     keep_alive_through_shutdown()
     async with link.open(settings.address):
         log.info("ingress.listening", host=settings.http_host, port=settings.http_port)
-        await uvicorn.Server(config).serve()
+        await Server(config, streams).serve()
     log.info("ingress.stopped")
+
+
+def allow_many_connections() -> None:
+    """As many open files as we may have: a viewer is one, and the default is a thousand."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def keep_alive_through_shutdown() -> None:
@@ -91,6 +103,7 @@ def main() -> int:
     log = configure("ingress", settings.log_level)
     try:
         settings.check_auth()
+        allow_many_connections()
         uvloop.run(serve(settings, log))
     except MillraceError as error:
         log.error("ingress.stopped", code=error.code, detail=error.detail)

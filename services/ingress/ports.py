@@ -20,6 +20,7 @@ from services.ingress.core.control_bodies import (
     SteerBody,
 )
 from services.ingress.core.messages_body import CountBody, MessagesBody
+from services.ingress.core.socket import Command
 from services.ingress.core.tasks import Json, Order
 from shared.contracts.agents import AgentSpec, LimitsPatch
 from shared.contracts.base import SessionRef
@@ -116,6 +117,17 @@ class Tasks(Protocol):
 
     async def exists(self, ref: SessionRef) -> bool:
         """Whether a task was ever submitted to the session."""
+        ...
+
+    async def check_place(self, ref: SessionRef, seq: int) -> None:
+        """`invalid_cursor` where that sequence is no place in the session's log."""
+        ...
+
+    def events(self, ref: SessionRef, after: str = "") -> AsyncGenerator[Event]:
+        """Facts and deltas of all tasks of a session in order, each once, without an end.
+
+        The session need not exist yet.
+        """
         ...
 
     async def history(self, ref: SessionRef, after: int = 0) -> list[StoredFact]:
@@ -317,6 +329,14 @@ class ControlApi(Protocol):
         ...
 
 
+class SocketApi(Protocol):
+    """What is asked over the socket of a session."""
+
+    async def answer(self, caller: Caller, session: str, command: Command) -> Json:
+        """What is done, as the answer shows it."""
+        ...
+
+
 class SchedulesApi(Protocol):
     """Tasks at a time, at an interval or by cron."""
 
@@ -356,7 +376,7 @@ class TasksApi(Protocol):
         """Its state, folded from the log."""
         ...
 
-    async def ended_before(self, task: TaskHandle, after: str) -> bool:
+    async def ended_before(self, caller: Caller, task: TaskHandle, after: str) -> bool:
         """Whether nothing can follow the event `after`."""
         ...
 
@@ -370,6 +390,10 @@ class TasksApi(Protocol):
 
     async def history(self, caller: Caller, name: str, after: int, limit: int) -> Json:
         """A page of a session's facts."""
+        ...
+
+    async def follow(self, caller: Caller, name: str, after: str) -> AsyncGenerator[Event]:
+        """All that happens in a session behind a cursor, without an end."""
         ...
 
     async def fork(self, caller: Caller, name: str, body: ForkBody) -> Json:

@@ -35,7 +35,7 @@ from shared.telemetry import traceparent
 _BATCH = 1000
 _BEHIND = (0.005, 0.02, 0.1, 0.5, 1.0)
 """Seconds to wait for a server that is behind its cluster, look by look."""
-_DIRECT = f"$JS.API.DIRECT.GET.{RUNS}"
+DIRECT_RUNS = f"$JS.API.DIRECT.GET.{RUNS}"
 _CAS_ZERO = {"Nats-Expected-Last-Subject-Sequence": "0"}
 
 
@@ -177,6 +177,31 @@ class RunLog:
         """Whether there is a fact at a sequence (still)."""
         return await self._get({"seq": seq}) is not None
 
+    async def check_place(self, ref: SessionRef, seq: int) -> None:
+        """Refuse a sequence that is no place in a session, or in what it was forked from.
+
+        One that the log no longer holds passes: what is left after it can be read.
+
+        Raises:
+            Permanent: `invalid_cursor`.
+            Transient: `bus_unavailable`.
+        """
+        message = await self._get({"seq": seq}) if seq else None
+        if message is None:
+            if seq > await self._end():
+                raise _misplaced(seq, "the log has not come so far")
+            return
+        owner = owner_in((message.headers or {})["Nats-Subject"])
+        while owner != ref:
+            first = await self.first(ref)
+            if first is None or not isinstance(first.fact, Forked) or seq > first.fact.at:
+                raise _misplaced(seq, "it is of another session")
+            ref = parent_of(first)
+
+    async def _end(self) -> int:
+        """The last sequence there ever was, from the stream's leader."""
+        return int((await self._bus.api(f"STREAM.INFO.{RUNS}"))["state"]["last_seq"])
+
     async def read(self, ref: SessionRef, after: int = 0) -> list[StoredFact]:
         """The facts of a session with a sequence above `after`, in order, none missing.
 
@@ -245,7 +270,7 @@ class RunLog:
 
     async def head(self, ref: SessionRef, most: int) -> tuple[list[StoredFact], bool]:
         """The first facts of a session, about `most` of them, and whether there is nothing else."""
-        page = Page(_DIRECT, session_filter(ref), most=most)
+        page = Page(DIRECT_RUNS, session_filter(ref), most=most)
         messages = await page.read(self._bus)
         facts = await facts_of(self._bus, messages)
         whole = page.ended and len(facts) == len(messages)
@@ -260,7 +285,7 @@ class RunLog:
     async def _read(self, subject: str, after: int) -> tuple[list[StoredFact], int]:
         """The facts, and the sequence up to which they are all there is."""
         found: list[StoredFact] = []
-        page = Page(_DIRECT, subject, after)
+        page = Page(DIRECT_RUNS, subject, after)
         while not page.ended:
             messages = await page.read(self._bus)
             found += await facts_of(self._bus, messages)
@@ -269,7 +294,7 @@ class RunLog:
     async def read_page(self, subject: str, after: int) -> tuple[list[StoredFact], int]:
         """At most a thousand facts on a subject above `after`, and the sequence to go on after;
         that is `after` itself where the log ends. For readers that cannot hold it all."""
-        page = Page(_DIRECT, subject, after)
+        page = Page(DIRECT_RUNS, subject, after)
         messages = await page.read(self._bus)
         facts = await facts_of(self._bus, messages)
         return facts, page.after
@@ -280,7 +305,7 @@ class RunLog:
         filters = [prefix + kind for kind in ("forked", "accepted.*", "inferred", "done.*")]
         try:
             messages, _ = await direct_get(
-                self._bus, _DIRECT, {"multi_last": filters, "up_to_seq": upto}
+                self._bus, DIRECT_RUNS, {"multi_last": filters, "up_to_seq": upto}
             )
         except Transient:
             return []  # more than the server answers at once, or away: facts come all the same
@@ -312,6 +337,10 @@ class RunLog:
                 subject = (message.headers or {})["Nats-Subject"]
                 return SessionRef(tenant, subject.split(".")[3])
         return None
+
+
+def _misplaced(seq: int, why: str) -> Permanent:
+    return Permanent("invalid_cursor", f"{seq} is no place in this session: {why}", field="after")
 
 
 async def last_message(bus: Bus, stream: str, subject: str) -> Msg | None:

@@ -171,12 +171,12 @@ async def product(
         ["tests.bench.worker"],
     ]
     with processes(modules, environment, log) as pids:
-        await _ready(bus)
+        await ready(bus)
         figures = await rounds(task, [*pids, server])
         return figures, await _overheads(bus, client)
 
 
-async def _ready(bus: Bus) -> None:
+async def ready(bus: Bus) -> None:
     for name in ("sessions", "router", "tools", "inference"):
         for _ in range(100):
             try:
@@ -258,4 +258,10 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(main())
+    if sys.argv[1:2] == ["viewers"]:
+        from tests.bench import viewers
+
+        idle, crowd = (*map(int, sys.argv[2:4]), 5000, 1000)[:2]
+        uvloop.run(viewers.main((idle, crowd)))
+    else:
+        uvloop.run(main())

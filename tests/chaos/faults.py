@@ -17,7 +17,7 @@ from nats.aio.msg import Msg
 from shared.bus.connect import Bus
 from shared.contracts.log import MSG_ID
 from shared.errors import MillraceError
-from shared.subjects import RUNS
+from shared.subjects import DELTA, RUNS
 from tests.chaos.brokers import SmallDiskBroker, leader_of
 from tests.chaos.system import System
 
@@ -130,7 +130,7 @@ class _Echo:
     async def start(self) -> None:
         nc = self._at.bus.nc
         self._subscriptions = [
-            await nc.subscribe(subject, cb=self._heard) for subject in ("work.>", "facts.>")
+            await nc.subscribe(subject, cb=self._heard) for subject in ("work.>", "feed.>")
         ]
 
     async def stop(self) -> None:
@@ -140,6 +140,8 @@ class _Echo:
         await asyncio.gather(*self._jobs, return_exceptions=True)
 
     async def _heard(self, message: Msg) -> None:
+        if message.subject.split(".")[4:5] == [DELTA]:
+            return
         if message.data in self._ours or self._at.chosen.random() > 0.4:
             return
         self._ours.add(message.data)
@@ -162,8 +164,8 @@ class _Echo:
             if not name.startswith("Nats-") or (same_id and name == MSG_ID)
         }
         subject = message.subject
-        if subject.startswith("facts."):
-            subject = subject.replace("facts.", "run.", 1)
+        if subject.startswith("feed."):
+            subject = subject.replace("feed.", "run.", 1)
             if subject.split(".")[4] in _UNIQUE:
                 headers["Nats-Expected-Last-Subject-Sequence"] = "0"
         with contextlib.suppress(MillraceError):
@@ -190,7 +192,7 @@ def _deaf(host: str, port: int, token: str) -> socket.socket:
     one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     one.connect((host, port))
     hello = f'CONNECT {{"verbose":false,"auth_token":"{token}","headers":true}}\r\n'
-    one.sendall(f"{hello}SUB facts.> 1\r\nSUB live.> 2\r\nSUB work.> 3\r\n".encode())
+    one.sendall(f"{hello}SUB feed.> 1\r\nSUB tokens.> 2\r\nSUB work.> 3\r\n".encode())
     return one
 
 

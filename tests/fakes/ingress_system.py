@@ -103,6 +103,20 @@ class FakeSystem:
     async def exists(self, ref: SessionRef) -> bool:
         return any(stored.ref == ref for stored in self.log)
 
+    async def check_place(self, ref: SessionRef, seq: int) -> None:
+        found = self.log[seq - 1].ref if 0 < seq <= len(self.log) else None
+        if found != ref:
+            raise Permanent("invalid_cursor", "another session", field="after")
+
+    async def events(self, ref: SessionRef, after: str = "") -> AsyncGenerator[Event]:
+        merger = Merger(parse_cursor(after))
+        while True:
+            self.changed.clear()
+            for stored in await self.history(ref):
+                for event in merger.fact(stored):
+                    yield event
+            await self.changed.wait()
+
     async def history(self, ref: SessionRef, after: int = 0) -> list[StoredFact]:
         self.check()
         return [stored for stored in self.log if stored.ref == ref and stored.seq > after]

@@ -17,7 +17,7 @@ from shared.contracts.log import Event
 from shared.contracts.tasks import TaskSubmitted
 from shared.contracts.tokens import TokenDelta
 from shared.errors import Permanent, Transient
-from shared.subjects import task_subject, tokens_subject
+from shared.subjects import partition, task_subject, tokens_subject
 from tests.integration.broker_process import NatsServer
 from tests.integration.running_loop import LOG
 from tests.integration.test_log import accepted
@@ -32,32 +32,34 @@ CALL = ToolCall(id="c", name="x", arguments="{}")
 class Story:
     """Plays a task with `turns` model calls, each spoken in three deltas, on its own connection."""
 
-    def __init__(self, bus: Bus) -> None:
-        self._bus, self.log = bus, RunLog(bus)
+    def __init__(self, bus: Bus, ref: SessionRef = REF) -> None:
+        self._bus, self._ref, self.log = bus, ref, RunLog(bus)
 
     async def play(self, turns: int = 3, task: str = "t1") -> None:
         await self._bus.publish(
-            task_subject(REF, "plain"), encode(TaskSubmitted(input="x")), {"Nats-Msg-Id": task}
+            task_subject(self._ref, "plain"),
+            encode(TaskSubmitted(input="x")),
+            {"Nats-Msg-Id": task},
         )
-        await self.log.append(REF, accepted(task))
+        await self.log.append(self._ref, accepted(task))
         for turn in range(turns):
             step = 2 * turn
             await self.speak(task, step)
             call = (CALL,) if turn < turns - 1 else ()
             cuts = (5, 9, 13)
             await self.log.append(
-                REF,
+                self._ref,
                 Inferred(task=task, step=step, content="".join(TEXT), cuts=cuts, tool_calls=call),
             )
             if call:
                 tool = ToolDone(task=task, step=step + 1, call="c", name="x", result="r")
-                await self.log.append(REF, tool)
-        await self.log.append(REF, Done(task=task, status="completed"))
+                await self.log.append(self._ref, tool)
+        await self.log.append(self._ref, Done(task=task, status="completed"))
 
     async def speak(self, task: str, step: int) -> None:
         for index, text in enumerate(TEXT):
             delta = TokenDelta(task=task, step=step, index=index, text=text)
-            await self._bus.send(tokens_subject(REF, task), encode(delta))
+            await self._bus.send(tokens_subject(self._ref, task), encode(delta))
 
 
 def kinds_of(turns: int) -> list[str]:
@@ -66,10 +68,10 @@ def kinds_of(turns: int) -> list[str]:
     return ["task", "accepted", *(turn * turns)[:-1], "done"]
 
 
-async def watch(feed: Feed, after: str = "", tasks: int = 1) -> list[Event]:
+async def watch(feed: Feed, after: str = "", tasks: int = 1, ref: SessionRef = REF) -> list[Event]:
     """Follow until so many tasks have ended."""
     seen: list[Event] = []
-    async with aclosing(feed.follow(REF, after)) as events:
+    async with aclosing(feed.follow(ref, after)) as events:
         async for event in events:
             seen.append(event)
             tasks -= event.kind == "done"
@@ -79,14 +81,15 @@ async def watch(feed: Feed, after: str = "", tasks: int = 1) -> list[Event]:
 
 
 @asynccontextmanager
-async def viewer(server: NatsServer) -> AsyncIterator[Feed]:
+async def viewer(server: NatsServer, *, shared: bool = False) -> AsyncIterator[Feed]:
     async with open_bus(server.address(), "viewer", LOG) as bus:
-        yield Feed(bus, RunLog(bus))
+        yield Feed(bus, RunLog(bus), shared=shared)
 
 
 async def watching(feed: Feed, count: int = 1) -> None:
     """Wait until so many viewers follow live."""
-    await until(lambda: sum(len(c.viewers) for c in feed._channels.values()) == count)
+    await until(lambda: feed.viewers == count)
+    await asyncio.gather(*(lane.open() for lane in feed._lanes.values()))
 
 
 async def test_a_live_viewer_sees_everything_once_in_order(
@@ -201,25 +204,38 @@ async def _tell(story: Story, over: asyncio.Event) -> None:
         number += 1
 
 
-async def test_what_happens_while_a_viewer_is_cut_off_is_not_skipped(
+async def test_what_happens_while_a_lane_is_cut_off_is_handed_over(
     bus: Bus, nats_server: NatsServer
 ) -> None:
     async with viewer(nats_server) as feed, aclosing(feed.follow(REF)) as events:
         log = RunLog(bus)
         await log.append(REF, accepted("t0"))
         first = await anext(events)
-        channel = feed._channels[REF]
-        for subscription in channel.subscriptions:  # as a lost connection: nothing comes live
-            await subscription.unsubscribe()
-        channel.subscriptions.clear()
+        (lane,) = feed._lanes.values()
+        await lane.close()  # as a lost connection: nothing comes live
         await log.append(REF, accepted("t1"))
-        feed._bus.nc.stats["reconnects"] += 1
-        await feed._open(REF, channel)
-        channel.connection -= 1
+        seen = lane._seen
+        await lane.open()
+        lane._seen, lane._connection = seen, -1
         await log.append(REF, accepted("t2"))
         async with asyncio.timeout(5):
             rest = [await anext(events) for _ in range(2)]
     assert [event.task for event in [first, *rest]] == ["t0", "t1", "t2"]
+
+
+async def test_what_was_never_republished_is_found_at_the_next_look(
+    bus: Bus, nats_server: NatsServer
+) -> None:
+    async with viewer(nats_server, shared=True) as feed, aclosing(feed.follow(REF)) as events:
+        log = RunLog(bus)
+        await log.append(REF, accepted("t0"))
+        await anext(events)
+        (lane,) = feed._lanes.values()
+        await lane.close()
+        await log.append(REF, accepted("t1"))
+        await feed._look_around()
+        async with asyncio.timeout(5):
+            assert (await anext(events)).task == "t1"
 
 
 async def test_a_viewer_that_does_not_read_gets_everything_later(
@@ -248,8 +264,39 @@ async def test_fifty_viewers_share_one_subscription_and_all_see_all(
     async with viewer(nats_server) as feed:
         viewers = [asyncio.create_task(watch(feed)) for _ in range(50)]
         await watching(feed, 50)
-        await until(lambda: len(feed._channels[REF].subscriptions) == 2)
+        assert feed.subscriptions == 1
         await Story(bus).play()
         for events in await asyncio.wait_for(asyncio.gather(*viewers), 20):
             assert [event.kind for event in events] == kinds_of(3)
-        assert feed._channels == {}
+        assert feed.subscriptions == 0
+
+
+async def test_a_shared_feed_hears_partitions_and_shows_each_viewer_its_session(
+    bus: Bus, nats_server: NatsServer
+) -> None:
+    refs = [SessionRef("default", f"s{n}") for n in range(60)]
+    async with viewer(nats_server, shared=True) as feed:
+        viewers = [asyncio.create_task(watch(feed, ref=ref)) for ref in refs]
+        await watching(feed, len(refs))
+        assert feed.subscriptions == len({partition(ref.tenant, ref.session) for ref in refs})
+        for ref in refs:
+            await Story(bus, ref).play(turns=1, task=f"t-{ref.session}")
+        for ref, seen in zip(refs, await asyncio.gather(*viewers), strict=True):
+            assert [event.kind for event in seen] == kinds_of(1)
+            assert {event.task for event in seen} == {f"t-{ref.session}"}
+        await feed._look_around()
+        assert feed.subscriptions > 0  # whoever comes next finds them open
+        await feed._look_around()
+        assert feed.subscriptions == 0
+
+
+async def test_a_place_in_another_session_is_refused(bus: Bus) -> None:
+    log = RunLog(bus)
+    other = await log.append(SessionRef("default", "other"), accepted("t1"))
+    own = await log.append(REF, accepted("t2"))
+    feed = Feed(bus, log)
+    for cursor in (f"{other.seq}", f"{other.seq}:t1.0.1.3", f"{own.seq + 1}"):
+        with pytest.raises(Permanent) as refused:
+            await anext(feed.follow(REF, cursor))
+        assert (refused.value.code, refused.value.field) == ("invalid_cursor", "after")
+    assert [one async for one in feed.follow(REF, str(own.seq), follow=False)] == []

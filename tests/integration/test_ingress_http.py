@@ -13,6 +13,8 @@ import uvicorn
 
 from infra.local.broker import free_port
 from services.ingress.adapters.http.app import Parts, build
+from services.ingress.adapters.http.server import HttpProtocol, Server
+from services.ingress.adapters.http.streams import Streams
 from services.ingress.handlers.chat import ChatHandlers
 from services.ingress.handlers.control import ControlHandlers
 from services.ingress.handlers.messages import MessageHandlers
@@ -55,9 +57,10 @@ async def served(system: FakeSystem) -> AsyncIterator[tuple[uvicorn.Server, http
         health=system,
     )
     port = free_port()
-    app = build(parts, host="127.0.0.1", body_limit=4096)
-    config = uvicorn.Config(app, port=port, lifespan="off", log_config=None, http="httptools")
-    server = uvicorn.Server(config)
+    streams = Streams()
+    app = build(parts, host="127.0.0.1", body_limit=4096, streams=streams)
+    config = uvicorn.Config(app, port=port, lifespan="off", log_config=None, http=HttpProtocol)
+    server = Server(config, streams)
     running = asyncio.create_task(server.serve())
     async with httpx.AsyncClient(
         base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=10

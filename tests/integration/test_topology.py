@@ -24,6 +24,7 @@ from shared.subjects import (
     Bucket,
     Consumer,
     Stream,
+    feed_filter,
     fired_subject,
     parse_run,
     partition,
@@ -119,7 +120,7 @@ def _partition_of(subject: str) -> int:
 
 
 async def test_a_fact_is_republished_with_its_place(bus: Bus) -> None:
-    subscription = await bus.nc.subscribe(session_filter(REF).replace("run.", "facts.", 1))
+    subscription = await bus.nc.subscribe(feed_filter(session_filter(REF)))
     task = await bus.publish(task_subject(REF, "plain"), encode(TaskSubmitted(input="x")))
     second = await RunLog(bus).append(REF, Cancelled(task="t1"))
     messages = [await subscription.next_msg(5) for _ in range(2)]
@@ -128,10 +129,10 @@ async def test_a_fact_is_republished_with_its_place(bus: Bus) -> None:
 
 
 async def test_a_delta_is_republished_and_needs_no_acknowledgement(bus: Bus) -> None:
-    subscription = await bus.nc.subscribe(f"live.{REF.tenant}.{REF.session}.>")
+    subscription = await bus.nc.subscribe(feed_filter(session_filter(REF)))
     await bus.send(tokens_subject(REF, "t1"), b"{}")
     message = await subscription.next_msg(5)
-    assert message.subject == "live.default.s1.t1"
+    assert message.subject == feed_filter(session_filter(REF))[:-1] + "delta.t1"
     assert sequence_of(message) > 0
 
 

@@ -16,6 +16,8 @@ from services.ingress.core.bodies import ForkBody
 from services.ingress.core.tasks import Order, session_of_task
 from services.ingress.ports import Query, TaskHandle
 from shared.bus.connect import open_bus
+from shared.bus.feed import Feed
+from shared.bus.log import RunLog
 from shared.client import Millrace
 from shared.clock import monotonic
 from shared.contracts.agents import AgentSpec
@@ -23,7 +25,7 @@ from shared.contracts.base import SessionRef
 from shared.contracts.documents import DocumentChanged
 from shared.contracts.facts import Forked
 from shared.contracts.ledger import TasksQuery, TasksReply
-from shared.contracts.log import StoredFact
+from shared.contracts.log import Event, StoredFact
 from shared.contracts.retrieval import EmbedReply, EmbedRequest, SearchReply
 from shared.contracts.tokens import DirectEvent
 from shared.contracts.work import DirectRequest
@@ -81,7 +83,7 @@ class Link:
         while True:
             try:
                 async with open_bus(address(), "ingress", self._log) as bus:
-                    self._client = Millrace(bus)
+                    self._client = Millrace(bus, feed=Feed(bus, RunLog(bus), shared=True))
                     self._log.info("ingress.bus_connected")
                     await stop.wait()
                     return
@@ -143,6 +145,16 @@ class BusTasks:
     async def exists(self, ref: SessionRef) -> bool:
         """Whether the session has a fact: a task, or the fork that it is."""
         return await self._link.client(ref.tenant).log.first(ref) is not None
+
+    async def check_place(self, ref: SessionRef, seq: int) -> None:
+        """By the log."""
+        await self._link.client(ref.tenant).log.check_place(ref, seq)
+
+    async def events(self, ref: SessionRef, after: str = "") -> AsyncGenerator[Event]:
+        """From the feed that all viewers of this process share."""
+        async with aclosing(self._link.client(ref.tenant).feed.follow(ref, after)) as events:
+            async for event in events:
+                yield event
 
     async def history(self, ref: SessionRef, after: int = 0) -> list[StoredFact]:
         """The facts of a session."""

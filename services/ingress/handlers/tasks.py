@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from services.ingress.core.bodies import CancelBody, ForkBody, TaskBody
@@ -12,6 +13,7 @@ from services.ingress.handlers.placement import place
 from services.ingress.ports import Catalog, TaskHandle, Tasks
 from shared.contracts.base import SessionRef, check_token
 from shared.contracts.facts import Done
+from shared.contracts.log import Event
 from shared.errors import Permanent, Transient
 from shared.events import parse_cursor
 
@@ -74,13 +76,13 @@ class TaskHandlers:
         ref = SessionRef(caller.tenant, task.session)
         return task_state(ref, task.id, await task.facts())
 
-    async def ended_before(self, task: TaskHandle, after: str) -> bool:
+    async def ended_before(self, caller: Caller, task: TaskHandle, after: str) -> bool:
         """Whether nothing can follow the event `after`.
 
         Raises:
             Permanent: `invalid_cursor`; `unknown_task` where there is nothing to follow.
         """
-        seen = parse_cursor(after).seq
+        seen = await self._place(SessionRef(caller.tenant, task.session), after)
         facts = await task.facts()
         if not facts:
             raise Permanent("unknown_task", f"there is no task {task.id!r}", field="task")
@@ -107,6 +109,23 @@ class TaskHandlers:
             "facts": [fact_data(stored) for stored in page],
             "next": page[-1].seq if len(facts) > limit else None,
         }
+
+    async def follow(self, caller: Caller, name: str, after: str) -> AsyncGenerator[Event]:
+        """All that happens in a session behind a cursor, without an end.
+
+        Raises:
+            Permanent: `invalid_name`, `invalid_cursor`; here, not with the first event.
+        """
+        ref = SessionRef(caller.tenant, check_token(name, "session"))
+        await self._place(ref, after)
+        return self.tasks.events(ref, after)
+
+    async def _place(self, ref: SessionRef, after: str) -> int:
+        """The sequence that a cursor of the session names."""
+        seen = parse_cursor(after).seq
+        if seen:
+            await self.tasks.check_place(ref, seen)
+        return seen
 
     async def fork(self, caller: Caller, name: str, body: ForkBody) -> Json:
         """A new session that goes on from a step of this one, and the task that runs in it.

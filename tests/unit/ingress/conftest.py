@@ -7,6 +7,7 @@ import pytest
 from starlette.types import ASGIApp
 
 from services.ingress.adapters.http.app import Parts, build
+from services.ingress.adapters.http.streams import Streams
 from services.ingress.handlers.chat import ChatHandlers
 from services.ingress.handlers.control import ControlHandlers
 from services.ingress.handlers.messages import MessageHandlers
@@ -16,6 +17,7 @@ from tests.fakes.housekeeping import FakeHousekeeping
 from tests.fakes.ingress_system import FakeSchedules, FakeSystem
 
 SCHEDULES = FakeSchedules()
+STREAMS = Streams()
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +41,7 @@ def running(kept: FakeHousekeeping) -> tuple[FakeSystem, ASGIApp]:
         catalog=system,
         health=system,
     )
-    return system, build(parts, host="127.0.0.1", body_limit=4096)
+    return system, build(parts, host="127.0.0.1", body_limit=4096, streams=STREAMS)
 
 
 @pytest.fixture
@@ -63,3 +65,9 @@ async def http(
     transport = httpx.ASGITransport(running[1], raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
         yield client
+
+
+@pytest.fixture
+def quick_heart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heartbeats every 30 milliseconds."""
+    monkeypatch.setattr(STREAMS, "_tick", 0.002)

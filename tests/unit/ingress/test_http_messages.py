@@ -6,7 +6,6 @@ import orjson
 import pytest
 from msgspec import structs
 
-from services.ingress.adapters.http import transport
 from shared.contracts.facts import Done, Inferred, Timings, ToolCall, Totals, Usage
 from shared.contracts.tokens import DirectEvent, DirectResult
 from shared.contracts.workers import WorkerState
@@ -184,11 +183,11 @@ async def test_a_session_is_for_an_agent_and_has_a_name(http, system, ask, name)
     assert (response.status_code, response.json()["error"]["param"]) == (400, "Millrace-Session")
 
 
-async def test_a_silent_stream_has_pings(http, system, monkeypatch):
-    monkeypatch.setattr(transport, "HEARTBEAT", 0.03)
+@pytest.mark.usefixtures("quick_heart")
+async def test_a_silent_stream_has_pings(http, system):
     system.script, system.gate = ANSWER, asyncio.Event()
     request = asyncio.create_task(http.post(URL, json=ASK | {"stream": True}))
-    await asyncio.sleep(0.15)
+    await asyncio.sleep(0.25)
     system.gate.set()
     kinds = [event["type"] for event in events(await request)]
     assert kinds.count("ping") >= 3

@@ -5,7 +5,6 @@ import asyncio
 import orjson
 import pytest
 
-from services.ingress.adapters.http import transport
 from shared.contracts.base import SessionRef
 from shared.contracts.facts import Done, Inferred
 from shared.contracts.tasks import TaskSubmitted
@@ -153,11 +152,11 @@ async def test_a_viewer_that_goes_does_not_stop_the_task(http, system):
     assert (await http.get(f"/v1/tasks/{task}")).json()["output"] == "later"
 
 
-async def test_a_silent_stream_has_heartbeats(http, system, monkeypatch):
-    monkeypatch.setattr(transport, "HEARTBEAT", 0.03)
+@pytest.mark.usefixtures("quick_heart")
+async def test_a_silent_stream_has_heartbeats(http, system):
     task = (await http.post("/v1/tasks", json=ASK | {"session": "s1"})).json()["task"]
     request = asyncio.create_task(http.get(f"/v1/tasks/{task}/events"))
-    await asyncio.sleep(0.15)
+    await asyncio.sleep(0.25)
     system.add(REF, Done(task=task, status="completed"))
     text = (await request).text
     assert text.count(": ping\n\n") >= 2

@@ -19,8 +19,12 @@ from services.ingress.adapters.http.metrics import Metrics
 from services.ingress.adapters.http.middleware import BodyLimit, LocalOnly, Measured, Trace
 from services.ingress.adapters.http.operations import operations_router
 from services.ingress.adapters.http.schedules import schedules_router
+from services.ingress.adapters.http.socket import socket_router
+from services.ingress.adapters.http.streams import Streams
 from services.ingress.adapters.http.tasks import events_router, sessions_router, tasks_router
+from services.ingress.core import socket
 from services.ingress.core.openapi import completed
+from services.ingress.handlers.socket import SocketHandlers
 from services.ingress.ports import (
     Catalog,
     ChatApi,
@@ -54,6 +58,7 @@ def build_api(parts: Parts, metrics: Metrics) -> FastAPI:
     api = FastAPI(
         title="Millrace",
         summary="OpenAI- and Anthropic-compatible completions and durable agent tasks",
+        description=f"## WebSocket\n\n{socket.__doc__}",
         version="0.1.0",
     )
     api.include_router(chat_router(parts.chat, metrics))
@@ -64,6 +69,9 @@ def build_api(parts: Parts, metrics: Metrics) -> FastAPI:
     api.include_router(schedules_router(parts.schedules))
     api.include_router(events_router(parts.tasks, metrics))
     api.include_router(sessions_router(parts.tasks))
+    api.include_router(
+        socket_router(parts.tasks, SocketHandlers(parts.tasks, parts.control), metrics)
+    )
     api.include_router(forks_router(parts.tasks))
     api.include_router(deletion_router(parts.housekeeping))
     api.include_router(documents_router(parts.documents))
@@ -80,8 +88,12 @@ def build_api(parts: Parts, metrics: Metrics) -> FastAPI:
     return api
 
 
-def build(parts: Parts, *, host: str, body_limit: int) -> ASGIApp:
-    """The whole application, as it runs without authentication on a loopback address."""
+def build(parts: Parts, *, host: str, body_limit: int, streams: Streams | None = None) -> ASGIApp:
+    """The whole application, as it runs without authentication on a loopback address.
+
+    `streams` are what the server ends when it shuts down.
+    """
     metrics = Metrics()
     api = build_api(parts, metrics)
+    api.state.streams = Streams() if streams is None else streams
     return Trace(Measured(LocalOnly(BodyLimit(api, body_limit), host), metrics))

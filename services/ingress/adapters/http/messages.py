@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 
-import orjson
 from fastapi import APIRouter, Request
-from sse_starlette import ServerSentEvent
 from starlette.responses import Response
 
 from services.ingress.adapters.http.errors import trace_id_of
@@ -30,7 +28,7 @@ from shared.errors import MillraceError
 _DRAIN = 10.0
 """Seconds that an answer gets to finish when the server shuts down. An agent's too: these clients
 know no way to come back to one, and a stream that ends in order would pass for the whole."""
-_HEARTBEAT = ServerSentEvent(orjson.dumps(PING).decode(), event="ping", sep="\n")
+_HEARTBEAT = sse(PING, event="ping")
 
 
 def messages_router(messages: MessagesApi, metrics: Metrics) -> APIRouter:

@@ -2,7 +2,7 @@
 
 millrace_http_requests_total{method,route,status}
 millrace_http_request_seconds{method,route}        to the last byte; streams excluded
-millrace_http_streams_open{kind}                   kind: completion, task
+millrace_http_streams_open{kind}                   kind: completion, task, session, socket
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Metrics:
         self._streams = Gauge(
             "millrace_http_streams_open", "Open streams", ("kind",), registry=self._registry
         )
-        for kind in ("completion", "task"):
+        for kind in ("completion", "task", "session", "socket"):
             self._streams.labels(kind)
 
     def answered(self, method: str, route: str, status: int) -> None:

@@ -18,6 +18,8 @@ from services.ingress.core.caller import trace_of
 from shared.clock import mint_id, monotonic
 from shared.errors import Failure
 
+_REQUESTS = frozenset({"http", "websocket"})
+_STARTS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -29,7 +31,7 @@ class Trace:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        if scope["type"] != "http":
+        if scope["type"] not in _REQUESTS:
             await self._app(scope, receive, send)
             return
         minted = hashlib.blake2b(mint_id("trace").encode(), digest_size=16).hexdigest()
@@ -37,10 +39,12 @@ class Trace:
         scope[TRACE_KEY] = trace_id
 
         async def sending(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
+            if message["type"] in _STARTS:
+                message.setdefault("headers", [])
+                headers = MutableHeaders(raw=list(message["headers"]))
                 headers["X-Trace-Id"] = trace_id
                 headers["traceparent"] = f"00-{trace_id}-{trace_id[:16]}-01"
+                message["headers"] = headers.raw
             await send(message)
 
         await self._app(scope, receive, sending)
@@ -54,15 +58,18 @@ class Measured:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        if scope["type"] != "http":
+        if scope["type"] not in _REQUESTS:
             await self._app(scope, receive, send)
             return
         started = monotonic()
+        method = scope.get("method", "WS")
         status, streams = 500, False
 
         async def sending(message: Message) -> None:
             nonlocal status, streams
-            if message["type"] == "http.response.start":
+            if message["type"] == "websocket.accept":
+                status, streams = 101, True
+            elif message["type"] in _STARTS:
                 status = message["status"]
                 kind = Headers(scope=message).get("content-type", "")
                 streams = kind.startswith("text/event-stream")
@@ -72,16 +79,17 @@ class Measured:
             await self._app(scope, receive, sending)
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
-            self._metrics.answered(scope["method"], route, status)
+            self._metrics.answered(method, route, status)
             if not streams:
-                self._metrics.took(scope["method"], route, monotonic() - started)
+                self._metrics.took(method, route, monotonic() - started)
 
 
 class LocalOnly:
     """Without authentication only this machine's own programs may call, not its web pages.
 
     A page that the user visits can send requests to a loopback address (with its own Origin, or,
-    after rebinding a name to it, with that name as Host). Both are refused here.
+    after rebinding a name to it, with that name as Host), and it can open WebSockets, which no
+    browser asks permission for. All of that is refused here.
     """
 
     def __init__(self, app: ASGIApp, host: str) -> None:
@@ -90,7 +98,8 @@ class LocalOnly:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        failure = self._objection(Headers(scope=scope)) if scope["type"] == "http" else None
+        asks = scope["type"] in _REQUESTS
+        failure = self._objection(Headers(scope=scope)) if asks else None
         if failure is not None:
             await refusal(scope, failure)(scope, receive, send)
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request
@@ -21,9 +21,10 @@ from services.ingress.adapters.http.transport import (
     unless_gone,
 )
 from services.ingress.core.bodies import CancelBody, TaskBody
+from services.ingress.core.events import EventJson
 from services.ingress.core.problems import problem_details
-from services.ingress.core.tasks import event_data
 from services.ingress.ports import TaskHandle, TasksApi
+from shared.contracts.log import Event
 from shared.errors import MillraceError
 
 SessionHint = Annotated[
@@ -67,24 +68,54 @@ def tasks_router(tasks: TasksApi) -> APIRouter:
     return router
 
 
-def events_router(tasks: TasksApi, metrics: Metrics) -> APIRouter:
-    """Follow a task."""
-    router = APIRouter(tags=["Tasks"])
+After = Annotated[str, Query(max_length=200, description="id of the last event seen")]
+LastEventId = Annotated[str, Header(max_length=200)]
+_RETRY_MS = 1000
+"""When an EventSource comes back after its stream has ended."""
 
-    @router.get("/v1/tasks/{task}/events", summary="Facts and tokens of a task, as they happen")
+
+def events_router(tasks: TasksApi, metrics: Metrics) -> APIRouter:
+    """Follow a task, or all of a session."""
+    router = APIRouter()
+    shown = EventJson()
+
+    @router.get(
+        "/v1/tasks/{task}/events",
+        tags=["Tasks"],
+        summary="Facts and tokens of a task, as they happen",
+    )
     async def events(
         request: Request,
         task: str,
         caller: CallerOf,
         session: SessionHint = None,
-        after: Annotated[str, Query(max_length=200, description="id of the last event")] = "",
-        last_event_id: Annotated[str, Header(max_length=200)] = "",
+        after: After = "",
+        last_event_id: LastEventId = "",
     ) -> Response:
         cursor = last_event_id or after
         handle = await tasks.find(caller, task, session)
-        if await tasks.ended_before(handle, cursor):
+        if await tasks.ended_before(caller, handle, cursor):
             return Response(status_code=204)  # tells an EventSource not to come again
-        frames = _frames(handle, cursor, metrics, trace_id_of(request.scope))
+        trace_id = trace_id_of(request.scope)
+        opened = metrics.stream("task")
+        frames = _frames(handle.events(cursor), shown, opened, trace_id)
+        return event_stream(frames, {}, drain=None)
+
+    @router.get(
+        "/v1/sessions/{session}/events",
+        tags=["Sessions"],
+        summary="Facts and tokens of all tasks of a session, as they happen, without an end",
+    )
+    async def session_events(
+        request: Request,
+        session: str,
+        caller: CallerOf,
+        after: After = "",
+        last_event_id: LastEventId = "",
+    ) -> Response:
+        events = await tasks.follow(caller, session, last_event_id or after)
+        opened = metrics.stream("session")
+        frames = _frames(events, shown, opened, trace_id_of(request.scope))
         return event_stream(frames, {}, drain=None)
 
     return router
@@ -95,14 +126,19 @@ def _events_path(task: TaskHandle) -> str:
 
 
 async def _frames(
-    task: TaskHandle, after: str, metrics: Metrics, trace_id: str
+    events: AsyncGenerator[Event],
+    shown: EventJson,
+    opened: AbstractContextManager[None],
+    trace_id: str,
 ) -> AsyncGenerator[bytes]:
-    """Events as server-sent events. One named `error` says why a stream ends before `done`."""
-    with metrics.stream("task"):
-        async with aclosing(task.events(after)) as events:
+    """Events as server-sent events. One named `error` says why a stream ends before its end."""
+    retry_ms = _RETRY_MS
+    with opened:
+        async with aclosing(events):
             try:
                 async for event in events:
-                    yield sse(event_data(event), event=event.kind, id=event.id)
+                    yield shown.frame(event, retry_ms)
+                    retry_ms = 0
             except MillraceError as error:
                 yield sse(problem_details(error.as_failure(), trace_id), event="error")
 

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
-from contextlib import aclosing
 from typing import Any
 
 import anyio
 import orjson
 from fastapi import Request
 from fastapi.routing import APIRoute
-from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.exceptions import HTTPException
 from starlette.requests import Request as StarletteRequest
 from starlette.responses import Response
 
+from services.ingress.adapters.http.streams import COMMENT, EventStream
 from services.ingress.core.problems import status_of
 from services.ingress.core.validation import too_deep
 from shared.errors import Failure
 
-HEARTBEAT = 15.0
 CLIENT_GONE = 499
 """nginx's number for a client that did not wait; nobody reads it but the metrics."""
 _JSON_TYPES = ("application/json", "+json")
@@ -96,8 +94,6 @@ def sse(data: object, *, event: str = "", id: str = "") -> bytes:
 
 
 DONE = b"data: [DONE]\n\n"
-COMMENT = ServerSentEvent(comment="ping", sep="\n")
-"""A heartbeat that no client shows to anybody."""
 
 
 def event_stream(
@@ -105,47 +101,10 @@ def event_stream(
     headers: Mapping[str, str],
     *,
     drain: float | None,
-    heartbeat: ServerSentEvent = COMMENT,
-) -> EventSourceResponse:
-    """Send frames with heartbeats between them until they end or the client goes.
-
-    When the server shuts down, a stream that can be resumed (`drain` None) ends at once and in
-    order; another one gets `drain` seconds to finish.
-    """
-    stop = anyio.Event()
-    return EventSourceResponse(
-        _until(stop, frames),
-        headers=headers,
-        ping=HEARTBEAT,
-        sep="\n",
-        ping_message_factory=lambda: heartbeat,
-        shutdown_event=stop if drain is None else None,
-        shutdown_grace_period=1.0 if drain is None else drain,
-    )
-
-
-async def _until(stop: anyio.Event, frames: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
-    """The frames until they end or `stop` is set.
-
-    They run in tasks of their own: a disconnect cancels those once, in asyncio's way, so that the
-    frames' own clean-up may still talk to the bus (an anyio scope would cancel that too).
-    """
-    stopped = asyncio.ensure_future(stop.wait())
-    upcoming: asyncio.Future[bytes | None] | None = None
-    async with aclosing(frames):
-        try:
-            while not stop.is_set():
-                upcoming = asyncio.ensure_future(_next(frames))
-                await asyncio.wait({upcoming, stopped}, return_when=asyncio.FIRST_COMPLETED)
-                if not upcoming.done() or (frame := upcoming.result()) is None:
-                    return
-                yield frame
-        finally:
-            await _drop(upcoming, stopped)
-
-
-async def _next(frames: AsyncGenerator[bytes]) -> bytes | None:
-    return await anext(frames, None)
+    heartbeat: bytes = COMMENT,
+) -> EventStream:
+    """Send frames with heartbeats between them until they end or the client goes."""
+    return EventStream(frames, headers, drain=drain, heartbeat=heartbeat)
 
 
 async def _drop(*futures: asyncio.Future[Any] | None) -> None:
