@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from msgspec.structs import replace
-
 from services.router.core import ALIVE, Workers, place, place_direct
 from services.router.ports import Rescue
 from shared.contracts.base import Message, as_token, check_token
 from shared.contracts.facts import InferFailed
-from shared.contracts.work import DirectRequest, InferStep, RouteStep
+from shared.contracts.work import InferStep, RouteStep, Target
 from shared.contracts.workers import WorkerState
 from shared.errors import Failure
 from shared.models import ModelsFile
@@ -46,7 +44,7 @@ class Router:
         """What the log shall say when no target was found for good."""
         return [InferFailed(task=step.task, step=step.step, error=failure, attempt=step.attempt)]
 
-    def direct(self, request: DirectRequest) -> DirectRequest:
+    def direct(self, model: str, tenant: str, completion: str) -> Target:
         """Place a stateless completion.
 
         Raises:
@@ -54,10 +52,9 @@ class Router:
                 usage would be put down to somebody else.
             Transient: `no_worker`.
         """
-        check_token(request.tenant, "tenant")
-        check_token(request.id, "id")
-        target = place_direct(request.model, self._models, self.workers, self._ticks())
-        return replace(request, target=target)
+        check_token(tenant, "tenant")
+        check_token(completion, "id")
+        return place_direct(model, self._models, self.workers, self._ticks())
 
     def report(self, state: WorkerState) -> None:
         """A worker is alive."""

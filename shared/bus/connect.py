@@ -18,6 +18,7 @@ import orjson
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from shared.bus.replies import Replies
 from shared.errors import Broken, Permanent, Transient
 from shared.settings import Address
 from shared.telemetry import Log
@@ -50,6 +51,7 @@ class Bus:
         self.name = name
         self.log = log
         self.replicas = replicas
+        self.replies = Replies(nc)
         self._waiting: dict[str, asyncio.Future[Msg]] = {}
         self._pages: dict[str, list[Msg]] = {}
         self._next = 0
@@ -57,7 +59,8 @@ class Bus:
         self._reconnected: list[Reconnected] = []
 
     async def start(self) -> None:
-        """Subscribe to the acknowledgement inbox."""
+        """Subscribe to the inboxes: of acknowledgements, and of streamed answers."""
+        await self.replies.start()
         self._inbox = f"{self.nc.new_inbox()}."
         await self.nc.subscribe(
             f"{self._inbox}*",
@@ -210,6 +213,7 @@ class Bus:
         """No answer comes any more to what was published: whoever waits may try again now."""
         for future in self._waiting.values():
             _expire(future)
+        self.replies.disconnected()
 
     def on_reconnect(self, callback: Reconnected) -> None:
         """Call this after every reconnect (streams and consumers in memory may be gone)."""

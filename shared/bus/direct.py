@@ -6,48 +6,79 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 
+import msgspec
 import nats.errors
+import orjson
+from nats.aio.msg import Msg
 
 from shared.bus.connect import Bus
 from shared.contracts.base import SessionRef, decode, encode
 from shared.contracts.tokens import DirectEvent
-from shared.contracts.work import DirectRequest
-from shared.errors import Transient
+from shared.contracts.work import DirectRequest, Target
+from shared.errors import Permanent, Transient
 from shared.subjects import DIRECT_ROUTE, DIRECT_SESSION, abort_subject
 
 _SILENCE = 60.0
 """Seconds without an event after which a worker counts as lost (it sends a beat every few)."""
+_BEAT = DirectEvent()
 
 
 async def complete(bus: Bus, request: DirectRequest) -> AsyncGenerator[DirectEvent]:
     """The events of a completion; the last one has `done` or `error`. Closing it aborts it.
 
     Raises:
-        Transient: `no_responders`, `request_timeout`, `bus_unavailable`.
+        Transient: `no_responders`, `request_timeout`, `slow_reader`, `bus_unavailable`.
     """
-    inbox = bus.nc.new_inbox()
-    subscription = await bus.nc.subscribe(inbox, pending_bytes_limit=0)
     ended = False
-    try:
-        await bus.send(DIRECT_ROUTE, encode(request), reply=inbox)
-        while True:
-            message = await subscription.next_msg(timeout=_SILENCE)
-            if (message.headers or {}).get("Status") == "503":
-                ended = True
-                raise Transient("no_responders", "no router runs", retry_after=1.0)
-            event = decode(message.data, DirectEvent)
-            ended = event.done is not None or event.error is not None
-            if event != DirectEvent():  # an empty event is a sign of life
-                yield event
-            if ended:
-                return
-    except nats.errors.TimeoutError as error:
-        raise Transient("request_timeout", "the worker fell silent") from error
-    except nats.errors.Error as error:
-        raise Transient("bus_unavailable", type(error).__name__) from error
-    finally:
-        with suppress(nats.errors.Error, Transient, asyncio.CancelledError):
+    with bus.replies.open(_SILENCE) as answers:
+        try:
+            await bus.send(DIRECT_ROUTE, encode(request), reply=answers.subject)
+            while not ended:
+                message = await answers.next()
+                if message.headers and message.headers.get("Status") == "503":
+                    ended = True
+                    raise Transient("no_responders", "no router runs", retry_after=1.0)
+                event = _event(message)
+                ended = event.done is not None or event.error is not None
+                if event != _BEAT:  # an empty event is a sign of life
+                    yield event
+        finally:
             if not ended:
                 ref = SessionRef(request.tenant, DIRECT_SESSION)
-                await bus.send(abort_subject(ref, request.id), b"")
-            await subscription.unsubscribe()
+                with suppress(nats.errors.Error, Transient, asyncio.CancelledError):
+                    await bus.send(abort_subject(ref, request.id), b"")
+
+
+def _event(message: Msg) -> DirectEvent:
+    """Nearly all events are a piece of text and nothing else: those need no conversion by type."""
+    raw = orjson.loads(message.data)
+    if len(raw) == 1 and type(text := raw.get("text")) is str:
+        return DirectEvent(text=text)
+    return decode(message.data, DirectEvent)
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What has to be known of a completion to place it: who asks, and for what."""
+
+    id: str
+    tenant: str
+    model: str
+
+
+def asked(body: bytes) -> Asked:
+    """Of an encoded `DirectRequest`, without building the conversation in it: msgspec's reader
+    skips what it was not asked for, and the worker checks it all in any case.
+
+    Raises:
+        Permanent: `invalid_message`.
+    """
+    try:
+        return msgspec.json.decode(body, type=Asked)
+    except msgspec.DecodeError:
+        decode(body, DirectRequest)  # says what is wrong, and where
+        raise Permanent("invalid_message", "the body is no completion") from None
+
+
+def placed(body: bytes, target: Target) -> bytes:
+    """The encoded `DirectRequest` with its target (of two fields of a name the last one counts)."""
+    return b'%s,"target":%s}' % (body.rstrip()[:-1], encode(target))

@@ -2,7 +2,7 @@
 
 One ingress process, one broker, real sessions, router and tools, an instant model. Five thousand
 idle viewers of sessions of their own, then a task in one of those sessions; then a thousand viewers
-of one session. Other numbers may be given: `make bench ARGS="viewers 2000 200"`.
+of one session.
 """
 
 from __future__ import annotations
@@ -11,23 +11,17 @@ import asyncio
 import gc
 import os
 import resource
-import sys
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 import httpx
 
 from infra.local.broker import free_port
-from infra.local.settings import inherited_environment
-from shared.bus import topology
-from shared.bus.connect import Bus, open_bus
+from shared.bus.connect import Bus
 from shared.client import Millrace
 from shared.clock import monotonic
-from shared.settings import Address
-from shared.telemetry import configure
-from tests.bench.__main__ import AGENT, MODELS, ROOT, cpu_seconds, processes, ready
-from tests.integration.broker_process import NatsServer
+from tests.bench.loop import AGENT, ready
+from tests.bench.system import cpu_seconds, system
 from tests.integration.waiting import until
 
 STEPS = 4
@@ -157,35 +151,14 @@ async def measure(bus: Bus, pid: int, port: int, counts: tuple[int, int]) -> Non
     await crowd(client, pid, port, counts[1])
 
 
-async def main(counts: tuple[int, int] = (5000, 1000)) -> None:
+async def bench(counts: tuple[int, int] = (5000, 1000)) -> None:
+    """Measure and print."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    with tempfile.TemporaryDirectory() as name:
-        folder, port = Path(name), free_port()
-        (folder / "models.yaml").write_text(MODELS)
-        (folder / "agents").mkdir()
-        (folder / "agents" / "summer.yaml").write_text(AGENT)
-        server = NatsServer(folder)
-        server.start()
-        environment = {
-            **inherited_environment(), "PYTHONPATH": str(ROOT), "MILLRACE_NATS_URL": server.url,
-            "MILLRACE_NATS_TOKEN": server.token, "MILLRACE_MODELS": str(folder / "models.yaml"),
-            "MILLRACE_AGENTS": str(folder / "agents"), "MILLRACE_MODEL": "instant",
-            "MILLRACE_DATA": str(folder), "MILLRACE_LOG_LEVEL": "warning",
-            "MILLRACE_HTTP_PORT": str(port),
-        }  # fmt: skip
-        log = folder / "bench.log"
-        names = ("services.ingress", "services.sessions", "services.router", "services.tools")
-        modules = [[module] for module in (*names, "tests.bench.worker")]
-        address = Address(server.url, server.token, None)
-        try:
-            async with open_bus(address, "bench", configure("bench", "error")) as bus:
-                await topology.ensure(bus)
-                with processes(modules, environment, log) as pids:
-                    await ready(bus)
-                    await measure(bus, pids[0], port, counts)
-        except BaseException:
-            sys.stderr.write(log.read_text()[-4000:])
-            raise
-        finally:
-            server.kill()
+    port = free_port()
+    names = ("services.ingress", "services.sessions", "services.router", "services.tools")
+    modules = [[module] for module in (*names, "tests.bench.worker")]
+    async with system({"summer": AGENT}) as running:
+        with running.processes(modules, {"MILLRACE_HTTP_PORT": str(port)}) as pids:
+            await ready(running.bus)
+            await measure(running.bus, pids[0], port, counts)

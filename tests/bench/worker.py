@@ -1,18 +1,24 @@
 """An inference worker whose model says at once what it is told: `python -m tests.bench.worker`.
 
-"steps N" asks for N sums one after the other, then answers. Everything around the engine is the
-product's own. An answer is one token, so that the engine's share is as small as it can be.
+"steps N" asks for N sums one after the other, then answers; "say N" answers with N tokens.
+Everything around the engine is the product's own. An answer is one token where nobody asks for
+more, so that the engine's share is as small as it can be. With `--every-token` the clock that
+gathers tokens runs so fast that each of them is a delta of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import itertools
+import sys
+from collections.abc import Callable, Sequence
 
 from services.inference.core.chat import ChatTemplate, Segment
+from services.inference.core.pieces import WINDOW
 from services.inference.handlers import Model
 from services.inference.ports import GenerateRequest
 from services.inference.settings import Settings
+from shared import clock
 from shared.bus.connect import Bus
 from shared.bus.service import run_service, running
 from tests.fakes.instant_engine import InstantEngine, InstantOptions
@@ -54,8 +60,16 @@ class WholeTokenizer:
 def instant_model(name: str, worker: str) -> Model:
     tokenizer = WholeTokenizer()
 
+    def said(prompt: str) -> Sequence[int]:
+        count = int(prompt.rpartition("user: say ")[2])
+        if count == 1:
+            return [tokenizer.id_of("hello there " * 10), END]
+        return [*(tokenizer.id_of(f"tok{place} ") for place in range(count)), END]
+
     def script(request: GenerateRequest) -> Sequence[int]:
-        _, _, turn = tokenizer.text(request.prompt[0]).rpartition("user: steps ")
+        _, steps, turn = tokenizer.text(request.prompt[0]).rpartition("user: steps ")
+        if not steps:
+            return said(tokenizer.text(request.prompt[0]))
         order, *lines = turn.splitlines()
         done = sum(line.startswith("tool: ") for line in lines)
         answer = CALL.format(n=done) if done < int(order) else f"{done} sums"
@@ -66,13 +80,20 @@ def instant_model(name: str, worker: str) -> Model:
     return Model(name, worker, CONTEXT, engine, tokenizer, ChatTemplate(TEMPLATE, ()))
 
 
+def hurried() -> Callable[[], float]:
+    """A clock on which no two readings are within the window that gathers tokens."""
+    readings = itertools.count()
+    return lambda: next(readings) * WINDOW * 2
+
+
 def main() -> None:
     settings = Settings()
+    ticks = hurried() if "--every-token" in sys.argv else clock.monotonic
 
     async def compose(bus: Bus, stop: asyncio.Event) -> None:
         model = instant_model(settings.model, settings.worker)
         await model.engine.start()
-        async with running(bus, *worker_parts(bus, model, slots=256)):
+        async with running(bus, *worker_parts(bus, model, slots=256, ticks=ticks)):
             await stop.wait()
 
     run_service("inference", settings, compose)

@@ -202,13 +202,15 @@ class Loop:
         return compose
 
 
-def worker_parts(bus: Bus, model: Model, slots: int = 8) -> list[Runs]:
+def worker_parts(
+    bus: Bus, model: Model, slots: int = 8, ticks: Callable[[], float] = clock.monotonic
+) -> list[Runs]:
     state = WorkerState(
         worker=model.worker, model=model.name, engine="instant", slots=slots, context=CONTEXT
     )
     shelf, broken = KvShelf(bus), asyncio.Event()
     conversations = LogConversations(RunLog(bus))
-    inference = Inference(model, conversations, shelf, Tokens(bus), clock.now, clock.monotonic)
+    inference = Inference(model, conversations, shelf, Tokens(bus), clock.now, ticks)
     lanes = [Lane(bus, inference, state, name, broken) for name in (model.worker, "any")]
     return [
         shelf,

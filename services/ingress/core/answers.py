@@ -218,6 +218,7 @@ ANSWERS: dict[str, Answers] = {
         shape(session=STRING, sequence=INTEGER, complete=BOOLEAN),
         _202=shape(session=STRING, sequence=INTEGER, complete=BOOLEAN),
     ),
+    "GET /v1/sessions/{session}/events": streamed(),
     "GET /v1/sessions/{session}/history": answers(
         shape(session=STRING, facts=many(ref("Fact")), next=maybe(INTEGER))
     ),

@@ -17,13 +17,14 @@ from shared.bus import topology
 from shared.bus.burial import delivery_of, publish_dead
 from shared.bus.connect import ApiError, Bus
 from shared.bus.consume import Consuming, Delivery, Job, attempt
+from shared.bus.direct import asked, placed
 from shared.bus.kv import Entry, KeyValue
 from shared.bus.log import RunLog
 from shared.clock import monotonic
 from shared.contracts.base import Message, decode, encode, step_id
 from shared.contracts.log import MSG_ID, TASK_HEADER
 from shared.contracts.tokens import DirectEvent
-from shared.contracts.work import DirectRequest, InferStep, RouteStep
+from shared.contracts.work import InferStep, RouteStep
 from shared.contracts.workers import WorkerState
 from shared.errors import Permanent, Transient
 from shared.subjects import (
@@ -97,9 +98,10 @@ class Completions:
                 await self._bus.send(message.reply, encode(DirectEvent(error=failure)))
 
     async def _place(self, message: Msg) -> None:
-        request = self._router.direct(decode(message.data, DirectRequest))
-        worker = request.target.worker if request.target else ""
-        await self._bus.send(direct_subject(worker), encode(request), reply=message.reply)
+        wanted = asked(message.data)
+        target = self._router.direct(wanted.model, wanted.tenant, wanted.id)
+        body = placed(message.data, target)
+        await self._bus.send(direct_subject(target.worker), body, reply=message.reply)
 
 
 class WorkerWatch:

@@ -119,8 +119,8 @@ class EventStream(Response):
     """Server-sent events until they end, the client goes, or the server shuts down.
 
     When it does, a stream that can be resumed (`drain` None) ends at once and in order: the last id
-    that the client got is where it goes on. Another one gets `drain` seconds to finish, and is broken
-    off then: in order, its end would pass for the whole.
+    that the client got is where it goes on. Another one gets `drain` seconds to finish, and is
+    broken off then: in order, its end would pass for the whole.
     """
 
     media_type = "text/event-stream"
