@@ -9,10 +9,13 @@ from contextlib import suppress
 import msgspec
 import nats.errors
 import orjson
+from msgspec.structs import replace
 from nats.aio.msg import Msg
 
+from shared.bus import claims
 from shared.bus.connect import Bus
-from shared.contracts.base import SessionRef, decode, encode
+from shared.contracts.base import SessionRef, check_token, decode, encode
+from shared.contracts.claims import ClaimedRequest
 from shared.contracts.tokens import DirectEvent
 from shared.contracts.work import DirectRequest, Target
 from shared.errors import Permanent, Transient
@@ -32,13 +35,19 @@ async def complete(bus: Bus, request: DirectRequest) -> AsyncGenerator[DirectEve
     ended = False
     with bus.replies.open(_SILENCE) as answers:
         try:
-            await bus.send(DIRECT_ROUTE, encode(request), reply=answers.subject)
+            body, headers = await _sent(bus, request)
+            await bus.send(DIRECT_ROUTE, body, headers, reply=answers.subject)
             while not ended:
                 message = await answers.next()
                 if message.headers and message.headers.get("Status") == "503":
                     ended = True
                     raise Transient("no_responders", "no router runs", retry_after=1.0)
-                event = _event(message)
+                if message.headers and claims.CLAIM in message.headers:
+                    owner = SessionRef(request.tenant, DIRECT_SESSION)
+                    whole = await claims.opened(bus, owner, message.data, message.headers)
+                    event = decode(whole, DirectEvent)
+                else:
+                    event = _event(message)
                 ended = event.done is not None or event.error is not None
                 if event != _BEAT:  # an empty event is a sign of life
                     yield event
@@ -47,6 +56,49 @@ async def complete(bus: Bus, request: DirectRequest) -> AsyncGenerator[DirectEve
                 ref = SessionRef(request.tenant, DIRECT_SESSION)
                 with suppress(nats.errors.Error, Transient, asyncio.CancelledError):
                     await bus.send(abort_subject(ref, request.id), b"")
+
+
+async def _sent(bus: Bus, request: DirectRequest) -> tuple[bytes, dict[str, str] | None]:
+    """The request, or a claim on it with what the router has to know."""
+    body = encode(request)
+    if len(body) <= claims.limit_of(bus):
+        return body, None
+    owner = SessionRef(request.tenant, DIRECT_SESSION)
+    claim = await claims.deposit(bus, owner, body, keep=claims.FOR_REPLIES, key=request.id)
+    small = ClaimedRequest(id=request.id, tenant=request.tenant, model=request.model, claim=claim)
+    return encode(small), {claims.CLAIM: "1"}
+
+
+async def received(bus: Bus, message: Msg) -> DirectRequest:
+    """The request that has reached a worker, whole.
+
+    Raises:
+        Permanent: `invalid_message`, `payload_missing`, `payload_corrupt`.
+        Transient: `bus_unavailable`.
+    """
+    if not message.headers or claims.CLAIM not in message.headers:
+        return decode(message.data, DirectRequest)
+    small = decode(message.data, ClaimedRequest)
+    owner = SessionRef(check_token(small.tenant, "tenant"), DIRECT_SESSION)
+    request = decode(await claims.redeem(bus, owner, small.claim), DirectRequest)
+    if (request.id, request.tenant) != (small.id, small.tenant):
+        raise Permanent("payload_corrupt", "what is stored is another request")
+    return replace(request, target=small.target)
+
+
+async def answered(bus: Bus, request: DirectRequest, event: DirectEvent, reply: str) -> None:
+    """Send an event to whoever waits for it.
+
+    Raises:
+        Transient: `bus_unavailable`.
+    """
+    body = encode(event)
+    if len(body) <= claims.limit_of(bus):
+        await bus.send(reply, body)
+        return
+    owner = SessionRef(request.tenant, DIRECT_SESSION)
+    body, headers = await claims.checked_in(bus, owner, body, keep=claims.FOR_REPLIES)
+    await bus.send(reply, body, headers)
 
 
 def _event(message: Msg) -> DirectEvent:

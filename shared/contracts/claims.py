@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 
 from shared.contracts.base import Message
+from shared.contracts.work import Target
 
 
 class Claim(Message, frozen=True):
@@ -30,3 +31,13 @@ class Claimed(Message, frozen=True):
 
     claim: Claim
     document: str | None = None
+
+
+class ClaimedRequest(Message, frozen=True):
+    """A `DirectRequest` whose conversation lies elsewhere: what has to be known to place it."""
+
+    id: str
+    tenant: str
+    model: str
+    claim: Claim
+    target: Target | None = None

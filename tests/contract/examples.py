@@ -166,6 +166,7 @@ _ALL: tuple[msgspec.Struct, ...] = (
     PARENT, PART, PAST, INPUT, TERMS, FORMAT, DEMANDS, CLAIM,
     ROUTE, TARGET, CHAT, RESULT, PASSAGE, SUMMARY, ROW,
     claims.Claimed(claim=CLAIM, document="a/b"),
+    claims.ClaimedRequest(id="c1", tenant="acme", model="fast", claim=CLAIM, target=TARGET),
     msgspec.structs.replace(SAMPLING, top_k=40),
     msgspec.structs.replace(RESULT, stop_string="END"),
     control.CancelTask(task="t1", by="ada", reason="changed my mind"),

@@ -17,11 +17,11 @@ from shared.bus.log import Page, RunLog
 from shared.client import Millrace, Task
 from shared.contracts.agents import Sampling
 from shared.contracts.base import SessionRef, decode, encode
-from shared.contracts.claims import Claimed
+from shared.contracts.claims import Claim, Claimed
 from shared.contracts.facts import Done, Inferred, Steered, ToolDone
 from shared.contracts.log import Malformed
 from shared.contracts.tasks import TaskSubmitted
-from shared.contracts.work import RunTool
+from shared.contracts.work import ChatMessage, DirectRequest, RunTool
 from shared.errors import Permanent
 from shared.subjects import BLOBS, DOCS, blob_filter, blob_subject, session_filter, task_subject
 from tests.integration.broker_process import NatsServer
@@ -207,6 +207,41 @@ async def test_a_task_whose_body_is_gone_fails_with_a_letter(loop: Loop, bus: Bu
         return any(isinstance(fact, Done) and fact.output == "back" for fact in facts)
 
     await until(answered)
+
+
+# -- stateless completions ------------------------------------------------------------------------
+
+
+def completion(text: str) -> DirectRequest:
+    said = ChatMessage(role="user", content=text)
+    sampling = Sampling(max_tokens=8000)
+    return DirectRequest(
+        id="c1", tenant="default", model="nano", messages=(said,), sampling=sampling
+    )
+
+
+async def test_a_long_conversation_and_a_long_answer(loop: Loop, bus: Bus) -> None:
+    await loop.all()
+    events = [event async for event in loop.client.complete(completion("say " + "w" * 3000))]
+    assert "".join(event.text or "" for event in events) == "w" * 3000
+    assert (done := events[-1].done) is not None
+    assert done.content == "w" * 3000
+    small = [event async for event in loop.client.complete(completion("say x"))]
+    assert (small[-1].done or done).content == "x"
+
+
+async def test_a_conversation_that_is_gone_is_a_typed_error(
+    loop: Loop, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await loop.all()
+
+    async def lost(bus: Bus, owner: SessionRef, body: bytes, **rest: str) -> Claim:
+        return Claim(key="none", digest=claims.digest_of(body), size=len(body), parts=1)
+
+    monkeypatch.setattr(claims, "deposit", lost)
+    events = [event async for event in loop.client.complete(completion("say " + "w" * 3000))]
+    assert events[-1].error is not None
+    assert events[-1].error.code == "payload_missing"
 
 
 # -- documents ------------------------------------------------------------------------------------

@@ -182,6 +182,22 @@ async def test_documents_are_stored_without_the_index(front):
     assert (await front.http.get(url)).status_code == 404
 
 
+async def test_what_is_larger_than_a_message_passes(front):
+    """Three megabytes of document, two of conversation: the model is what it is too long for."""
+    url = "/v1/collections/handbook/documents/long.md"
+    text = "The wheel turns. " * 180_000
+    assert (await front.http.put(url, json={"text": text})).status_code == 200
+    assert (await front.http.get(url)).json()["text"] == text
+    assert (await front.http.delete(url)).status_code == 200
+    ask = {"model": "nano", "messages": [{"role": "user", "content": text[:2_000_000]}]}
+    answer = await front.http.post("/v1/chat/completions", json=ask)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "context_too_long")
+    task = ASK | {"input": text[:2_000_000], "agent": "plain"}
+    ended = await front.http.post("/v1/tasks", json=task, headers={"Prefer": "wait=60"})
+    assert ended.json()["error"]["code"] == "context_too_long"
+    assert len(ended.json()["input"]) == 2_000_000
+
+
 async def test_a_schedule_submits_its_task(front):
     body = ASK | {"session": "scheduled", "every_s": 1}
     assert (await front.http.put("/v1/schedules/tick", json=body)).status_code == 200

@@ -17,12 +17,13 @@ from services.inference.ports import Engine, EngineBroken
 from shared.bus import topology
 from shared.bus.connect import Bus
 from shared.bus.consume import GRACE, Consuming, Delivery, Job, attempt
+from shared.bus.direct import answered, received
 from shared.bus.kv import KeyValue
 from shared.bus.log import RunLog
 from shared.contracts.base import Message, SessionRef, as_token, decode, encode
 from shared.contracts.log import ATTEMPT_HEADER, TASK_HEADER
 from shared.contracts.tokens import DirectEvent, TokenDelta
-from shared.contracts.work import DirectRequest, InferStep, RouteStep
+from shared.contracts.work import InferStep, RouteStep
 from shared.contracts.workers import WorkerState
 from shared.errors import Failure, Transient
 from shared.subjects import DIRECT_SESSION, WORKERS, direct_subject, infer_consumer, tokens_subject
@@ -140,10 +141,10 @@ class Direct:
                 await self._bus.send(message.reply, encode(DirectEvent(error=outcome)))
 
     async def _stream(self, message: Msg) -> None:
-        request = decode(message.data, DirectRequest)
+        request = await received(self._bus, message)
         async with contextlib.aclosing(self._inference.complete(request)) as events:
             async for event in events:
-                await self._bus.send(message.reply, encode(event))
+                await answered(self._bus, request, event, message.reply)
                 if event.done is None or request.count_only:
                     continue  # who only counts is charged nothing
                 if event.done.finish != "aborted":

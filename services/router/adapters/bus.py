@@ -101,7 +101,7 @@ class Completions:
         wanted = asked(message.data)
         target = self._router.direct(wanted.model, wanted.tenant, wanted.id)
         body = placed(message.data, target)
-        await self._bus.send(direct_subject(target.worker), body, reply=message.reply)
+        await self._bus.send(direct_subject(target.worker), body, message.headers, message.reply)
 
 
 class WorkerWatch:
