@@ -55,7 +55,7 @@ async def serve(settings: Settings, log: Log) -> None:
         catalog=catalog,
         health=BusHealth(link),
     )
-    streams = Streams()
+    streams = Streams(settings.heartbeat, settings.viewer_patience)
     app = build(parts, host=settings.http_host, body_limit=settings.body_limit, streams=streams)
     config = uvicorn.Config(
         app,
@@ -65,6 +65,8 @@ async def serve(settings: Settings, log: Log) -> None:
         ws=SocketProtocol,
         ws_max_size=settings.body_limit,
         ws_per_message_deflate=False,
+        ws_ping_interval=settings.heartbeat,
+        ws_ping_timeout=settings.viewer_patience,
         lifespan="off",
         log_config=None,
         access_log=False,

@@ -25,6 +25,13 @@ class Settings(BusSettings):
         default=16 << 20, ge=1024, description="bytes of a request's body at most"
     )
 
+    heartbeat: float = Field(
+        default=15.0, gt=0, description="seconds between signs of life on a silent stream"
+    )
+    viewer_patience: float = Field(
+        default=30.0, gt=0, description="seconds for a viewer to read on before it is cut off"
+    )
+
     def check_auth(self) -> None:
         """Refuse a combination that would leave the system open.
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from services.ingress.adapters.http.streams import ABORT, Streams
+from services.ingress.adapters.http.streams import ABORT, CURSOR, Streams
 from services.ingress.core.socket import TRY_LATER
 
 _GRACE = 5.0
@@ -50,10 +51,16 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self.scope["extensions"] |= extensions
         await super().run_asgi()
 
-    def hang_up(self, reason: str) -> None:
+    def keepalive_timeout(self) -> None:
+        """A ping was not answered."""
+        self.pong_timer = self.pending_ping_payload = None
+        self.hang_up()
+
+    def hang_up(self) -> None:
         """Close without waiting for room to write; a client that reads on finds the reason."""
         if not self.close_sent and not self.transport.is_closing():
-            self.conn.send_close(TRY_LATER, reason)
+            cursor: Callable[[], str] = dict(self.scope).get(CURSOR, str)  # type: ignore[assignment]  # ours
+            self.conn.send_close(TRY_LATER, cursor())
             self.transport.write(b"".join(self.conn.data_to_send()))
             self.close_sent = True
         self.loop.call_later(_GRACE, self.transport.abort)

@@ -12,7 +12,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from services.ingress.adapters.http.errors import refusal, trace_id_of
 from services.ingress.adapters.http.metrics import Metrics
-from services.ingress.adapters.http.streams import ABORT, LAST_WORD, Streams
+from services.ingress.adapters.http.streams import ABORT, CURSOR, LAST_WORD, Streams
 from services.ingress.core.caller import TENANT_HEADER, Caller, tenant_of
 from services.ingress.core.events import EventJson
 from services.ingress.core.problems import problem_details
@@ -75,6 +75,7 @@ class Socket:
 
     async def serve(self, caller: Caller, session: str) -> None:
         """Until the client goes or the server stops."""
+        self._websocket.scope[CURSOR] = lambda: self._cursor
         await self._websocket.accept()
         self._serving = asyncio.current_task()
         closed = self._streams.add(self)
@@ -166,7 +167,7 @@ class Socket:
         """Give up on a client that does not read; the cursor waits behind what it did not read."""
         abort = self._websocket.scope.get("extensions", {}).get(ABORT)
         if abort is not None:
-            abort(self._cursor)
+            abort()
         self._end("gone")
 
     def stop(self) -> bool:

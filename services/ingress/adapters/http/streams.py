@@ -16,12 +16,11 @@ from starlette.types import Receive, Scope, Send
 
 from shared.clock import monotonic
 
-HEARTBEAT = 15.0
-PATIENCE = 30.0
-"""Seconds that a client may take to read on, once nothing more goes into its socket."""
 ABORT = "millrace.abort"
 """Extension of a scope: a function that ends the connection, whatever waits to be sent."""
 _SLOTS = 15
+CURSOR = "millrace.cursor"
+"""Where a socket leaves a function in its scope that tells the id of the event sent last."""
 COMMENT = b": ping\n\n"
 """A heartbeat that no client shows to anybody."""
 LAST_WORD = 1.0
@@ -51,9 +50,13 @@ class Open(Protocol):
 
 
 class Streams:
-    """All open streams of this process."""
+    """All open streams of this process.
 
-    def __init__(self, beat: float = HEARTBEAT, patience: float = PATIENCE) -> None:
+    `beat` is how often a silent one shows that it lives, `patience` how long a client may take to
+    read on, once nothing more goes into its socket; both in seconds.
+    """
+
+    def __init__(self, beat: float = 15.0, patience: float = 30.0) -> None:
         self._slots: list[set[Open]] = [set() for _ in range(_SLOTS)]
         self._tick, self._patience = beat / _SLOTS, patience
         self._timer: asyncio.TimerHandle | None = None
@@ -118,9 +121,9 @@ class Streams:
 class EventStream(Response):
     """Server-sent events until they end, the client goes, or the server shuts down.
 
-    When it does, a stream that can be resumed (`drain` None) ends at once and in order: the last id
-    that the client got is where it goes on. Another one gets `drain` seconds to finish, and is
-    broken off then: in order, its end would pass for the whole.
+    When it does, a stream that can be resumed (`drain` None) ends at once and in order: the last
+    id that the client got is where it goes on. Another one gets `drain` seconds to finish, and is
+    broken off then: ended in order it would pass for the whole.
     """
 
     media_type = "text/event-stream"
