@@ -34,11 +34,11 @@ class DirectResult(Message, frozen=True):
 class Logprob(Message, frozen=True):
     """A token of an answer and how likely the model thought it, before temperature and masks.
 
-    `bytes` are what the token is in the text, None for one that is never in a text (an end mark);
-    `top` are the likeliest tokens at its place, best first.
+    `bytes` are what it is in the answer, None for one that is never seen there (an end mark);
+    `text` is how it is written, `top` are the likeliest ones at its place, best first.
     """
 
-    token: str
+    text: str
     logprob: float
     bytes: tuple[int, ...] | None = None
     top: tuple[Logprob, ...] = ()

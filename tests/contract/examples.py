@@ -136,8 +136,8 @@ RESULT = tokens.DirectResult(
     worker="w1",
     timings=TIMINGS,
 )
-BEST = tokens.Logprob(token="39", logprob=-0.25, bytes=(51, 57))
-SCORED = tokens.Logprob(token="39", logprob=-0.25, bytes=(51, 57), top=(BEST,))
+BEST = tokens.Logprob(text="39", logprob=-0.25, bytes=(51, 57))
+SCORED = tokens.Logprob(text="39", logprob=-0.25, bytes=(51, 57), top=(BEST,))
 PASSAGE = retrieval.Passage(
     document="a/b.txt", text="The key is blue.", score=0.75, start=10, end=26, sequence=9
 )
