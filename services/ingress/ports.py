@@ -31,6 +31,7 @@ from shared.contracts.facts import Done, Forked
 from shared.contracts.log import Event, StoredFact
 from shared.contracts.retrieval import EmbedReply, SearchReply
 from shared.contracts.schedules import Schedule, Scheduled
+from shared.contracts.tasks import Terms
 from shared.contracts.tokens import DirectEvent
 from shared.contracts.work import DirectRequest
 from shared.contracts.workers import WorkerState
@@ -89,6 +90,12 @@ class TaskHandle(Protocol):
 
     async def reject(self, step: int | None = None, *, by: str = "", note: str = "") -> int:
         """Do not let it go on."""
+        ...
+
+    async def answer(
+        self, call: str, result: str, *, terms: Terms | None = None, by: str = ""
+    ) -> int:
+        """Say what a tool of the client returned; the first result of a call counts."""
         ...
 
     async def retry(self, task: str | None = None, by: str = "") -> TaskHandle:

@@ -14,6 +14,7 @@ import orjson
 from pydantic import Discriminator, Field, Tag
 
 from services.ingress.core.bodies import Body, Text
+from shared.contracts.tasks import InputMessage, PastCall
 from shared.contracts.work import ChatMessage
 from shared.errors import Permanent
 
@@ -230,3 +231,33 @@ def _user(turn: TurnBody) -> list[ChatMessage]:
     ]
     said = text_of(block for block in turn.blocks() if isinstance(block, TextBlockBody))
     return [*found, ChatMessage(role="user", content=said)] if said else found
+
+
+def results_of(turn: TurnBody) -> dict[str, str]:
+    """The results that a turn brings: call -> what the model reads."""
+    return {
+        block.tool_use_id: block.text()
+        for block in turn.blocks()
+        if isinstance(block, ToolResultBody)
+    }
+
+
+def past_messages(turns: Iterable[TurnBody]) -> list[InputMessage]:
+    """The turns as they stand in a task."""
+    said: list[InputMessage] = []
+    for turn in turns:
+        calls = {block.id: block for block in turn.blocks() if isinstance(block, ToolUseBody)}
+        said += [
+            InputMessage(
+                role=message.role,
+                content=message.content or "",
+                tool_calls=tuple(_past(block) for block in calls.values()),
+                tool_call_id=message.tool_call_id or "",
+            )
+            for message in chat_messages([turn])
+        ]
+    return said
+
+
+def _past(block: ToolUseBody) -> PastCall:
+    return PastCall(id=block.id, name=block.name, arguments=orjson.dumps(block.input).decode())

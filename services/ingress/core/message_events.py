@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from services.ingress.core.chunks import task_output
-from shared.contracts.facts import Done, Finish, Inferred, ToolCall, Usage
+from shared.contracts.facts import Done, Finish, Inferred, Parked, ToolCall, Usage
 from shared.contracts.log import Event
 from shared.contracts.tokens import DirectEvent, DirectResult, TokenDelta
 from shared.errors import Broken, Transient, error_of
@@ -115,18 +115,72 @@ def direct_message(envelope: Envelope, result: DirectResult) -> Json:
     return envelope.message(blocks, ending(result.finish, result.stop_string), result.usage)
 
 
-def task_message(envelope: Envelope, done: Done, last: Inferred | None) -> Json:
-    """The whole answer of a durable task: what its agent said in the end.
+@dataclass(frozen=True, slots=True)
+class TurnEnd:
+    """How an agent's turn ended: what it said last, and the client's tools that it calls."""
+
+    said: str
+    calls: tuple[ToolCall, ...]
+    ending: Ending
+    usage: Usage
+
+
+class AgentTurn:
+    """Finds the end of an agent's turn in the facts of its task.
+
+    It is the task's end, or the moment at which all calls of the client's tools in an answer are
+    parked for it. `own` are the names of those tools. A turn that goes on with results is charged
+    for its own model calls alone; the first one of a task, at the task's end, for the whole task.
+    """
+
+    def __init__(self, own: frozenset[str] = frozenset(), *, goes_on: bool = False) -> None:
+        self._own, self._goes_on = own, goes_on
+        self._last: Inferred | None = None
+        self._usage = Usage()
+        self._open: dict[int, ToolCall] = {}
+        """Step -> call, of the client's calls that are not parked yet."""
+
+    def of(self, fact: object) -> TurnEnd | None:
+        """The end, if this fact is it.
+
+        Raises:
+            MillraceError: why the task has failed, or `task_cancelled`.
+        """
+        match fact:
+            case Inferred() if self._last is None or fact.step > self._last.step:
+                self._last, self._usage = fact, self._usage + fact.usage
+                self._open = dict(self._clients(fact))
+            case Parked(step=step, reason="client_tool") if self._open.pop(step, None):
+                return None if self._open or self._last is None else self._asked(self._last)
+            case Done() as done:
+                usage = self._usage if self._goes_on else done.totals.usage
+                return TurnEnd(task_output(done), (), _of_task(self._last), usage)
+        return None
+
+    def _clients(self, said: Inferred) -> Iterator[tuple[int, ToolCall]]:
+        """The steps of an answer's calls follow its own."""
+        for step, call in enumerate(said.tool_calls, said.step + 1):
+            if call.name in self._own:
+                yield step, call
+
+    def _asked(self, said: Inferred) -> TurnEnd:
+        calls = tuple(call for _, call in self._clients(said))
+        return TurnEnd(said.content, calls, Ending("tool_use"), self._usage)
+
+
+def task_message(envelope: Envelope, end: TurnEnd) -> Json:
+    """The whole answer of an agent: what it said last, and the calls that are the client's.
 
     Raises:
-        MillraceError: why the task has failed, or `task_cancelled`.
+        Broken: `malformed_tool_call`.
     """
-    said = task_output(done)
-    return envelope.message([text_block(said)] if said else [], _of_task(last), done.totals.usage)
+    blocks = [text_block(end.said)] if end.said else []
+    blocks += [tool_use_block(call) for call in end.calls]
+    return envelope.message(blocks, end.ending, end.usage)
 
 
 def _of_task(last: Inferred | None) -> Ending:
-    """A task's answer ended as its last model call did; its tools are not the client's."""
+    """A task's answer ended as its last model call did; its own tools are not the client's."""
     if last is None or last.finish not in ("stop", "length"):
         return Ending("end_turn")
     return ending(last.finish, last.stop_string)
@@ -209,17 +263,18 @@ class DirectMessageEvents:
 
 
 class TaskMessageEvents:
-    """The stream of a durable task: a block of text for each model call that says something.
+    """The stream of an agent's turn: a block of text for each model call that says something.
 
-    Tools run on our side, so their calls are not shown: a client would try to run them. The last
-    block is the whole answer's. A retried model call repeats itself; what was said already is said
-    once. Where it says something else it gets a new block, because nothing can be taken back.
+    The agent's tools run on our side, so their calls are not shown: a client would try to run
+    them. The last blocks are the whole answer's. A retried model call repeats itself; what was
+    said already is said once. Where it says something else it gets a new block, because nothing
+    can be taken back.
     """
 
-    def __init__(self, envelope: Envelope) -> None:
-        self._envelope = envelope
+    def __init__(self, envelope: Envelope, turn: AgentTurn) -> None:
+        self._envelope, self._turn = envelope, turn
         self._blocks = _Blocks()
-        self._last: Inferred | None = None
+        self.ended = False
         self._speaker = (-1, 1)
         """Step and attempt that speak at present."""
         self._sent = self._heard = ""
@@ -230,7 +285,7 @@ class TaskMessageEvents:
         return self._envelope.start()
 
     def of(self, event: Event) -> Iterator[Json]:
-        """What one event of the task becomes; the `done` fact ends the stream.
+        """What one event of the task becomes; `ended` is set behind the turn's last one.
 
         Raises:
             MillraceError: why the task has failed, or `task_cancelled`.
@@ -240,13 +295,17 @@ class TaskMessageEvents:
                 yield from self._hear(delta)
             case Inferred() as inferred:
                 yield from self._turn_to(inferred.step, inferred.attempt)
-                self._last = inferred
-            case Done() as done:
-                output = task_output(done)
-                if output.strip() != self._sent.strip():  # deltas were lost, or there were none
-                    yield from self._say(output)
-                yield from self._blocks.close()
-                yield from _end(_of_task(self._last), done.totals.usage)
+        if (end := self._turn.of(event.data)) is not None:
+            self.ended = True
+            yield from self._end(end)
+
+    def _end(self, end: TurnEnd) -> Iterator[Json]:
+        if end.said.strip() != self._sent.strip():  # deltas were lost, or there were none
+            yield from self._say(end.said)
+        yield from self._blocks.close()
+        for call in end.calls:
+            yield from self._blocks.tool_use(call)
+        yield from _end(end.ending, end.usage)
 
     def _hear(self, delta: TokenDelta) -> Iterator[Json]:
         yield from self._turn_to(delta.step, delta.attempt)

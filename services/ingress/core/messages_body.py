@@ -22,13 +22,15 @@ from services.ingress.core.message_blocks import (
     TurnBody,
     chat_messages,
     check_turns,
+    past_messages,
     refuse_other_blocks,
+    results_of,
     text_of,
 )
 from shared.contracts.agents import Sampling, ToolSpec
 from shared.contracts.base import check_token
 from shared.contracts.demands import Demands
-from shared.contracts.tasks import InputMessage
+from shared.contracts.tasks import NO_TERMS, InputMessage, Terms
 from shared.contracts.tasks import text_of as message_text
 from shared.contracts.work import ChatMessage, DirectRequest
 from shared.errors import Permanent
@@ -127,6 +129,8 @@ class PromptBody(BaseModel):
     def _consistent(self) -> Self:
         check_turns(self.messages)
         _check_tools(self)
+        if self.agent is not None:
+            _check_agent(self.agent, self.tool_choice)
         return self
 
     @property
@@ -134,7 +138,7 @@ class PromptBody(BaseModel):
         """The agent's name, where `model` names one."""
         if not self.model.startswith(AGENT_PREFIX):
             return None
-        return check_token(self.model.removeprefix(AGENT_PREFIX), "model")
+        return self.model.removeprefix(AGENT_PREFIX)
 
 
 class MessagesBody(PromptBody):
@@ -150,16 +154,28 @@ class MessagesBody(PromptBody):
     top_k: int | None = Field(default=None, ge=0)
     metadata: WhoBody | None = None
 
-    @model_validator(mode="after")
-    def _for_an_agent(self) -> Self:
-        for name in ("tools", "tool_choice"):
-            if self.agent is not None and getattr(self, name):
-                raise Permanent(
-                    "unsupported_parameter",
-                    f"{name}: an agent has its tools from its definition",
-                    field=name,
-                )
-        return self
+    @property
+    def answered(self) -> int:
+        """How many messages there are up to the last one of the assistant."""
+        places = [n for n, turn in enumerate(self.messages, 1) if turn.role == "assistant"]
+        return places[-1] if places else 0
+
+    @property
+    def returned(self) -> dict[str, str]:
+        """The results that follow the last answer: call -> what the model reads."""
+        new = self.messages[self.answered :]
+        return {call: text for turn in new for call, text in results_of(turn).items()}
+
+    @property
+    def words(self) -> str:
+        """What the user says beside results."""
+        new = self.messages[self.answered :]
+        return "\n".join(
+            block.text
+            for turn in new
+            for block in turn.blocks()
+            if isinstance(block, TextBlockBody)
+        )
 
     @property
     def user(self) -> str | None:
@@ -235,6 +251,16 @@ def _check_tools(body: PromptBody) -> None:
         raise _invalid("tool_choice.name", f"there is no tool {choice.name!r}")
 
 
+def _check_agent(agent: str, choice: ToolChoiceBody | None) -> None:
+    check_token(agent, "model")
+    if choice is not None and choice.type == "none":
+        raise Permanent(
+            "unsupported_parameter",
+            "tool_choice: an agent uses the tools of its definition",
+            field="tool_choice",
+        )
+
+
 def _invalid(field: str, detail: str) -> Permanent:
     return Permanent("invalid_request", f"{field}: {detail}", field=field)
 
@@ -262,8 +288,7 @@ def count_request(body: CountBody, tenant: str, message_id: str) -> DirectReques
 
 
 def _prompt(body: PromptBody, tenant: str, message_id: str) -> DirectRequest:
-    choice = body.tool_choice or ToolChoiceBody(type="auto")
-    tools = () if choice.type == "none" else tuple(body.tools or ())
+    terms = terms_of(body)
     system = text_of(body.system or "")
     first = [ChatMessage(role="system", content=system)] if system else []
     return DirectRequest(
@@ -271,27 +296,34 @@ def _prompt(body: PromptBody, tenant: str, message_id: str) -> DirectRequest:
         tenant=tenant,
         model=body.model,
         messages=(*first, *chat_messages(body.messages)),
-        tools=tuple(tool.spec() for tool in tools),
-        demands=choice.demands() if tools else Demands(),
+        tools=terms.tools,
+        demands=terms.demands,
     )
+
+
+def terms_of(body: PromptBody) -> Terms:
+    """The client's own tools, and how they are to be called."""
+    choice = body.tool_choice or ToolChoiceBody(type="auto")
+    if not body.tools or choice.type == "none":
+        return NO_TERMS
+    return Terms(tools=tuple(tool.spec() for tool in body.tools), demands=choice.demands())
 
 
 def task_input(body: MessagesBody, *, existing: bool) -> str | tuple[InputMessage, ...]:
     """What an agent's session gets: what follows the last answer if it knows the rest already.
 
     Raises:
-        Permanent: `invalid_request` for tool calls and results (a session has its own).
+        Permanent: `unknown_call` for results of calls that were not made in this session.
     """
-    answers = [place for place, turn in enumerate(body.messages, 1) if turn.role == "assistant"]
-    start = answers[-1] if existing and answers else 0
+    start = body.answered if existing else 0
     turns = body.messages[start:]
-    for index, turn in enumerate(turns, start):
-        if any(block.type != "text" for block in turn.blocks()):
-            raise _invalid(
-                f"messages.{index}.content",
-                "tool calls of another conversation cannot enter a session",
-            )
-    said = [InputMessage(role=one.role, content=one.content or "") for one in chat_messages(turns)]
+    if existing and (results := results_of(turns[0])):
+        raise Permanent(
+            "unknown_call",
+            f"the session waits for no result of {next(iter(results))[:80]!r}",
+            field=f"messages.{start}.content",
+        )
+    said = past_messages(turns)
     system = "" if existing else text_of(body.system or "")
     if system:
         return (InputMessage(role="system", content=system), *said)

@@ -6,9 +6,12 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from services.ingress.core.caller import SESSION_HEADER, Caller
 from services.ingress.core.catalog import find_agent
 from services.ingress.core.message_events import (
+    AgentTurn,
     DirectMessageEvents,
     Envelope,
     TaskMessageEvents,
@@ -22,16 +25,20 @@ from services.ingress.core.messages_body import (
     direct_request,
     sampling_of,
     task_input,
+    terms_of,
 )
 from services.ingress.core.tasks import Json, Order
 from services.ingress.handlers.placement import place
 from services.ingress.ports import Answer, Catalog, Chunks, Completions, Named, TaskHandle, Tasks
 from shared.clock import mint_id
-from shared.contracts.base import check_token
-from shared.contracts.facts import Done, Inferred
+from shared.contracts.agents import AgentSpec, Sampling
+from shared.contracts.base import check_token, task_of_call
+from shared.contracts.facts import Accepted
 from shared.contracts.tokens import DirectEvent, DirectResult
 from shared.contracts.work import DirectRequest
 from shared.errors import Permanent, Transient, error_of
+
+_BY = "client"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +60,9 @@ class MessageHandlers:
         """Events. A stateless answer waits for its first event, so that a refusal of the router
         is a status, not a broken stream."""
         if body.agent is not None:
-            task = await self._submit(caller, body, named)
-            shown = _task_events(task, TaskMessageEvents(_task_envelope(task, body)))
-            return Chunks(shown, _task_headers(task), durable=True)
+            asked = await self._ask(caller, body, named)
+            told = TaskMessageEvents(_task_envelope(asked.task, body), asked.turn)
+            return Chunks(_task_events(asked, told), _task_headers(asked.task), durable=True)
         request, envelope = _direct(caller, body, named)
         events = self.completions.complete(request)
         first = await anext(events, None)
@@ -82,20 +89,47 @@ class MessageHandlers:
         raise _silent()
 
     async def _agent_answer(self, caller: Caller, body: MessagesBody, named: Named) -> Answer:
-        task = await self._submit(caller, body, named)
-        last: Inferred | None = None
-        async with aclosing(task.events()) as events:
+        asked = await self._ask(caller, body, named)
+        async with aclosing(asked.task.events(asked.after)) as events:
             async for event in events:
-                if isinstance(event.data, Inferred):
-                    last = event.data
-                if isinstance(event.data, Done):
-                    message = task_message(_task_envelope(task, body), event.data, last)
-                    return Answer(message, _task_headers(task))
+                if (end := asked.turn.of(event.data)) is not None:
+                    message = task_message(_task_envelope(asked.task, body), end)
+                    return Answer(message, _task_headers(asked.task))
         raise _silent()
 
-    async def _submit(self, caller: Caller, body: MessagesBody, named: Named) -> TaskHandle:
-        agent = body.agent or ""
-        spec = find_agent(agent, await self.catalog.agents(caller.tenant), "model")
+    async def _ask(self, caller: Caller, body: MessagesBody, named: Named) -> Asked:
+        """Give a task what its client's tools returned, or submit a new one."""
+        spec = find_agent(body.agent or "", await self.catalog.agents(caller.tenant), "model")
+        own = frozenset(tool.name for tool in body.tools or ())
+        if (task := await self._waiting(caller, body, named)) is not None:
+            after = await _go_on(task, body, sampling_of(body, spec.sampling))
+            return Asked(task, str(after), AgentTurn(own, goes_on=True))
+        return Asked(await self._submit(caller, body, named, spec), "", AgentTurn(own))
+
+    async def _waiting(self, caller: Caller, body: MessagesBody, named: Named) -> TaskHandle | None:
+        """The task that made the calls whose results come; None where it is none of ours.
+
+        Raises:
+            Permanent: `unknown_call` where it is not of the agent or session that was named.
+        """
+        makers = {task_of_call(call) for call in body.returned}
+        name = makers.pop() if len(makers) == 1 else None
+        task = await self.tasks.find(caller.tenant, name) if name else None
+        if task is None:
+            return None
+        facts = (stored.fact for stored in await task.facts())
+        agents = {fact.agent.name for fact in facts if isinstance(fact, Accepted)}
+        if body.agent not in agents or named.session not in (None, task.session):
+            raise Permanent(
+                "unknown_call",
+                f"the calls were made by agent {', '.join(agents)} in session {task.session}",
+                field=f"messages.{body.answered}.content",
+            )
+        return task
+
+    async def _submit(
+        self, caller: Caller, body: MessagesBody, named: Named, spec: AgentSpec
+    ) -> TaskHandle:
         if named.session is not None:
             check_token(named.session, SESSION_HEADER)
         placed = await place(self.tasks, caller.tenant, named.key, named.session)
@@ -104,12 +138,42 @@ class MessageHandlers:
         order = Order(
             ref=placed.ref,
             task=placed.task,
-            agent=agent,
+            agent=spec.name,
             input=task_input(body, existing=await self.tasks.exists(placed.ref)),
             sampling=sampling_of(body, spec.sampling),
             metadata={"user": body.user} if body.user else {},
+            terms=terms_of(body),
         )
         return await self.tasks.submit(order, caller.trace_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A task, the event behind which this turn of it begins, and what tells its end."""
+
+    task: TaskHandle
+    after: str
+    turn: AgentTurn
+
+
+async def _go_on(task: TaskHandle, body: MessagesBody, sampling: Sampling) -> int:
+    """Give the results, the client's words before them; the place of the last one in the log.
+
+    Words behind the results would come too late: with the last result the model begins. A request
+    that is repeated finds everything said already, and the same place.
+    """
+    if words := body.words:
+        try:
+            await task.steer(words, id=f"with-{next(iter(body.returned))}", by=_BY)
+        except Permanent as error:
+            if error.code not in ("not_running", "task_ended"):
+                raise  # else it is a repetition, or the results will be refused
+    terms = replace(terms_of(body), sampling=sampling)
+    places = [
+        await task.answer(call, result, terms=terms, by=_BY)
+        for call, result in body.returned.items()
+    ]
+    return max(places)
 
 
 def _direct(caller: Caller, body: MessagesBody, named: Named) -> tuple[DirectRequest, Envelope]:
@@ -141,12 +205,14 @@ async def _direct_events(
                 yield one
 
 
-async def _task_events(task: TaskHandle, shown: TaskMessageEvents) -> AsyncGenerator[Json]:
-    async with aclosing(task.events()) as events:
+async def _task_events(asked: Asked, shown: TaskMessageEvents) -> AsyncGenerator[Json]:
+    async with aclosing(asked.task.events(asked.after)) as events:
         yield shown.start()
         async for event in events:
             for one in shown.of(event):
                 yield one
+            if shown.ended:
+                return
 
 
 def _silent() -> Transient:

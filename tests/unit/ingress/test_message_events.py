@@ -6,13 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.ingress.core.message_events import (
+    AgentTurn,
     DirectMessageEvents,
     Envelope,
     TaskMessageEvents,
     direct_message,
     task_message,
 )
-from shared.contracts.facts import Done, Inferred, Timings, ToolCall, Totals, Usage
+from shared.contracts.facts import Done, Inferred, Parked, Timings, ToolCall, Totals, Usage
 from shared.contracts.log import Event
 from shared.contracts.tokens import DirectEvent, DirectResult, TokenDelta
 from shared.errors import Broken, Failure, Permanent, Transient
@@ -51,8 +52,17 @@ def run_direct(*events):
     return shown(events, DirectMessageEvents(ENVELOPE))
 
 
-def run_task(*events):
-    return shown(events, TaskMessageEvents(ENVELOPE))
+def run_task(*events, own=(), goes_on=False):
+    stream = TaskMessageEvents(ENVELOPE, AgentTurn(frozenset(own), goes_on=goes_on))
+    told = shown(events, stream)
+    assert stream.ended
+    return told
+
+
+def whole(*events, own=(), goes_on=False):
+    turn = AgentTurn(frozenset(own), goes_on=goes_on)
+    [end] = [end for event in events if (end := turn.of(event.data)) is not None]
+    return task_message(ENVELOPE, end)
 
 
 def fold(stream):
@@ -93,13 +103,21 @@ def delta(step, text, attempt=1):
     return Event("1", "delta", 0.0, "t", body)
 
 
-def inferred(step, content, finish="stop", stop_string=None):
-    body = Inferred(task="t", step=step, content=content, finish=finish, stop_string=stop_string)
+def inferred(step, content, finish="stop", stop_string=None, calls=()):
+    body = Inferred(
+        task="t",
+        step=step,
+        content=content,
+        finish=finish,
+        stop_string=stop_string,
+        tool_calls=calls,
+        usage=Usage(input=3, cached=1, output=2),
+    )
     return Event("1", "inferred", 0.0, "t", body)
 
 
-def done(output="", status="completed", error=None):
-    totals = Totals(usage=Usage(input=3, cached=1, output=2))
+def done(output="", status="completed", error=None, tokens=2):
+    totals = Totals(usage=Usage(input=3, cached=1, output=tokens))
     body = Done(task="t", status=status, output=output, error=error, totals=totals)
     return Event("2", "done", 0.0, "t", body)
 
@@ -183,12 +201,12 @@ def test_an_empty_answer_has_no_block():
 def test_every_chunking_adds_up_to_the_whole_answer(content, places, heard, calls, ending):
     """Also where the last pieces are only part of the result."""
     finish = ("tool_calls", None) if calls else ending
-    whole = result(content, calls, *finish)
+    said = result(content, calls, *finish)
     ends = sorted(min(place, len(content)) for place in places)
     pieces = [content[a:b] for a, b in zip([0, *ends], [*ends, len(content)], strict=True)]
     events = [DirectEvent(text=piece) for piece in pieces[:heard]]
-    stream = run_direct(*events, DirectEvent(done=whole))
-    assert fold(stream) == direct_message(ENVELOPE, whole)
+    stream = run_direct(*events, DirectEvent(done=said))
+    assert fold(stream) == direct_message(ENVELOPE, said)
 
 
 @pytest.mark.parametrize(
@@ -228,7 +246,7 @@ def test_a_failure_is_raised_where_it_comes():
 
 
 def test_a_tasks_model_calls_are_blocks_and_the_last_one_is_the_answer():
-    stream = run_task(
+    events = [
         delta(0, "Let me "),
         delta(0, "see."),
         inferred(0, "Let me see.", "tool_calls"),
@@ -236,11 +254,43 @@ def test_a_tasks_model_calls_are_blocks_and_the_last_one_is_the_answer():
         delta(2, "1"),
         inferred(2, "391"),
         done("391"),
-    )
-    assert blocks(stream) == ["Let me see.", "391"]
-    message = fold(stream)
-    whole = task_message(ENVELOPE, done("391").data, inferred(2, "391").data)
-    assert message | {"content": message["content"][-1:]} == whole
+    ]
+    assert blocks(run_task(*events)) == ["Let me see.", "391"]
+    message = fold(run_task(*events))
+    assert message | {"content": message["content"][-1:]} == whole(*events)
+
+
+def parked(step, reason="client_tool"):
+    return Event("1", "parked", 0.0, "t", Parked(task="t", step=step, reason=reason))
+
+
+def asks():
+    """An answer that calls a tool of the agent's and two of the client's, as steps 1 to 3."""
+    ours = ToolCall(id="call_0", name="ours", arguments="{}")
+    said = inferred(0, "One moment.", "tool_calls", calls=(ours, *CALLS))
+    return [delta(0, "One "), delta(0, "moment."), said]
+
+
+def test_a_turn_ends_when_all_calls_of_the_client_wait_for_it():
+    events = [*asks(), parked(1, "approval"), parked(2), parked(3)]
+    message = fold(run_task(*events, own=("add", "now")))
+    assert message == whole(*events, own=("add", "now"))
+    assert (message["stop_reason"], message["usage"]) == ("tool_use", USAGE)
+    assert [block.get("name") for block in message["content"]] == [None, "add", "now"]
+
+
+def test_a_call_of_somebody_elses_tool_is_not_shown():
+    events = [*asks(), parked(3)]
+    assert [block.get("name") for block in whole(*events, own=("now",))["content"]] == [None, "now"]
+    rest = [delta(4, "So."), inferred(4, "So."), done("So.")]
+    assert blocks(run_task(*events, *rest)) == ["One moment.", "So."]
+
+
+def test_a_turn_that_goes_on_is_charged_for_its_own_calls():
+    events = [delta(4, "So."), inferred(4, "So."), inferred(4, "again"), done("So.", tokens=900)]
+    for message in (whole(*events, goes_on=True), fold(run_task(*events, goes_on=True))):
+        assert message["usage"] == USAGE
+    assert whole(*events)["usage"]["output_tokens"] == 900
 
 
 @given(
@@ -283,10 +333,7 @@ def test_deltas_that_were_lost_come_with_the_answer():
     ],
 )
 def test_a_task_ends_as_its_last_model_call(last, reason, sequence):
-    for message in (
-        fold(run_task(last, done("x"))),
-        task_message(ENVELOPE, done("x").data, last.data),
-    ):
+    for message in (fold(run_task(last, done("x"))), whole(last, done("x"))):
         assert (message["stop_reason"], message["stop_sequence"]) == (reason, sequence)
 
 
@@ -294,4 +341,4 @@ def test_a_task_that_failed_raises_why():
     with pytest.raises(Permanent, match="step_limit"):
         run_task(done(status="failed", error=Failure(code="step_limit")))
     with pytest.raises(Permanent, match="task_cancelled"):
-        task_message(ENVELOPE, done(status="cancelled").data, None)
+        whole(done(status="cancelled"))

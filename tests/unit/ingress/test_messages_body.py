@@ -15,7 +15,7 @@ from services.ingress.core.messages_body import (
 from services.ingress.core.validation import failure_of_validation
 from shared.contracts.agents import Sampling
 from shared.contracts.demands import Demands
-from shared.contracts.tasks import InputMessage
+from shared.contracts.tasks import InputMessage, PastCall
 from shared.contracts.work import ChatMessage
 from shared.errors import Permanent
 
@@ -119,7 +119,6 @@ def test_a_tool_of_the_server_is_refused_with_its_place():
         ({"tools": [ADD], "tool_choice": {"type": "any", "name": "add"}}, "tool_choice.name"),
         ({"tools": [ADD], "tool_choice": {"type": "tool", "name": "sub"}}, "tool_choice.name"),
         ({"model": "agent:a b"}, "model"),
-        ({"model": "agent:a", "tools": [ADD]}, "tools"),
         ({"model": "agent:a", "tool_choice": {"type": "none"}}, "tool_choice"),
         ({"messages": [USER, assistant(text("The sum is"))]}, "messages.1.role"),
         ({"messages": [USER, assistant(USE)]}, "messages.1.content.0"),
@@ -303,10 +302,31 @@ def test_all_that_follows_the_last_answer_is_new():
     assert agent_input(user(text("and now?")), existing=True) == "and now?"
 
 
-def test_tool_calls_of_elsewhere_cannot_enter_a_session():
-    with pytest.raises(Permanent) as caught:
-        agent_input(USER, assistant(USE), user(RESULT))
-    assert caught.value.field == "messages.1.content"
+def test_a_history_with_calls_enters_a_new_session():
+    assert agent_input(USER, assistant(USE), user(RESULT, text("And?"))) == (
+        InputMessage(role="user", content="hi"),
+        InputMessage(
+            role="assistant",
+            content="",
+            tool_calls=(PastCall(id="c1", name="add", arguments='{"a":1}'),),
+        ),
+        InputMessage(role="tool", content="2", tool_call_id="c1"),
+        InputMessage(role="user", content="And?"),
+    )
+
+
+def test_results_of_elsewhere_cannot_enter_a_known_session():
     with pytest.raises(Permanent) as caught:
         agent_input(USER, assistant(USE), user(RESULT), existing=True)
-    assert caught.value.field == "messages.2.content"
+    assert (caught.value.code, caught.value.field) == ("unknown_call", "messages.2.content")
+
+
+def test_what_an_agents_client_says_beside_results():
+    second = RESULT | {"tool_use_id": "c2", "is_error": True}
+    asked = body(
+        model="agent:a",
+        messages=[USER, assistant(USE, USE | {"id": "c2"}), user(RESULT, second, text("And?"))],
+    )
+    assert asked.returned == {"c1": "2", "c2": "error: 2"}
+    assert (asked.words, asked.answered) == ("And?", 2)
+    assert body(model="agent:a").returned == {}
