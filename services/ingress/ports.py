@@ -20,6 +20,8 @@ from services.ingress.core.control_bodies import (
     SteerBody,
 )
 from services.ingress.core.messages_body import CountBody, MessagesBody
+from services.ingress.core.responses_body import ResponseBody
+from services.ingress.core.responses_fold import Place
 from services.ingress.core.socket import Command
 from services.ingress.core.tasks import Json, Order
 from shared.contracts.agents import AgentSpec, LimitsPatch
@@ -31,6 +33,7 @@ from shared.contracts.facts import Done, Forked
 from shared.contracts.log import Event, StoredFact
 from shared.contracts.retrieval import EmbedReply, SearchReply
 from shared.contracts.schedules import Schedule, Scheduled
+from shared.contracts.tasks import Terms
 from shared.contracts.tokens import DirectEvent
 from shared.contracts.work import DirectRequest
 from shared.contracts.workers import WorkerState
@@ -89,6 +92,12 @@ class TaskHandle(Protocol):
 
     async def reject(self, step: int | None = None, *, by: str = "", note: str = "") -> int:
         """Do not let it go on."""
+        ...
+
+    async def answer(
+        self, call: str, result: str, *, terms: Terms | None = None, by: str = ""
+    ) -> int:
+        """Say what a tool of the client returned; the first result of a call counts."""
         ...
 
     async def retry(self, task: str | None = None, by: str = "") -> TaskHandle:
@@ -304,6 +313,64 @@ class MessagesApi(Protocol):
 
     async def count(self, caller: Caller, body: CountBody) -> Json:
         """How many tokens a model would read."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A response that somebody follows; one that is not `stored` is deleted behind its end,
+    except where whoever asked for it wants to `keep` it for a while."""
+
+    task: TaskHandle
+    place: Place
+    tenant: str
+    stored: bool = True
+    keep: bool = False
+
+
+class ResponsesApi(Protocol):
+    """OpenAI's responses. All refuse an unknown id with `response_not_found`."""
+
+    async def create(
+        self, caller: Caller, body: ResponseBody, key: str | None, own: frozenset[str] = ...
+    ) -> Opened:
+        """Begin one; whatever is refused is refused here."""
+        ...
+
+    def events(self, opened: Opened, after: int = -1) -> AsyncGenerator[Json]:
+        """Its typed events behind a number, to its end."""
+        ...
+
+    async def answer(self, opened: Opened) -> Json:
+        """The whole of it at its end, or why it failed."""
+        ...
+
+    async def forget(self, opened: Opened) -> None:
+        """Delete one that is not stored."""
+        ...
+
+    async def now(self, opened: Opened) -> Json:
+        """It as it is at its beginning."""
+        ...
+
+    async def resume(self, caller: Caller, response: str) -> Opened:
+        """One to be followed again."""
+        ...
+
+    async def get(self, caller: Caller, response: str) -> Json:
+        """One as it is now."""
+        ...
+
+    async def input_items(self, caller: Caller, response: str) -> list[Json]:
+        """What it was asked."""
+        ...
+
+    async def cancel(self, caller: Caller, response: str) -> Json:
+        """Stop one, and what has become of it."""
+        ...
+
+    async def delete(self, caller: Caller, response: str) -> Json:
+        """Forget one."""
         ...
 
 

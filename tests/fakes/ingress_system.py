@@ -16,7 +16,7 @@ from services.ingress.ports import Query, TaskHandle
 from shared.contracts import facts as f
 from shared.contracts.agents import AgentSpec, Sampling
 from shared.contracts.base import Message, SessionRef, check_token
-from shared.contracts.control import ApproveStep, RejectStep, RetryTask, SteerTask
+from shared.contracts.control import ApproveStep, GiveResult, RejectStep, RetryTask, SteerTask
 from shared.contracts.documents import DocumentChanged
 from shared.contracts.log import Event, StoredFact
 from shared.contracts.retrieval import EmbedReply, Passage, SearchReply
@@ -80,7 +80,16 @@ class FakeSystem:
             return handle
         self.orders.append(order)
         self.traces.append(trace_id)
-        body = TaskSubmitted(input=order.input, metadata=order.metadata)
+        terms = order.terms
+        body = TaskSubmitted(
+            input=order.input,
+            metadata=order.metadata,
+            sampling=order.sampling,
+            tools=terms.tools,
+            instructions=terms.instructions,
+            route=terms.route,
+            demands=terms.demands,
+        )
         self.add(order.ref, body, order.task, order.agent)
         for fact in self.plan:
             self.add(order.ref, _for_task(fact, order.task))
@@ -268,12 +277,25 @@ class FakeTask(Control):
                 fact = f.Approved(task=self.id, step=order.step, by=order.by, note=order.note)
             case RejectStep():
                 fact = f.Rejected(task=self.id, step=order.step, by=order.by, note=order.note)
+            case GiveResult():
+                step = await self._step_of(order.call)
+                fact = f.Approved(
+                    task=self.id, step=step, by=order.by, result=order.result, terms=order.terms
+                )
             case RetryTask():
                 body = TaskSubmitted(input="", retry_of=self.id)
                 return self.system.add(self.ref, body, order.retry, "assistant").seq
             case _:
                 raise Permanent("unknown_verb", verb)
         return self.system.add(self.ref, fact).seq
+
+    async def _step_of(self, call: str) -> int:
+        for stored in await self.facts():
+            if isinstance(fact := stored.fact, f.Inferred):
+                for place, one in enumerate(fact.tool_calls, 1):
+                    if one.id == call:
+                        return fact.step + place
+        raise Permanent("unknown_call", "no such call", field="call")
 
     async def retry(self, task: str | None = None, by: str = "") -> FakeTask:
         name = task or f"retry{len(self.system.log)}"

@@ -111,6 +111,7 @@ class BusTasks:
             sampling=order.sampling,
             metadata=order.metadata,
             on_busy=order.on_busy,
+            terms=order.terms,
             trace_id=trace_id,
         )
 

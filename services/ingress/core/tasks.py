@@ -11,7 +11,7 @@ from shared.contracts import facts as f
 from shared.contracts.agents import LimitsPatch, OnBusy, Sampling
 from shared.contracts.base import SessionRef, as_token
 from shared.contracts.log import Event, Malformed, StoredFact
-from shared.contracts.tasks import InputMessage, TaskSubmitted
+from shared.contracts.tasks import NO_TERMS, InputMessage, TaskSubmitted, Terms
 from shared.errors import Permanent
 from shared.waiting import notes, waiting
 
@@ -32,6 +32,7 @@ class Order:
     sampling: Sampling | None = None
     metadata: dict[str, str] = field(default_factory=dict)
     on_busy: OnBusy | None = None
+    terms: Terms = NO_TERMS
 
 
 def task_of_key(tenant: str, key: str) -> str:

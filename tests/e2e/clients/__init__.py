@@ -1,0 +1,1 @@
+"""The official clients of other people against a running system."""

@@ -11,6 +11,7 @@ from services.ingress.adapters.http.streams import Streams
 from services.ingress.handlers.chat import ChatHandlers
 from services.ingress.handlers.control import ControlHandlers
 from services.ingress.handlers.messages import MessageHandlers
+from services.ingress.handlers.responses import ResponseHandlers
 from services.ingress.handlers.schedules import ScheduleHandlers
 from services.ingress.handlers.tasks import TaskHandlers
 from tests.fakes.housekeeping import FakeHousekeeping
@@ -35,6 +36,7 @@ def running(kept: FakeHousekeeping) -> tuple[FakeSystem, ASGIApp]:
         messages=MessageHandlers(system, system, system),
         tasks=TaskHandlers(system, system),
         control=ControlHandlers(),
+        responses=ResponseHandlers(system, system, kept),
         schedules=ScheduleHandlers(SCHEDULES, system),
         documents=system,
         housekeeping=kept,

@@ -18,6 +18,7 @@ from services.ingress.adapters.http.messages import messages_router
 from services.ingress.adapters.http.metrics import Metrics
 from services.ingress.adapters.http.middleware import BodyLimit, LocalOnly, Measured, Trace
 from services.ingress.adapters.http.operations import operations_router
+from services.ingress.adapters.http.responses import responses_router, stored_router
 from services.ingress.adapters.http.schedules import schedules_router
 from services.ingress.adapters.http.socket import socket_router
 from services.ingress.adapters.http.streams import Streams
@@ -33,6 +34,7 @@ from services.ingress.ports import (
     Health,
     Housekeeping,
     MessagesApi,
+    ResponsesApi,
     SchedulesApi,
     TasksApi,
 )
@@ -46,6 +48,7 @@ class Parts:
     messages: MessagesApi
     tasks: TasksApi
     control: ControlApi
+    responses: ResponsesApi
     schedules: SchedulesApi
     documents: Documents
     housekeeping: Housekeeping
@@ -63,6 +66,8 @@ def build_api(parts: Parts, metrics: Metrics) -> FastAPI:
     )
     api.include_router(chat_router(parts.chat, metrics))
     api.include_router(messages_router(parts.messages, metrics))
+    api.include_router(responses_router(parts.responses, metrics))
+    api.include_router(stored_router(parts.responses))
     api.include_router(models_router(parts.catalog, parts.documents))
     api.include_router(tasks_router(parts.tasks))
     api.include_router(control_router(parts.tasks, parts.control))
