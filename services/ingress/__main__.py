@@ -27,6 +27,7 @@ from services.ingress.adapters.http.streams import Streams
 from services.ingress.adapters.schedules import BusSchedules
 from services.ingress.handlers.chat import ChatHandlers
 from services.ingress.handlers.control import ControlHandlers
+from services.ingress.handlers.conversations import ConversationHandlers
 from services.ingress.handlers.messages import MessageHandlers
 from services.ingress.handlers.responses import ResponseHandlers
 from services.ingress.handlers.schedules import ScheduleHandlers
@@ -50,6 +51,7 @@ def compose(link: Link, routes: Sequence[str]) -> Parts:
         tasks=TaskHandlers(tasks, catalog),
         control=ControlHandlers(),
         responses=ResponseHandlers(tasks, catalog, housekeeping),
+        conversations=ConversationHandlers(tasks, housekeeping),
         schedules=ScheduleHandlers(BusSchedules(link), catalog),
         documents=BusDocuments(link),
         housekeeping=housekeeping,

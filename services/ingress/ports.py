@@ -19,6 +19,7 @@ from services.ingress.core.control_bodies import (
     ScheduleBody,
     SteerBody,
 )
+from services.ingress.core.conversations import ConversationCreateBody
 from services.ingress.core.messages_body import CountBody, MessagesBody
 from services.ingress.core.responses_body import ResponseBody
 from services.ingress.core.responses_fold import Place
@@ -29,7 +30,7 @@ from shared.contracts.base import SessionRef
 from shared.contracts.control import DeleteReply
 from shared.contracts.dead import Filed, Letters, Retried, Wanted
 from shared.contracts.documents import DocumentChanged
-from shared.contracts.facts import Done, Forked
+from shared.contracts.facts import Done, Forked, Noted
 from shared.contracts.log import Event, StoredFact
 from shared.contracts.retrieval import EmbedReply, SearchReply
 from shared.contracts.schedules import Schedule, Scheduled
@@ -141,6 +142,10 @@ class Tasks(Protocol):
 
     async def history(self, ref: SessionRef, after: int = 0) -> list[StoredFact]:
         """The facts of a session with a sequence above `after`, in order."""
+        ...
+
+    async def note(self, ref: SessionRef, note: Noted) -> int:
+        """Set something down in a session, once; it makes the session where there is none."""
         ...
 
     async def fork(self, ref: SessionRef, body: ForkBody) -> tuple[str, Forked]:
@@ -371,6 +376,44 @@ class ResponsesApi(Protocol):
 
     async def delete(self, caller: Caller, response: str) -> Json:
         """Forget one."""
+        ...
+
+
+class ConversationsApi(Protocol):
+    """OpenAI's conversations. All refuse an unknown id with `conversation_not_found`."""
+
+    async def create(self, caller: Caller, body: ConversationCreateBody, key: str | None) -> Json:
+        """Begin one."""
+        ...
+
+    async def get(self, caller: Caller, name: str) -> Json:
+        """One of them."""
+        ...
+
+    async def update(self, caller: Caller, name: str, metadata: dict[str, str]) -> Json:
+        """Its metadata anew."""
+        ...
+
+    async def delete(self, caller: Caller, name: str) -> Json:
+        """Forget it."""
+        ...
+
+    async def items(self, caller: Caller, name: str) -> list[Json]:
+        """All its items, in order."""
+        ...
+
+    async def item(self, caller: Caller, name: str, item: str) -> Json:
+        """One of them; `item_not_found`."""
+        ...
+
+    async def add(
+        self, caller: Caller, name: str, items: list[dict[str, object]], key: str | None
+    ) -> list[Json]:
+        """Set items down."""
+        ...
+
+    async def remove(self, caller: Caller, name: str, item: str) -> Json:
+        """Hide an item."""
         ...
 
 

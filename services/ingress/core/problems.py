@@ -32,6 +32,7 @@ STATUS_BY_CODE = {
     "response_not_found": 404,
     "conversation_not_found": 404,
     "item_not_found": 404,
+    "item_has_call": 409,
     "unknown_call": 400,
     "missing_tool_output": 400,
     "response_in_progress": 409,

@@ -185,10 +185,10 @@ def input_items(response: Response) -> list[Json]:
     return message_items(response.place.id.removeprefix("resp_"), response.input)
 
 
-def message_items(stem: str, messages: Sequence[InputMessage]) -> list[Json]:
-    """Messages that somebody gave us, as items."""
+def message_items(stem: str, messages: Sequence[InputMessage], first: int = 0) -> list[Json]:
+    """Messages that somebody gave us, as items; `first` is the place of the first one."""
     items: list[Json] = []
-    for number, message in enumerate(messages):
+    for number, message in enumerate(messages, first):
         items += _given_items(f"{stem}_in{number}", message)
     return items
 

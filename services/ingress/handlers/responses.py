@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from services.ingress.core.caller import Caller
 from services.ingress.core.catalog import find_agent
+from services.ingress.core.conversations import conversation_not_found, living
 from services.ingress.core.responses_body import ResponseBody, terms_of_body
 from services.ingress.core.responses_branch import said_until
 from services.ingress.core.responses_events import ResponseEvents
@@ -136,10 +137,9 @@ class ResponseHandlers:
 
     async def _in_conversation(self, ask: _Ask, name: str) -> Opened:
         ref = SessionRef(ask.caller.tenant, check_token(name, "conversation"))
-        history = await self.tasks.history(ref)
+        history = living(await self.tasks.history(ref))
         if not history:
-            detail = f"Conversation with id {name!r} not found"
-            raise Permanent("conversation_not_found", detail, field="conversation")
+            raise conversation_not_found(name)
         responses = responses_of(history)
         last = responses[-1] if responses else None
         if last is not None and ask.given.results:

@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 from openai.types.responses import ResponseFunctionToolCall
 
+from shared.transcript import Transcript
 from tests.e2e.clients.fronts import Fronts
 
 pytestmark = [
@@ -273,3 +274,61 @@ async def resumed(fronts: Fronts, random: Random, path: str) -> str:
         if events:
             after = int(events[-1].partition('"sequence_number":')[2].split(",")[0].rstrip("}"))
     return got
+
+
+async def test_a_conversation_remembers_what_was_set_down_in_it(client, other) -> None:
+    items = [
+        {"role": "user", "content": "say one"},
+        {"role": "assistant", "content": "one"},
+    ]
+    talk = await client.conversations.create(items=items, metadata={"ticket": "7"})
+    assert (await other.conversations.retrieve(talk.id)).metadata == {"ticket": "7"}
+    answer = await other.responses.create(model="default", input="say two", conversation=talk.id)
+    assert (answer.output_text, answer.conversation.id) == ("two", talk.id)
+    await client.conversations.items.create(talk.id, items=[{"role": "user", "content": "three"}])
+    listed = [item async for item in other.conversations.items.list(talk.id, order="asc", limit=2)]
+    texts = [item.content[0].text for item in listed]
+    assert texts == ["say one", "one", "say two", "two", "three"]
+    found = await client.conversations.items.retrieve(listed[3].id, conversation_id=talk.id)
+    assert found == listed[3]
+    updated = await client.conversations.update(talk.id, metadata={"ticket": "8"})
+    assert updated.metadata == {"ticket": "8"}
+    await client.conversations.delete(talk.id)
+    with pytest.raises(openai.NotFoundError):
+        await other.conversations.retrieve(talk.id)
+
+
+async def test_a_hidden_item_is_hidden_from_models_too(fronts, client) -> None:
+    talk = await client.conversations.create()
+    ask = {"model": "agent:helper", "conversation": talk.id, "tools": [TOOL]}
+    first = await client.responses.create(input="call mine", **ask)
+    second = await client.responses.create(input=[output(call_of(first), "42")], **ask)
+    assert second.output_text == "got 42"
+    listed = (await client.conversations.items.list(talk.id, order="asc")).data
+    assert [item.type for item in listed] == [
+        "message",
+        "function_call",
+        "function_call_output",
+        "message",
+    ]
+    with pytest.raises(openai.ConflictError, match="item_has_call"):
+        await client.conversations.items.delete(listed[2].id, conversation_id=talk.id)
+    await client.conversations.items.delete(listed[1].id, conversation_id=talk.id)
+    left = (await client.conversations.items.list(talk.id, order="asc")).data
+    assert [item.type for item in left] == ["message", "message"]
+    history = await fronts.loop.client.session(talk.id).history()
+    shown = [one["role"] for one in Transcript().fold(history).messages()]
+    assert shown == ["system", "user", "assistant"]
+
+
+async def test_a_conversation_is_locked_while_it_waits(client) -> None:
+    talk = await client.conversations.create()
+    ask = {"model": "agent:careful", "conversation": talk.id}
+    running = await client.responses.create(input="call pay", background=True, **ask)
+    with pytest.raises(openai.ConflictError):
+        await client.responses.create(input="say x", **ask)
+    await client.responses.cancel(running.id)
+    with pytest.raises(openai.NotFoundError):
+        await client.conversations.items.create(
+            "conv_none", items=[{"role": "user", "content": "x"}]
+        )

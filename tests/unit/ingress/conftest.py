@@ -10,6 +10,7 @@ from services.ingress.adapters.http.app import Parts, build
 from services.ingress.adapters.http.streams import Streams
 from services.ingress.handlers.chat import ChatHandlers
 from services.ingress.handlers.control import ControlHandlers
+from services.ingress.handlers.conversations import ConversationHandlers
 from services.ingress.handlers.messages import MessageHandlers
 from services.ingress.handlers.responses import ResponseHandlers
 from services.ingress.handlers.schedules import ScheduleHandlers
@@ -37,6 +38,7 @@ def running(kept: FakeHousekeeping) -> tuple[FakeSystem, ASGIApp]:
         tasks=TaskHandlers(system, system),
         control=ControlHandlers(),
         responses=ResponseHandlers(system, system, kept),
+        conversations=ConversationHandlers(system, kept),
         schedules=ScheduleHandlers(SCHEDULES, system),
         documents=system,
         housekeeping=kept,

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 
 from services.ingress.adapters.http.chat import chat_router, models_router
 from services.ingress.adapters.http.control import control_router
+from services.ingress.adapters.http.conversations import conversations_router, items_router
 from services.ingress.adapters.http.documents import documents_router
 from services.ingress.adapters.http.errors import install
 from services.ingress.adapters.http.forks import forks_router
@@ -30,6 +31,7 @@ from services.ingress.ports import (
     Catalog,
     ChatApi,
     ControlApi,
+    ConversationsApi,
     Documents,
     Health,
     Housekeeping,
@@ -49,6 +51,7 @@ class Parts:
     tasks: TasksApi
     control: ControlApi
     responses: ResponsesApi
+    conversations: ConversationsApi
     schedules: SchedulesApi
     documents: Documents
     housekeeping: Housekeeping
@@ -68,6 +71,8 @@ def build_api(parts: Parts, metrics: Metrics) -> FastAPI:
     api.include_router(messages_router(parts.messages, metrics))
     api.include_router(responses_router(parts.responses, metrics))
     api.include_router(stored_router(parts.responses))
+    api.include_router(conversations_router(parts.conversations))
+    api.include_router(items_router(parts.conversations))
     api.include_router(models_router(parts.catalog, parts.documents))
     api.include_router(tasks_router(parts.tasks))
     api.include_router(control_router(parts.tasks, parts.control))
