@@ -16,6 +16,8 @@ from infra.local.broker import free_port
 from services.ingress.__main__ import compose
 from services.ingress.adapters.bus import Link
 from services.ingress.adapters.http.app import build
+from services.ingress.adapters.http.server import HttpProtocol, Server, SocketProtocol
+from services.ingress.adapters.http.streams import Streams
 from shared.bus import topology
 from shared.bus.connect import open_bus
 from tests.integration.broker_process import NatsServer
@@ -50,11 +52,19 @@ class Fronts:
 async def front(server: NatsServer) -> AsyncIterator[str]:
     """One ingress in this process, on a free port."""
     link, port = Link(LOG), free_port()
-    app = build(compose(link, ("default",)), host=HOST, body_limit=1 << 20)
+    streams = Streams()
+    app = build(compose(link, ("default",)), host=HOST, body_limit=1 << 20, streams=streams)
     config = uvicorn.Config(
-        app, host=HOST, port=port, lifespan="off", log_config=None, access_log=False
+        app,
+        host=HOST,
+        port=port,
+        http=HttpProtocol,
+        ws=SocketProtocol,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
     )
-    serving = uvicorn.Server(config)
+    serving = Server(config, streams)
     async with link.open(server.address):
         job = asyncio.create_task(serving.serve())
         try:

@@ -20,6 +20,7 @@ from services.ingress.adapters.http.metrics import Metrics
 from services.ingress.adapters.http.middleware import BodyLimit, LocalOnly, Measured, Trace
 from services.ingress.adapters.http.operations import operations_router
 from services.ingress.adapters.http.responses import responses_router, stored_router
+from services.ingress.adapters.http.responses_socket import responses_socket_router
 from services.ingress.adapters.http.schedules import schedules_router
 from services.ingress.adapters.http.socket import socket_router
 from services.ingress.adapters.http.streams import Streams
@@ -71,6 +72,7 @@ def build_api(parts: Parts, metrics: Metrics) -> FastAPI:
     api.include_router(messages_router(parts.messages, metrics))
     api.include_router(responses_router(parts.responses, metrics))
     api.include_router(stored_router(parts.responses))
+    api.include_router(responses_socket_router(parts.responses, metrics))
     api.include_router(conversations_router(parts.conversations))
     api.include_router(items_router(parts.conversations))
     api.include_router(models_router(parts.catalog, parts.documents))

@@ -29,6 +29,10 @@ from shared.errors import Failure, MillraceError
 After = Annotated[int, Query(ge=0, description="the number of the last event seen")]
 
 
+_DRAIN = 10.0
+"""Seconds that a response gets to finish when the server shuts down, where nobody can resume it."""
+
+
 def responses_router(responses: ResponsesApi, metrics: Metrics) -> APIRouter:
     """Create, look, follow."""
     router = APIRouter(route_class=JsonRoute, tags=["OpenAI"])
@@ -40,7 +44,8 @@ def responses_router(responses: ResponsesApi, metrics: Metrics) -> APIRouter:
         opened = await responses.create(caller, body, key)
         if body.stream:
             frames = _frames(responses, opened, -1, metrics, trace_id_of(request.scope))
-            return event_stream(frames, _headers(opened), drain=None)
+            drain = None if opened.stored else _DRAIN
+            return event_stream(frames, _headers(opened), drain=drain)
         if body.background:
             return Json(await responses.now(opened), headers=_headers(opened))
         answer = await unless_gone(request, responses.answer(opened))
