@@ -47,6 +47,7 @@ def main() -> None:
                 local.engine,
                 local.tokenizer,
                 local.template,
+                info.fingerprint,
             )
             shelf = KvShelf(bus)
             inference = Inference(

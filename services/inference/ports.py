@@ -8,11 +8,12 @@ in `core`. Must not know any engine, framework or transport. Every engine passes
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
 from services.inference.core.chat import Segment
+from services.inference.core.demands import Constraint
 from services.inference.core.generation import EngineFinish
 from shared.contracts.agents import ToolSpec
 from shared.contracts.work import RouteStep
@@ -31,6 +32,13 @@ class InvalidRequest(Permanent):
 
     def __init__(self, detail: str, field: str | None = None) -> None:
         super().__init__("invalid_request", detail, field=field)
+
+
+class UnsupportedDemand(Permanent):
+    """The engine cannot do what the request asks for; another engine may."""
+
+    def __init__(self, detail: str, field: str) -> None:
+        super().__init__("unsupported_demand", detail, field=field)
 
 
 class EngineFailed(Transient):
@@ -54,21 +62,39 @@ class EngineBroken(Broken):
         super().__init__("engine_broken", detail)
 
 
+Ability = Literal["constraint", "logprobs", "penalties"]
+"""What not every engine can do; `penalties` stands for the bias of single tokens, too."""
+ABILITIES: frozenset[Ability] = frozenset(("constraint", "logprobs", "penalties"))
+
+
 class Sampling(msgspec.Struct, frozen=True, kw_only=True):
-    """How the next token is chosen. Temperature 0 is greedy; `top_k` 0 means all."""
+    """How the next token is chosen. Temperature 0 is greedy; `top_k` 0 means all.
+
+    A token that the answer has n times already loses n times the frequency penalty and once the
+    presence penalty; `logit_bias` is added to the tokens it names. Both come before temperature.
+    """
 
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
     seed: int | None = None
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+
+    @property
+    def weighs(self) -> bool:
+        """Whether logits are changed at all."""
+        return bool(self.frequency_penalty or self.presence_penalty or self.logit_bias)
 
 
 class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One generation. `request_id` is unique among those in flight on one engine.
 
     `cache_salt` separates prefix caches: two requests share cached blocks only under the same salt,
-    so a tenant cannot learn by timing what another one asked. `json_schema` constrains the answer
-    to one compact JSON value; `logprobs` asks for that many alternatives per token, 0 for none.
+    so a tenant cannot learn by timing what another one asked. `constraint` is what the answer may
+    be (a JSON value is compact); `logprobs` asks for the log-probability of each token and that
+    many alternatives, None for neither.
     """
 
     request_id: str
@@ -76,8 +102,8 @@ class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: int
     sampling: Sampling = Sampling()
     stop_token_ids: frozenset[int] = frozenset()
-    json_schema: str | None = None
-    logprobs: int = 0
+    constraint: Constraint | None = None
+    logprobs: int | None = None
     cache_salt: str = ""
 
 
@@ -116,7 +142,10 @@ class EngineChunk(msgspec.Struct, frozen=True):
 
 
 class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What a started engine can do. `block_tokens` is the granularity of its prefix cache."""
+    """What a started engine can do. `block_tokens` is the granularity of its prefix cache.
+
+    `fingerprint` names everything that its tokens depend on beside the request.
+    """
 
     model: str
     context_tokens: int
@@ -124,6 +153,8 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
     capacity: int
     kv_blocks: int
     block_tokens: int
+    abilities: frozenset[Ability] = ABILITIES
+    fingerprint: str = ""
 
 
 class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,9 +187,9 @@ class Engine(Protocol):
 
         The request joins those already running. Its tokens do not depend on its neighbours.
         Raises on the first step: `ContextTooLong` or `InvalidRequest` for a request that cannot be
-        served, `EngineUnavailable` outside start and close; at any step `EngineFailed` or
-        `EngineBroken`. None of these affects another request. Closing the iterator early aborts
-        the request.
+        served, `UnsupportedDemand` for one that takes an ability the engine does not have,
+        `EngineUnavailable` outside start and close; at any step `EngineFailed` or `EngineBroken`.
+        None of these affects another request. Closing the iterator early aborts the request.
         """
         ...
 
@@ -197,6 +228,10 @@ class Tokenizer(Protocol):
 
     def decode(self, token_id: int) -> bytes:
         """The bytes a reader sees of one token: nothing for control tokens, tool tags kept."""
+        ...
+
+    def label(self, token_id: int) -> str:
+        """How a token is written where tokens are listed, control tokens too."""
         ...
 
 

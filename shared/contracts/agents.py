@@ -39,7 +39,10 @@ class LimitsPatch(Message, frozen=True):
 
 
 class Sampling(Message, frozen=True):
-    """How the model is sampled. Names and meaning as in the OpenAI API; `top_k` 0 means all."""
+    """How the model is sampled. Names and meaning as in the OpenAI API; `top_k` 0 means all.
+
+    The penalties count what the answer holds so far; `logit_bias` is by token id, as text.
+    """
 
     temperature: float = 0.0
     top_p: float = 1.0
@@ -47,14 +50,21 @@ class Sampling(Message, frozen=True):
     seed: int | None = None
     stop: tuple[str, ...] = ()
     top_k: Annotated[int, msgspec.Meta(ge=0)] = 0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    logit_bias: dict[str, float] = msgspec.field(default_factory=dict)
 
 
 class ToolSpec(Message, frozen=True):
-    """A tool as the model sees it; `parameters` is a JSON schema of an object."""
+    """A tool as the model sees it; `parameters` is a JSON schema of an object.
+
+    With `strict` the arguments of a call are held to that schema.
+    """
 
     name: str
     description: str = ""
     parameters: dict[str, object] = msgspec.field(default_factory=dict)
+    strict: bool = False
 
 
 class RetryPolicy(Message, frozen=True):

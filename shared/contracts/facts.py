@@ -308,6 +308,8 @@ class Completed(Message, frozen=True):
     price: int = 0
     timings: Timings = msgspec.field(default_factory=Timings)
     finish: Finish = "stop"
+    metadata: dict[str, str] = msgspec.field(default_factory=dict)
+    """What the client wrote beside its request, its `user` too."""
 
 
 Fact = (

@@ -31,9 +31,30 @@ class DirectResult(Message, frozen=True):
     """The one of `Sampling.stop` that ended it."""
 
 
+class Logprob(Message, frozen=True):
+    """A token of an answer and how likely the model thought it, before temperature and masks.
+
+    `bytes` are what it is in the answer, None for one that is never seen there (an end mark);
+    `text` is how it is written, `top` are the likeliest ones at its place, best first.
+    """
+
+    text: str
+    logprob: float
+    bytes: tuple[int, ...] | None = None
+    top: tuple[Logprob, ...] = ()
+
+
 class DirectEvent(Message, frozen=True):
-    """One event of a stateless completion; exactly one field is set."""
+    """One event of a stateless completion: a piece of text, a whole tool call, or its end.
+
+    `logprobs` stands beside text where it was asked for. The first event of an answer has the
+    `fingerprint` of what computes it: the same request with the same seed gives the same answer
+    under the same one. `done` repeats all text and calls.
+    """
 
     text: str | None = None
     done: DirectResult | None = None
     error: Failure | None = None
+    call: ToolCall | None = None
+    logprobs: tuple[Logprob, ...] = ()
+    fingerprint: str = ""

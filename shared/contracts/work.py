@@ -119,3 +119,5 @@ class DirectRequest(Message, frozen=True):
     """Only the prompt's tokens are counted; `done` comes with them and without an answer."""
     target: Target | None = None
     """Filled in by the router."""
+    metadata: dict[str, str] = msgspec.field(default_factory=dict)
+    """Goes into the usage fact as it is."""

@@ -56,6 +56,9 @@ class WholeTokenizer:
     def decode(self, token_id: int) -> bytes:
         return self._texts[token_id]
 
+    def label(self, token_id: int) -> str:
+        return self.text(token_id)
+
 
 def instant_model(name: str, worker: str) -> Model:
     tokenizer = WholeTokenizer()

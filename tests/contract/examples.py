@@ -52,11 +52,15 @@ PATCH = agents.LimitsPatch(
     max_steps=4, max_tokens=800, deadline_s=2.5, max_cost=20_000, max_repeats=2
 )
 RETRY = agents.RetryPolicy(tries=2, tool_tries=4, base_s=0.25, max_s=4.5)
-SAMPLING = agents.Sampling(temperature=0.7, top_p=0.9, max_tokens=64, seed=7, stop=("END", "\n\n"))
+SAMPLING = agents.Sampling(
+    temperature=0.7, top_p=0.9, max_tokens=64, seed=7, stop=("END", "\n\n"),
+    frequency_penalty=0.5, presence_penalty=-0.5, logit_bias={"17": -100.0},
+)  # fmt: skip
 TOOL = agents.ToolSpec(
     name="calculator",
     description="Exact arithmetic.",
     parameters={"type": "object", "properties": {"expression": {"type": "string"}}},
+    strict=True,
 )
 AGENT = agents.AgentSpec(
     name="helper",
@@ -132,6 +136,8 @@ RESULT = tokens.DirectResult(
     worker="w1",
     timings=TIMINGS,
 )
+BEST = tokens.Logprob(text="39", logprob=-0.25, bytes=(51, 57))
+SCORED = tokens.Logprob(text="39", logprob=-0.25, bytes=(51, 57), top=(BEST,))
 PASSAGE = retrieval.Passage(
     document="a/b.txt", text="The key is blue.", score=0.75, start=10, end=26, sequence=9
 )
@@ -240,7 +246,7 @@ _ALL: tuple[msgspec.Struct, ...] = (
     LINE, facts.Deleted(upto=44, by="ada", usage=(LINE,)),
     facts.Completed(
         id="cmpl_1", model="nano", worker="w1", usage=USAGE, price=4_210, timings=TIMINGS,
-        finish="length",
+        finish="length", metadata={"user": "ada"},
     ),
     ledger.TasksQuery(
         tenant="acme", session="s-1", status="running", task="t1", limit=5, before=40
@@ -274,7 +280,10 @@ _ALL: tuple[msgspec.Struct, ...] = (
         demands=DEMANDS,
     ),
     tokens.TokenDelta(task="t1", step=2, index=3, text=" see", attempt=2),
-    tokens.DirectEvent(text="39", done=RESULT, error=FAILURE),
+    SCORED,
+    tokens.DirectEvent(
+        text="39", done=RESULT, error=FAILURE, call=CALL, logprobs=(SCORED,), fingerprint="fp_1f",
+    ),
     LOGGED, work.Recent(after=38, facts=(LOGGED,)),
     work.InferStep(route=ROUTE, target=TARGET, published=1_790_000_000.5),
     work.RunTool(
@@ -284,7 +293,7 @@ _ALL: tuple[msgspec.Struct, ...] = (
     ),
     work.DirectRequest(
         id="cmpl_1", tenant="acme", model="fast", messages=(CHAT,), sampling=SAMPLING,
-        tools=(TOOL,), demands=DEMANDS, count_only=True, target=TARGET,
+        tools=(TOOL,), demands=DEMANDS, count_only=True, target=TARGET, metadata={"user": "ada"},
     ),
     workers.WorkerState(
         worker="w1", model="nano", engine="openvino", slots=8, running=2, waiting=1, context=4096,

@@ -14,6 +14,7 @@ import msgspec
 from services.inference.adapters.admission import check_request
 from services.inference.core.generation import EngineFinish
 from services.inference.ports import (
+    Ability,
     EngineChunk,
     EngineFailed,
     EngineFinished,
@@ -38,6 +39,8 @@ class InstantOptions(msgspec.Struct, frozen=True, kw_only=True):
     kv_blocks: int = 64
     block_tokens: int = 32
     seconds_per_token: float = 0.0
+    abilities: frozenset[Ability] = frozenset(("logprobs",))
+    """What it says it can do; it is its script that does it."""
 
 
 class _Run:
@@ -77,6 +80,8 @@ class InstantEngine:
             capacity=self._options.max_sequences,
             kv_blocks=self._options.kv_blocks,
             block_tokens=self._options.block_tokens,
+            abilities=self._options.abilities,
+            fingerprint="fp_instant",
         )
 
     def fail_next_step(self) -> None:
@@ -175,5 +180,7 @@ class InstantEngine:
         check_request(request, self._info)
 
 
-def _certain(token: int, alternatives: int) -> tuple[TokenLogprob, ...]:
-    return (TokenLogprob(token, 0.0, ((token, 0.0),)),) if alternatives else ()
+def _certain(token: int, alternatives: int | None) -> tuple[TokenLogprob, ...]:
+    if alternatives is None:
+        return ()
+    return (TokenLogprob(token, 0.0, ((token, 0.0),)[:alternatives]),)

@@ -33,6 +33,9 @@ class ByteTokenizer:
     def decode(self, token_id: int) -> bytes:
         return bytes([token_id]) if token_id < END else b""
 
+    def label(self, token_id: int) -> str:
+        return "<end>" if token_id == END else self.decode(token_id).decode("utf-8", "replace")
+
 
 def _call(name: str, number: int) -> str:
     return f'<tool_call>\n{{"name": "{name}", "arguments": {{"n": {number}}}}}\n</tool_call>'

@@ -123,9 +123,9 @@ async def test_models_and_errors_as_openais_client_sees_them(client):
     assert (missing.value.code, missing.value.param) == ("model_not_found", "model")
     with pytest.raises(openai.BadRequestError) as refused:
         await client.chat.completions.create(
-            model="nano", messages=[{"role": "user", "content": "Hello"}], logprobs=True
+            model="nano", messages=[{"role": "user", "content": "Hello"}], store=True
         )
-    assert refused.value.param == "logprobs"
+    assert refused.value.param == "store"
 
 
 async def test_events_resume_at_another_replica_after_any_id(front):

@@ -61,6 +61,11 @@ class FolderTokenizer:
         """The bytes a reader sees; see the port."""
         return self._bytes[token_id] if 0 <= token_id < self.vocabulary else b""
 
+    def label(self, token_id: int) -> str:
+        """How a token is written in a list of tokens; see the port."""
+        text, _ = self._added.get(token_id, ("", False))
+        return text or self.decode(token_id).decode("utf-8", "replace")
+
     def _marked(self, text: str) -> list[int]:
         return self.vendor.tokenize_str(text, parse_special=True)
 

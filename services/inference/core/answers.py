@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from services.inference.core.generation import GenerationResult
+from services.inference.core.toolcalls import ToolCall
 from shared.contracts import agents, facts
 from shared.contracts.base import call_id
 from shared.contracts.work import ChatMessage, Target
@@ -21,15 +22,15 @@ def content_of(result: GenerationResult) -> str:
 
 
 def calls_of(base: str, result: GenerationResult) -> tuple[facts.ToolCall, ...]:
-    """The calls with ids derived from `base`, so that a repeated step names them alike."""
-    return tuple(
-        facts.ToolCall(
-            id="call_"
-            + hashlib.blake2b(f"{base}/{call.index}".encode(), digest_size=12).hexdigest(),
-            name=call.name,
-            arguments=call.raw_arguments,
-        )
-        for call in result.tool_calls
+    """The calls, named after `base`."""
+    return tuple(call_of(base, call) for call in result.tool_calls)
+
+
+def call_of(base: str, call: ToolCall) -> facts.ToolCall:
+    """A call with an id derived from `base`, so that a repeated step names it alike."""
+    digest = hashlib.blake2b(f"{base}/{call.index}".encode(), digest_size=12)
+    return facts.ToolCall(
+        id=f"call_{digest.hexdigest()}", name=call.name, arguments=call.raw_arguments
     )
 
 

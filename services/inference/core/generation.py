@@ -42,19 +42,25 @@ class Generation:
         decode: Callable[[int], bytes],
         stops: Sequence[str] = (),
         parse_tools: bool = True,
+        most_calls: int | None = None,
     ) -> None:
         self._decode = decode
         self._utf8 = Utf8Assembler()
         self._stops = StopStrings(stops)
         self._parser = ToolCallParser() if parse_tools else None
+        self._most_calls = most_calls
         self._content: list[str] = []
         self._calls: list[ToolCall] = []
         self._malformed: list[MalformedToolCall] = []
 
     @property
     def stopped(self) -> bool:
-        """A stop string came: more tokens change nothing, so the engine may be told to abort."""
-        return self._stops.hit is not None
+        """A stop string or the last call came: more tokens change nothing, the engine may abort."""
+        return self._stops.hit is not None or self._full
+
+    @property
+    def _full(self) -> bool:
+        return self._most_calls is not None and len(self._calls) >= self._most_calls
 
     def feed(self, token_ids: Iterable[int]) -> list[Event]:
         """Take the next tokens and return what became certain."""
@@ -86,16 +92,20 @@ class Generation:
         return self._keep(self._parser.feed(text))
 
     def _keep(self, events: list[Event]) -> list[Event]:
+        kept: list[Event] = []
         for event in events:
+            if self._full:
+                break
+            kept.append(event)
             if isinstance(event, TextDelta):
                 self._content.append(event.text)
             elif isinstance(event, ToolCall):
                 self._calls.append(event)
             else:
                 self._malformed.append(event)
-        return events
+        return kept
 
     def _reason(self, engine: EngineFinish) -> FinishReason:
         if engine == "aborted" and self.stopped:
-            engine = "stop"  # the abort was ours, after the stop string
+            engine = "stop"  # the abort was ours
         return "tool_calls" if engine == "stop" and self._calls else engine

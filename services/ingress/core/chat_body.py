@@ -7,87 +7,40 @@ that asks for nothing) is accepted, because many clients send it always.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
+from msgspec.structs import replace
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from services.ingress.core.bodies import Body, TextPartBody
-from shared.contracts.agents import Sampling, ToolSpec
+from services.ingress.core.chat_parts import (
+    ChatMessageBody,
+    ResponseFormatBody,
+    StreamOptions,
+    ToolBody,
+    ToolChoiceBody,
+    check_schema,
+    invalid,
+    refuse_message,
+    unsupported,
+)
+from shared.contracts.agents import Sampling
 from shared.contracts.base import check_token
+from shared.contracts.demands import Demands, ResponseFormat
 from shared.contracts.tasks import InputMessage
 from shared.contracts.work import ChatMessage, DirectRequest
-from shared.errors import Permanent
 
 AGENT_PREFIX = "agent:"
 _NEUTRAL: dict[str, tuple[object, ...]] = {
-    "frequency_penalty": (0, 0.0),
-    "presence_penalty": (0, 0.0),
-    "logit_bias": ({},),
-    "logprobs": (False,),
-    "top_logprobs": (0,),
-    "response_format": ({"type": "text"},),
     "store": (False,),
-    "parallel_tool_calls": (True,),
     "service_tier": ("auto", "default"),
     "modalities": (["text"],),
 }
 _ROLES = {"developer": "system"}
-
-
-class FunctionCallBody(Body):
-    """The function of a call that an assistant message made."""
-
-    name: str
-    arguments: str
-
-
-class ToolCallBody(Body):
-    """A call in an assistant message."""
-
-    id: str
-    type: Literal["function"] = "function"
-    function: FunctionCallBody
-
-
-class ChatMessageBody(BaseModel):
-    """One message. Null `refusal` and the like, which clients echo back, are let through."""
-
-    model_config = ConfigDict(extra="ignore", strict=True)
-
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[TextPartBody] | None = None
-    name: str | None = None
-    tool_calls: list[ToolCallBody] | None = None
-    tool_call_id: str | None = None
-
-    def text(self) -> str | None:
-        """The content with its parts joined; None where there is none."""
-        if self.content is None or isinstance(self.content, str):
-            return self.content
-        return "\n".join(part.text for part in self.content)
-
-
-class FunctionBody(Body):
-    """A function that the model may call."""
-
-    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
-    description: str = ""
-    parameters: dict[str, Any] = Field(default_factory=dict)
-    strict: Literal[False] | None = None
-
-
-class ToolBody(Body):
-    """A tool of the client: it answers the call itself and sends the result as a message."""
-
-    type: Literal["function"]
-    function: FunctionBody
-
-
-class StreamOptions(Body):
-    """`include_usage` asks for a last chunk with the usage."""
-
-    include_usage: bool = False
-    include_obfuscation: Literal[False] | None = None
+Penalty = Annotated[float, Field(ge=-2, le=2)]
+Bias = dict[
+    Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Annotated[float, Field(ge=-100, le=100)]
+]
+Written = dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]]
 
 
 class ChatBody(BaseModel):
@@ -105,16 +58,23 @@ class ChatBody(BaseModel):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     tools: list[ToolBody] | None = Field(default=None, max_length=128)
-    tool_choice: Literal["auto", "none"] | None = None
+    tool_choice: Literal["auto", "none", "required"] | ToolChoiceBody | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: ResponseFormatBody | None = None
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
     max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
     stop: str | Annotated[list[str], Field(max_length=4)] | None = None
-    seed: int | None = None
-    n: Literal[1] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    frequency_penalty: Penalty | None = None
+    presence_penalty: Penalty | None = None
+    logit_bias: Annotated[Bias, Field(max_length=1024)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(default=None, ge=0, le=20)
+    n: int | None = Field(default=None, ge=1, le=8)
     user: str | None = Field(default=None, max_length=256)
-    metadata: dict[str, str] | None = Field(default=None, max_length=16)
+    metadata: Annotated[Written, Field(max_length=16)] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -153,18 +113,10 @@ def refuse_unsupported(body: Mapping[str, object]) -> dict[str, object]:
         if name in ChatBody.model_fields:
             kept[name] = value
         elif value not in _NEUTRAL.get(name, ()):
-            raise Permanent(
-                "unsupported_parameter", f"Unsupported parameter: {name[:80]!r}", field=name[:80]
-            )
-    if kept.get("n", 1) != 1:
-        raise Permanent("unsupported_parameter", "only n = 1 is supported", field="n")
-    choice = kept.get("tool_choice", "auto")
-    if choice not in ("auto", "none"):
-        raise Permanent(
-            "unsupported_parameter",
-            "tool_choice may be 'auto' or 'none'; a call cannot be forced",
-            field="tool_choice",
-        )
+            raise unsupported(name[:80])
+    messages = kept.get("messages")
+    for index, message in enumerate(messages if isinstance(messages, list) else ()):
+        refuse_message(message, f"messages.{index}")
     return kept
 
 
@@ -175,41 +127,85 @@ def check_chat(body: ChatBody) -> None:
         Permanent: `invalid_request` or `unsupported_parameter`, naming the field.
     """
     if body.stream_options is not None and not body.stream:
-        raise _invalid("stream_options", "stream_options needs stream: true")
+        raise invalid("stream_options", "stream_options needs stream: true")
     if body.max_tokens is not None and body.max_completion_tokens is not None:
-        raise _invalid("max_tokens", "give max_tokens or max_completion_tokens, not both")
+        raise invalid("max_tokens", "give max_tokens or max_completion_tokens, not both")
     for index, message in enumerate(body.messages):
         _check_message(message, f"messages.{index}")
+    _check_tools(body)
+    _check_form(body)
     if body.agent is not None:
         _check_agent_chat(body)
     elif "session" in (body.metadata or {}):
-        raise _invalid("metadata.session", "a session needs model: agent:<name>")
+        raise invalid("metadata.session", "a session needs model: agent:<name>")
 
 
 def _check_message(message: ChatMessageBody, where: str) -> None:
     if message.role == "tool" and not message.tool_call_id:
-        raise _invalid(f"{where}.tool_call_id", "a tool message answers a call: name its id")
+        raise invalid(f"{where}.tool_call_id", "a tool message answers a call: name its id")
     if message.tool_calls and message.role != "assistant":
-        raise _invalid(f"{where}.tool_calls", "only the assistant calls tools")
+        raise invalid(f"{where}.tool_calls", "only the assistant calls tools")
     if message.content is None and not message.tool_calls:
-        raise _invalid(f"{where}.content", "the message is empty")
+        raise invalid(f"{where}.content", "the message is empty")
+
+
+def _check_tools(body: ChatBody) -> None:
+    names: set[str] = set()
+    for index, tool in enumerate(body.tools or ()):
+        if tool.function.name in names:
+            name = f"tools.{index}.function.name"
+            raise invalid(name, f"there are two tools {tool.function.name!r}")
+        names.add(tool.function.name)
+        check_schema(tool.function.parameters, f"tools.{index}.function.parameters")
+    choice = body.tool_choice
+    if isinstance(choice, ToolChoiceBody) and choice.function.name not in names:
+        raise invalid("tool_choice", f"there is no tool {choice.function.name[:64]!r}")
+    if choice == "required" and not names:
+        raise invalid("tool_choice", "a call can be required only where there are tools")
+
+
+def _check_form(body: ChatBody) -> None:
+    wanted = body.response_format
+    if wanted is not None and (wanted.type == "json_schema") != (wanted.json_schema is not None):
+        detail = "json_schema goes with type: json_schema, and is needed there"
+        raise invalid("response_format.json_schema", detail)
+    if wanted is not None and wanted.json_schema is not None:
+        check_schema(wanted.json_schema.schema_, "response_format.json_schema.schema")
+    if body.top_logprobs is not None and not body.logprobs:
+        raise invalid("top_logprobs", "top_logprobs needs logprobs: true")
 
 
 def _check_agent_chat(body: ChatBody) -> None:
     check_token(body.agent or "", "model")
-    if body.tools or body.tool_choice == "none":
-        name = "tools" if body.tools else "tool_choice"
-        raise Permanent(
-            "unsupported_parameter",
-            f"{name}: an agent has its tools from its definition",
-            field=name,
-        )
+    own = "an agent has its tools from its definition"
+    demands = demands_of(body)
+    refused = (
+        ("tools", bool(body.tools), own),
+        ("tool_choice", demands.tool_choice != "auto", own),
+        ("parallel_tool_calls", not demands.parallel_tool_calls, own),
+        ("response_format", demands.response_format.type != "text", ""),
+        ("logprobs", demands.logprobs is not None, ""),
+        ("n", (body.n or 1) > 1, "an agent's task has one answer"),
+    )
+    for name, asked, why in refused:
+        if asked:
+            why = why or "not for an agent's task"
+            raise unsupported(name, f"{name}: {why}")
     if (session := (body.metadata or {}).get("session")) is not None:
         check_token(session, "metadata.session")
 
 
-def _invalid(field: str, detail: str) -> Permanent:
-    return Permanent("invalid_request", detail, field=field)
+def demands_of(body: ChatBody) -> Demands:
+    """What the answer is held to."""
+    choice, form = body.tool_choice or "auto", body.response_format
+    named = choice.function.name if isinstance(choice, ToolChoiceBody) else ""
+    return Demands(
+        tool_choice="function" if isinstance(choice, ToolChoiceBody) else choice,
+        function=named,
+        parallel_tool_calls=body.parallel_tool_calls is not False,
+        response_format=ResponseFormat() if form is None else form.wanted(),
+        logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+    )
 
 
 def sampling_of(body: ChatBody, base: Sampling) -> Sampling:
@@ -217,33 +213,45 @@ def sampling_of(body: ChatBody, base: Sampling) -> Sampling:
     stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or base.stop)
     most = body.max_completion_tokens or body.max_tokens
     return Sampling(
-        temperature=base.temperature if body.temperature is None else body.temperature,
-        top_p=base.top_p if body.top_p is None else body.top_p,
+        temperature=_given(body.temperature, base.temperature),
+        top_p=_given(body.top_p, base.top_p),
         max_tokens=base.max_tokens if most is None else most,
         seed=base.seed if body.seed is None else body.seed,
         stop=stop,
         top_k=base.top_k,
+        frequency_penalty=_given(body.frequency_penalty, base.frequency_penalty),
+        presence_penalty=_given(body.presence_penalty, base.presence_penalty),
+        logit_bias=base.logit_bias if body.logit_bias is None else body.logit_bias,
     )
 
 
-def direct_request(body: ChatBody, tenant: str, completion_id: str) -> DirectRequest:
-    """The stateless completion that the body asks for."""
-    tools = () if body.tool_choice == "none" else tuple(body.tools or ())
-    return DirectRequest(
+def _given(asked: float | None, base: float) -> float:
+    return base if asked is None else asked
+
+
+def direct_requests(body: ChatBody, tenant: str, completion_id: str) -> list[DirectRequest]:
+    """The stateless completions that the body asks for, one per choice.
+
+    Choices of one seed would all be the same, so each has the next one.
+    """
+    count = body.n or 1
+    first = DirectRequest(
         id=completion_id,
         tenant=tenant,
         model=body.model,
         messages=tuple(_chat_message(message) for message in body.messages),
         sampling=sampling_of(body, Sampling()),
-        tools=tuple(
-            ToolSpec(
-                name=tool.function.name,
-                description=tool.function.description,
-                parameters=tool.function.parameters,
-            )
-            for tool in tools
-        ),
+        tools=tuple(tool.spec() for tool in body.tools or ()),
+        demands=demands_of(body),
+        metadata=(body.metadata or {}) | ({"user": body.user} if body.user else {}),
     )
+    return [first] if count == 1 else [_choice(first, index) for index in range(count)]
+
+
+def _choice(request: DirectRequest, index: int) -> DirectRequest:
+    seed = request.sampling.seed
+    sampling = replace(request.sampling, seed=None if seed is None else seed + index)
+    return replace(request, id=f"{request.id}-{index}", sampling=sampling)
 
 
 def _chat_message(message: ChatMessageBody) -> ChatMessage:
@@ -266,11 +274,11 @@ def task_input(body: ChatBody, *, existing: bool) -> str | tuple[InputMessage, .
     if existing:
         last = body.messages[-1]
         if last.role != "user" or not last.text():
-            raise _invalid("messages", "the last message for an existing session must be a user's")
+            raise invalid("messages", "the last message for an existing session must be a user's")
         return last.text() or ""
     for index, message in enumerate(body.messages):
         if message.role == "tool" or message.tool_calls:
-            raise _invalid(
+            raise invalid(
                 f"messages.{index}", "tool calls of another conversation cannot enter a session"
             )
     if len(body.messages) == 1 and body.messages[0].role == "user":

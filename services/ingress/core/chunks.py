@@ -1,7 +1,8 @@
-"""OpenAI's chat objects, built from the events of a completion or of a task.
+"""OpenAI's chat objects, built from the events of completions or of a task.
 
-The order of chunks: the role, content deltas, the client's tool calls, the finish reason, the
-usage where it was asked for. `[DONE]` is the transport's.
+The order of chunks: the role of every choice, then content and the client's tool calls as they
+come, the finish reason of each choice, the usage where it was asked for. `[DONE]` is the
+transport's.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 
 from shared.contracts.facts import Done, Finish, ToolCall, Usage
 from shared.contracts.log import Event
-from shared.contracts.tokens import DirectEvent, DirectResult, TokenDelta
+from shared.contracts.tokens import DirectEvent, DirectResult, Logprob, TokenDelta
 from shared.errors import Permanent, Transient, error_of
 
 Json = dict[str, object]
@@ -26,11 +27,24 @@ class Frame:
     created: int
     model: str
     include_usage: bool = False
+    fingerprint: str | None = None
     extra: Json = field(default_factory=dict)
 
-    def chunk(self, delta: Json, finish: str | None = None) -> Json:
+    def chunk(
+        self,
+        delta: Json,
+        finish: str | None = None,
+        *,
+        index: int = 0,
+        logprobs: Sequence[Logprob] = (),
+    ) -> Json:
         """A chunk with one choice."""
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
+        choice = {
+            "index": index,
+            "delta": delta,
+            "logprobs": logprobs_json(logprobs) if logprobs else None,
+            "finish_reason": finish,
+        }
         return self._object([choice])
 
     def usage_chunk(self, usage: Usage) -> Json:
@@ -43,6 +57,7 @@ class Frame:
             "object": "chat.completion.chunk",
             "created": self.created,
             "model": self.model,
+            "system_fingerprint": self.fingerprint,
             "choices": choices,
         }
         if self.include_usage:
@@ -66,25 +81,68 @@ def tool_call_json(call: ToolCall) -> Json:
     return {"id": call.id, "type": "function", "function": function}
 
 
-def completion(frame: Frame, content: str, calls: Sequence[ToolCall], finish: Finish) -> Json:
-    """The whole answer of a request without `stream`, still without its usage."""
-    message: Json = {"role": "assistant", "content": content, "refusal": None}
-    if calls:
-        message["tool_calls"] = [tool_call_json(call) for call in calls]
-        message["content"] = content or None
+def logprobs_json(tokens: Sequence[Logprob]) -> Json:
+    """OpenAI's list of tokens."""
+    content = [
+        _token(token) | {"top_logprobs": [_token(one) for one in token.top]} for token in tokens
+    ]
+    return {"content": content, "refusal": None}
+
+
+def _token(token: Logprob) -> Json:
+    seen = None if token.bytes is None else list(token.bytes)
+    return {"token": token.text, "logprob": token.logprob, "bytes": seen}
+
+
+@dataclass(slots=True)
+class Choice:
+    """One choice of an answer without `stream`; `scored` is whether logprobs were asked for."""
+
+    content: str = ""
+    calls: Sequence[ToolCall] = ()
+    finish: Finish = "stop"
+    usage: Usage = field(default_factory=Usage)
+    logprobs: list[Logprob] = field(default_factory=list)
+    scored: bool = False
+    ended: bool = False
+
+    def hear(self, event: DirectEvent) -> None:
+        """Take an event of its completion.
+
+        Raises:
+            MillraceError: the failure that the event carries.
+        """
+        if event.error is not None:
+            raise error_of(event.error)
+        self.logprobs += event.logprobs
+        if (result := event.done) is not None:
+            self.content, self.calls = result.content, result.tool_calls
+            self.finish, self.usage, self.ended = result.finish, result.usage, True
+
+    def body(self, index: int) -> Json:
+        """OpenAI's choice object."""
+        message: Json = {"role": "assistant", "content": self.content, "refusal": None}
+        if self.calls:
+            message["tool_calls"] = [tool_call_json(call) for call in self.calls]
+            message["content"] = self.content or None
+        return {
+            "index": index,
+            "message": message,
+            "logprobs": logprobs_json(self.logprobs) if self.scored else None,
+            "finish_reason": finish_reason(self.finish),
+        }
+
+
+def completion(frame: Frame, choices: Sequence[Choice]) -> Json:
+    """The whole answer of a request without `stream`; what the choices used is added up."""
     return {
         "id": frame.id,
         "object": "chat.completion",
         "created": frame.created,
         "model": frame.model,
-        "choices": [
-            {
-                "index": 0,
-                "message": message,
-                "logprobs": None,
-                "finish_reason": finish_reason(finish),
-            }
-        ],
+        "system_fingerprint": frame.fingerprint,
+        "choices": [choice.body(index) for index, choice in enumerate(choices)],
+        "usage": usage_json(sum((choice.usage for choice in choices), Usage())),
     } | frame.extra
 
 
@@ -100,15 +158,16 @@ def finish_reason(finish: Finish) -> str:
 
 
 class DirectChunks:
-    """The chunks of a stateless completion."""
+    """The chunks of one choice of a stateless completion; `usage` is there when it has ended."""
 
-    def __init__(self, frame: Frame) -> None:
-        self._frame = frame
-        self._said = 0
+    def __init__(self, frame: Frame, index: int = 0) -> None:
+        self._frame, self._index = frame, index
+        self._said = self._called = 0
+        self.usage = Usage()
 
     def start(self) -> Json:
         """The first chunk: the role."""
-        return self._frame.chunk({"role": "assistant", "content": ""})
+        return self._chunk({"role": "assistant", "content": ""})
 
     def of(self, event: DirectEvent) -> Iterator[Json]:
         """The chunks of one event.
@@ -120,23 +179,32 @@ class DirectChunks:
             raise error_of(event.error)
         if event.text:
             self._said += len(event.text)
-            yield self._frame.chunk({"content": event.text})
+            delta: Json = {"content": event.text}
+            yield self._frame.chunk(delta, index=self._index, logprobs=event.logprobs)
+        if event.call is not None:
+            yield from self._call(event.call)
         if event.done is not None:
             yield from self._end(event.done)
+
+    def _call(self, call: ToolCall) -> Iterator[Json]:
+        """The name and id first, then the arguments, as OpenAI's clients put them together."""
+        place = {"index": self._called}
+        self._called += 1
+        head = place | tool_call_json(call) | {"function": {"name": call.name, "arguments": ""}}
+        yield self._chunk({"tool_calls": [head]})
+        yield self._chunk({"tool_calls": [place | {"function": {"arguments": call.arguments}}]})
 
     def _end(self, result: DirectResult) -> Iterator[Json]:
         reason = finish_reason(result.finish)
         if rest := result.content[self._said :]:
-            yield self._frame.chunk({"content": rest})
-        for index, call in enumerate(result.tool_calls):
-            head = {"index": index, **tool_call_json(call)}
-            head["function"] = {"name": call.name, "arguments": ""}
-            yield self._frame.chunk({"tool_calls": [head]})
-            tail = {"index": index, "function": {"arguments": call.arguments}}
-            yield self._frame.chunk({"tool_calls": [tail]})
-        yield self._frame.chunk({}, reason)
-        if self._frame.include_usage:
-            yield self._frame.usage_chunk(result.usage)
+            yield self._chunk({"content": rest})
+        for call in result.tool_calls[self._called :]:
+            yield from self._call(call)
+        self.usage = result.usage
+        yield self._chunk({}, reason)
+
+    def _chunk(self, delta: Json, finish: str | None = None) -> Json:
+        return self._frame.chunk(delta, finish, index=self._index)
 
 
 class TaskChunks:

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.ingress.core.caller import Caller
 from services.ingress.core.catalog import find_agent
-from services.ingress.core.chat_body import ChatBody, direct_request, sampling_of, task_input
+from services.ingress.core.chat_body import ChatBody, direct_requests, sampling_of, task_input
 from services.ingress.core.chunks import (
+    Choice,
     DirectChunks,
     Frame,
     TaskChunks,
     completion,
     task_output,
-    usage_json,
 )
 from services.ingress.core.tasks import Json, Order
+from services.ingress.handlers.choices import interleaved
 from services.ingress.handlers.placement import place
 from services.ingress.ports import Answer, Catalog, Chunks, Completions, TaskHandle, Tasks
 from shared.clock import mint_id, now
-from shared.contracts.facts import Done
+from shared.contracts.facts import Done, Usage
 from shared.contracts.tokens import DirectEvent
 from shared.contracts.work import DirectRequest
 from shared.errors import Transient, error_of
+
+Numbered = tuple[int, DirectEvent]
+"""An event and the choice that it belongs to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +43,16 @@ class ChatHandlers:
         """The whole answer at once."""
         if body.agent is not None:
             return await self._agent_answer(caller, body, key)
-        request, frame = _direct(caller, body)
-        async with aclosing(self.completions.complete(request)) as events:
-            async for event in events:
-                if event.error is not None:
-                    raise error_of(event.error)
-                if (result := event.done) is not None:
-                    answer = completion(frame, result.content, result.tool_calls, result.finish)
-                    return Answer(answer | {"usage": usage_json(result.usage)}, {})
-        raise _silent()
+        requests, frame = _direct(caller, body)
+        choices = [Choice(scored=bool(body.logprobs)) for _ in requests]
+        async with aclosing(self._events(requests)) as events:
+            async for index, event in events:
+                if event.fingerprint and frame.fingerprint is None:
+                    frame = replace(frame, fingerprint=event.fingerprint)
+                choices[index].hear(event)
+        if not all(choice.ended for choice in choices):
+            raise _silent()
+        return Answer(completion(frame, choices), {})
 
     async def stream(self, caller: Caller, body: ChatBody, key: str | None) -> Chunks:
         """Chunks. A stateless completion waits for its first event, so that a refusal of the
@@ -56,23 +61,27 @@ class ChatHandlers:
             task = await self._submit(caller, body, key)
             chunks = _task_chunks(task, TaskChunks(_task_frame(task, body)))
             return Chunks(chunks, _task_headers(task), durable=True)
-        request, frame = _direct(caller, body)
-        events = self.completions.complete(request)
+        requests, frame = _direct(caller, body)
+        events = self._events(requests)
         first = await anext(events, None)
         if first is None:
             raise _silent()
-        if first.error is not None:
+        if (failure := first[1].error) is not None:
             await events.aclose()
-            raise error_of(first.error)
-        return Chunks(_direct_chunks(first, events, DirectChunks(frame)), {}, durable=False)
+            raise error_of(failure)
+        frame = replace(frame, fingerprint=first[1].fingerprint or None)
+        return Chunks(_direct_chunks(first, events, frame, len(requests)), {}, durable=False)
+
+    def _events(self, requests: Sequence[DirectRequest]) -> AsyncGenerator[Numbered]:
+        return interleaved([self.completions.complete(request) for request in requests])
 
     async def _agent_answer(self, caller: Caller, body: ChatBody, key: str | None) -> Answer:
         task = await self._submit(caller, body, key)
         async with aclosing(task.events()) as events:
             async for event in events:
                 if isinstance(done := event.data, Done):
-                    answer = completion(_task_frame(task, body), task_output(done), (), "stop")
-                    answer["usage"] = usage_json(done.totals.usage)
+                    choice = Choice(task_output(done), usage=done.totals.usage)
+                    answer = completion(_task_frame(task, body), [choice])
                     return Answer(answer, _task_headers(task))
         raise _silent()
 
@@ -94,7 +103,7 @@ class ChatHandlers:
         return await self.tasks.submit(order, caller.trace_id)
 
 
-def _direct(caller: Caller, body: ChatBody) -> tuple[DirectRequest, Frame]:
+def _direct(caller: Caller, body: ChatBody) -> tuple[list[DirectRequest], Frame]:
     name = mint_id("chatcmpl")
     frame = Frame(
         id=name,
@@ -102,7 +111,7 @@ def _direct(caller: Caller, body: ChatBody) -> tuple[DirectRequest, Frame]:
         model=body.model,
         include_usage=body.include_usage,
     )
-    return direct_request(body, caller.tenant, name), frame
+    return direct_requests(body, caller.tenant, name), frame
 
 
 def _task_frame(task: TaskHandle, body: ChatBody) -> Frame:
@@ -120,15 +129,19 @@ def _task_headers(task: TaskHandle) -> dict[str, str]:
 
 
 async def _direct_chunks(
-    first: DirectEvent, rest: AsyncGenerator[DirectEvent], chunks: DirectChunks
+    first: Numbered, rest: AsyncGenerator[Numbered], frame: Frame, count: int
 ) -> AsyncGenerator[Json]:
+    choices = [DirectChunks(frame, index) for index in range(count)]
     async with aclosing(rest):  # also when the client goes: closing aborts the generation
-        yield chunks.start()
-        for chunk in chunks.of(first):
+        for choice in choices:
+            yield choice.start()
+        for chunk in choices[first[0]].of(first[1]):
             yield chunk
-        async for event in rest:
-            for chunk in chunks.of(event):
+        async for index, event in rest:
+            for chunk in choices[index].of(event):
                 yield chunk
+    if frame.include_usage:
+        yield frame.usage_chunk(sum((choice.usage for choice in choices), Usage()))
 
 
 async def _task_chunks(task: TaskHandle, chunks: TaskChunks) -> AsyncGenerator[Json]:

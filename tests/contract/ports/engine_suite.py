@@ -7,6 +7,7 @@ times in here are generous on purpose: they tell a hanging engine from a slow ma
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 import pytest
 
+from services.inference.core.demands import Constraint
 from services.inference.ports import (
     ContextTooLong,
     Engine,
@@ -25,6 +27,7 @@ from services.inference.ports import (
     GenerateRequest,
     InvalidRequest,
     Sampling,
+    UnsupportedDemand,
 )
 
 GREEDY = Sampling(temperature=0)
@@ -165,6 +168,55 @@ class EngineSuite:
             assert [entry.token_id for entry in entries] == shown
             assert all(entry.logprob <= 0 and entry.top for entry in entries)
 
+    async def test_log_probabilities_can_come_without_alternatives(self, make: MakeHarness) -> None:
+        async with started(make()) as (engine, _):
+            chunks = await chunks_of(engine, ask("a", words(6, 5), 4, logprobs=0))
+            entries = [entry for chunk in chunks for entry in chunk.logprobs]
+            assert [entry.top for entry in entries] == [()] * 4
+            plain = await chunks_of(engine, ask("b", words(6, 5), 4))
+            assert not any(chunk.logprobs for chunk in plain)
+
+    async def test_a_token_that_is_biased_away_is_not_said(self, make: MakeHarness) -> None:
+        async with started(make()) as (engine, info):
+            free = await answer(engine, ask("free", words(4, 6), 12))
+            bias = tuple((token, -100.0) for token in set(free.token_ids))
+            request = ask("a", words(4, 6), 12, sampling=Sampling(temperature=0, logit_bias=bias))
+            if "penalties" in info.abilities:
+                assert not set((await answer(engine, request)).token_ids) & set(free.token_ids)
+            else:
+                with pytest.raises(UnsupportedDemand) as refused:
+                    await answer(engine, request)
+                assert refused.value.field == "logit_bias"
+
+    async def test_what_was_said_weighs_less(self, make: MakeHarness) -> None:
+        async with started(make()) as (engine, info):
+            for name in ("frequency_penalty", "presence_penalty"):
+                sampling = Sampling(temperature=0, **{name: 1000.0})
+                request = ask(name, words(4, 6), 40, sampling=sampling)
+                if "penalties" in info.abilities:
+                    said = (await answer(engine, request)).token_ids
+                    assert len(set(said)) == len(said) == 40
+                else:
+                    with pytest.raises(UnsupportedDemand) as refused:
+                        await answer(engine, request)
+                    assert refused.value.field == name
+
+    async def test_a_constraint_is_kept_or_refused(self, make: MakeHarness) -> None:
+        constraint = Constraint(value='{"const": 7}', strict=True)
+        async with started(make()) as (engine, info):
+            request = ask("a", words(4, 6), 12, constraint=constraint)
+            if "constraint" in info.abilities:
+                said = await answer(engine, request)
+                assert said.finished.reason == "stop"
+                assert len(said.token_ids) == 1
+            else:
+                with pytest.raises(UnsupportedDemand) as refused:
+                    await answer(engine, request)
+                assert (refused.value.code, refused.value.field) == (
+                    "unsupported_demand",
+                    "constraint",
+                )
+
     async def test_abort_ends_with_aborted_and_frees_the_slot(self, make: MakeHarness) -> None:
         async with started(make(max_sequences=1)) as (engine, _):
             begun = 0.0
@@ -240,6 +292,9 @@ class EngineSuite:
                 ask("b6", [30], sampling=Sampling(top_p=1.5)),
                 ask("b7", [30], sampling=Sampling(top_k=-1)),
                 ask("b8", [30], logprobs=-1),
+                ask("b9", [30], sampling=Sampling(frequency_penalty=math.nan)),
+                ask("c1", [30], sampling=Sampling(logit_bias=((info.vocabulary, 1.0),))),
+                ask("c2", [30], sampling=Sampling(logit_bias=((1, math.inf),))),
                 ask("good", [30]),  # in flight already
             )
             for request in bad:

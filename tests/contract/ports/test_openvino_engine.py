@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from services.inference.adapters.openvino.batch import StepBatch
 from services.inference.adapters.openvino.engine import OpenVinoEngine
 from services.inference.adapters.openvino.factory import build_engine
-from services.inference.adapters.openvino.grammar import JsonConstraint
+from services.inference.adapters.openvino.grammar import AnswerConstraint
 from services.inference.adapters.openvino.model import PagedModel, StepModel
 from services.inference.adapters.openvino.options import EngineOptions
 from services.inference.adapters.tokenizer import FolderTokenizer
+from services.inference.core.demands import Constraint
 from services.inference.ports import EngineBroken, EngineUnavailable, InvalidRequest, Sampling
 from tests.contract.ports.engine_suite import (
     EngineSuite,
@@ -38,6 +39,10 @@ SCHEMA = {
 }
 
 
+def json_value(schema: str) -> Constraint:
+    return Constraint(value=schema, strict=True)
+
+
 class FallibleModel:
     """A real model whose next step can be made to fail as OpenVINO does."""
 
@@ -46,7 +51,7 @@ class FallibleModel:
         self.failing = False
         self.name, self.vocabulary = model.name, model.vocabulary
         self.context_tokens, self.kv_blocks = model.context_tokens, model.kv_blocks
-        self.block_tokens = model.block_tokens
+        self.block_tokens, self.fingerprint = model.block_tokens, model.fingerprint
 
     def infer(self, batch: StepBatch) -> NDArray[np.float32]:
         if self.failing:
@@ -74,7 +79,7 @@ class TestOpenVinoEngine(EngineSuite):
                 return loaded[0]
 
             engine = OpenVinoEngine(
-                load, partial(JsonConstraint, tokenizer.vendor, tokenizer.vocabulary), options
+                load, partial(AnswerConstraint, tokenizer.vendor, tokenizer.vocabulary), options
             )
             return Harness(engine, lambda: setattr(loaded[0], "failing", True))
 
@@ -85,7 +90,11 @@ class TestOpenVinoEngine(EngineSuite):
     ) -> None:
         async with started(make()) as (engine, _):
             request = ask(
-                "a", words(1, 8), 60, json_schema=json.dumps(SCHEMA), sampling=Sampling(seed=4)
+                "a",
+                words(1, 8),
+                60,
+                constraint=json_value(json.dumps(SCHEMA)),
+                sampling=Sampling(seed=4),
             )
             said = await answer(engine, request)
             text = b"".join(map(tokenizer.decode, said.token_ids)).decode()
@@ -98,13 +107,14 @@ class TestOpenVinoEngine(EngineSuite):
         async with started(make()) as (engine, _):
             good = asyncio.create_task(answer(engine, ask("good", words(1, 8), 40)))
             for n, schema in enumerate(("{", '{"type": 7}', '{"pattern": "(", "type": "string"}')):
-                with pytest.raises(InvalidRequest):
-                    await answer(engine, ask(f"bad{n}", words(2, 8), json_schema=schema))
+                with pytest.raises(InvalidRequest) as refused:
+                    await answer(engine, ask(f"bad{n}", words(2, 8), constraint=json_value(schema)))
+                assert refused.value.field == "constraint.value"
             assert (await good).finished.reason == "length"
 
     async def test_an_abort_while_the_schema_is_compiled_counts(self, make: MakeHarness) -> None:
         async with started(make()) as (engine, _):
-            request = ask("a", words(1, 8), 500, json_schema='{"type": "string"}')
+            request = ask("a", words(1, 8), 500, constraint=json_value('{"type": "string"}'))
             running = asyncio.create_task(answer(engine, request))
             await asyncio.sleep(0)
             await engine.abort("a")
@@ -179,5 +189,5 @@ async def test_the_graph_is_cached_per_precision(
     assert [name.startswith(f"tiny-{weights}-") for name in listdir(tmp_path)] == [True]
 
 
-def no_schema(schema: str) -> JsonConstraint:
+def no_schema(schema: Constraint) -> AnswerConstraint:
     raise InvalidRequest(f"no schema in this test: {schema}")

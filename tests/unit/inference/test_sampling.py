@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from services.inference.adapters.openvino.sampling import choose, logprob
+from services.inference.adapters.openvino.sampling import choose, logprob, weighed
 from services.inference.ports import Sampling
 
 ROW = np.log(np.array([0.1, 0.5, 0.3, 0.1], np.float32))
@@ -56,3 +56,21 @@ def test_logprobs_are_of_the_raw_distribution_best_first() -> None:
     assert entry.logprob == pytest.approx(np.log(0.3), abs=1e-6)
     assert [token for token, _ in entry.top] == [1, 2]
     assert len(logprob(ROW, 2, 99).top) == 4
+
+
+def test_penalties_count_what_was_said() -> None:
+    row = np.zeros(4, np.float32)
+    sampling = Sampling(frequency_penalty=0.5, presence_penalty=1.0, logit_bias=((3, 7.0),))
+    changed = weighed(row, sampling, {0: 1, 1: 4})
+    assert changed.tolist() == [-1.5, -3.0, 0.0, 7.0]
+    assert row.tolist() == [0.0] * 4
+
+
+def test_without_weights_the_row_is_not_copied() -> None:
+    row = np.zeros(4, np.float32)
+    assert weighed(row, Sampling(), {0: 9}) is row
+
+
+def test_log_probabilities_without_alternatives() -> None:
+    found = logprob(np.array([1.0, 1.0], np.float32), 0, 0)
+    assert (found.top, round(found.logprob, 4)) == ((), -0.6931)

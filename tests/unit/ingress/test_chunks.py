@@ -2,13 +2,23 @@
 
 import pytest
 
-from services.ingress.core.chunks import DirectChunks, Frame, TaskChunks, completion
+from services.ingress.core.chunks import Choice, DirectChunks, Frame, TaskChunks, completion
 from shared.contracts.facts import Done, Timings, ToolCall, Totals, Usage
 from shared.contracts.log import Event
-from shared.contracts.tokens import DirectEvent, DirectResult, TokenDelta
+from shared.contracts.tokens import DirectEvent, DirectResult, Logprob, TokenDelta
 from shared.errors import Failure, Permanent, Transient
 
 FRAME = Frame("chatcmpl_1", 7, "default", include_usage=True)
+
+
+CALL = ToolCall(id="a", name="add", arguments="{}")
+SCORED = Logprob(text="4", logprob=-0.5, bytes=(52,), top=(Logprob(text="<end>", logprob=-0.25),))
+TOKEN = {
+    "token": "4",
+    "logprob": -0.5,
+    "bytes": [52],
+    "top_logprobs": [{"token": "<end>", "logprob": -0.25, "bytes": None}],
+}
 
 
 def result(content="", calls=(), finish="stop"):
@@ -25,7 +35,8 @@ def result(content="", calls=(), finish="stop"):
 
 def run_direct(*events):
     chunks = DirectChunks(FRAME)
-    return [chunks.start(), *(chunk for event in events for chunk in chunks.of(event))]
+    found = [chunks.start(), *(chunk for event in events for chunk in chunks.of(event))]
+    return [*found, FRAME.usage_chunk(chunks.usage)]
 
 
 def delta(step, index, text, attempt=1):
@@ -104,7 +115,9 @@ def test_an_aborted_generation_is_no_answer():
 
 
 def test_a_whole_answer_with_tool_calls_has_null_content():
-    body = completion(FRAME, "", (ToolCall(id="a", name="add", arguments="{}"),), "tool_calls")
+    choice = Choice()
+    choice.hear(DirectEvent(done=result(calls=(CALL,), finish="tool_calls")))
+    body = completion(FRAME, [choice])
     message = body["choices"][0]["message"]
     assert message["content"] is None
     assert message["tool_calls"][0]["function"]["name"] == "add"
@@ -144,3 +157,42 @@ def test_a_failed_task_raises_its_error():
 def test_a_cancelled_task_raises():
     with pytest.raises(Permanent, match="task_cancelled"):
         run_task(done(status="cancelled"))
+
+
+def test_a_call_is_streamed_when_it_comes_and_not_again_at_the_end():
+    other = ToolCall(id="b", name="sub", arguments="{}")
+    ended = result(calls=(CALL, other), finish="tool_calls")
+    chunks = run_direct(DirectEvent(call=CALL), DirectEvent(done=ended))
+    found = [one["tool_calls"][0] for one in deltas(chunks) if "tool_calls" in one]
+    assert [(one["index"], one.get("id")) for one in found] == [
+        (0, "a"),
+        (0, None),
+        (1, "b"),
+        (1, None),
+    ]
+
+
+def test_log_probabilities_stand_beside_their_text():
+    event = DirectEvent(text="4", logprobs=(SCORED,))
+    chunks = run_direct(event, DirectEvent(done=result("4")))
+    found = [chunk["choices"][0]["logprobs"] for chunk in chunks[:-1]]
+    assert found == [None, {"content": [TOKEN], "refusal": None}, None]
+    choice = Choice(scored=True)
+    choice.hear(event)
+    choice.hear(DirectEvent(done=result("4")))
+    assert choice.body(0)["logprobs"]["content"] == [TOKEN]
+
+
+def test_choices_have_their_numbers_and_their_usage_is_added_up():
+    choices = [Choice(), Choice()]
+    for choice, said in zip(choices, ("a", "b"), strict=True):
+        choice.hear(DirectEvent(done=result(said)))
+    body = completion(FRAME, choices)
+    assert [(one["index"], one["message"]["content"]) for one in body["choices"]] == [
+        (0, "a"),
+        (1, "b"),
+    ]
+    assert body["usage"]["total_tokens"] == 10
+    second = DirectChunks(FRAME, index=1)
+    found = [second.start(), *second.of(DirectEvent(done=result("b")))]
+    assert {chunk["choices"][0]["index"] for chunk in found} == {1}

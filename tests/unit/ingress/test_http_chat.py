@@ -156,8 +156,13 @@ async def test_an_unknown_agent_is_404(http):
 @pytest.mark.parametrize(
     ("change", "status", "param"),
     [
-        ({"logprobs": True}, 400, "logprobs"),
-        ({"n": 3}, 400, "n"),
+        ({"store": True}, 400, "store"),
+        ({"n": 9}, 422, "n"),
+        ({"top_logprobs": 21, "logprobs": True}, 422, "top_logprobs"),
+        ({"frequency_penalty": 2.5}, 422, "frequency_penalty"),
+        ({"logit_bias": {"x": 1}}, 422, "logit_bias.x"),
+        ({"tool_choice": "sometimes"}, 422, "tool_choice"),
+        ({"response_format": {"type": "xml"}}, 422, "response_format.type"),
         ({"messages": []}, 422, "messages"),
         ({"messages": "hi"}, 422, "messages"),
         ({"messages": [{"role": "robot", "content": "x"}]}, 422, "messages.0.role"),
@@ -175,6 +180,47 @@ async def test_a_bad_request_names_the_parameter(http, change, status, param):
     assert (response.status_code, error["param"]) == (status, param)
     assert error["type"] == "invalid_request_error"
     assert error["trace_id"] == response.headers["x-trace-id"]
+
+
+async def test_choices_are_as_many_completions(http, system):
+    system.script = ANSWER
+    body = (await http.post(URL, json=ASK | {"n": 2})).json()
+    assert [choice["index"] for choice in body["choices"]] == [0, 1]
+    assert body["usage"]["prompt_tokens"] == 6
+    assert len({request.id for request in system.requests}) == 2
+    found = frames(await http.post(URL, json=ASK | {"n": 2, "stream": True}))
+    for index in (0, 1):
+        own = [f["choices"][0] for f in found[:-1] if f["choices"][0]["index"] == index]
+        assert own[0]["delta"] == {"role": "assistant", "content": ""}
+        assert "".join(one["delta"].get("content", "") for one in own) == "42"
+        assert own[-1]["finish_reason"] == "stop"
+    assert found[-1] == "[DONE]"
+
+
+async def test_the_fingerprint_of_the_first_event_is_on_everything(http, system):
+    first = DirectEvent(text="42", fingerprint="fp_1")
+    system.script = [first, DirectEvent(done=RESULT)]
+    assert (await http.post(URL, json=ASK)).json()["system_fingerprint"] == "fp_1"
+    found = frames(await http.post(URL, json=ASK | {"stream": True}))
+    assert {frame["system_fingerprint"] for frame in found[:-1]} == {"fp_1"}
+
+
+@pytest.mark.parametrize("n", [1, 3])
+async def test_a_refused_demand_is_a_status_that_names_the_field(http, system, n):
+    failure = Failure(code="unsupported_demand", detail="no", field="response_format")
+    system.script = [DirectEvent(error=failure)]
+    response = await http.post(URL, json=ASK | {"stream": True, "n": n})
+    assert response.status_code == 422
+    assert response.json()["error"]["param"] == "response_format"
+
+
+async def test_a_client_that_goes_aborts_every_choice(http, system):
+    system.script, system.hang = [DirectEvent(text="4")], True
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await http.post(URL, json=ASK | {"stream": True, "n": 3})
+    await asyncio.sleep(0.05)
+    assert system.aborted == 3
 
 
 async def test_a_client_that_goes_aborts_a_stateless_completion(http, system):

@@ -11,10 +11,11 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 
 from services.inference.adapters.admission import check_request
-from services.inference.adapters.openvino.grammar import JsonConstraint
+from services.inference.adapters.openvino.grammar import AnswerConstraint
 from services.inference.adapters.openvino.model import StepModel
 from services.inference.adapters.openvino.options import EngineOptions
 from services.inference.adapters.openvino.worker import Job, Output, Worker
+from services.inference.core.demands import Constraint
 from services.inference.ports import (
     EngineBroken,
     EngineChunk,
@@ -29,17 +30,17 @@ from services.inference.ports import (
 class OpenVinoEngine:
     """The engine port on a local model; see `ports.Engine` for the guarantees.
 
-    `load` and `compile_schema` may take long and are called in threads.
+    `load` and `compile_constraint` may take long and are called in threads.
     """
 
     def __init__(
         self,
         load: Callable[[], StepModel],
-        compile_schema: Callable[[str], JsonConstraint],
+        compile_constraint: Callable[[Constraint], AnswerConstraint],
         options: EngineOptions,
     ) -> None:
         self._load = load
-        self._compile_schema = compile_schema
+        self._compile = compile_constraint
         self._options = options
         self._worker: Worker | None = None
         self._info: EngineInfo | None = None
@@ -132,10 +133,10 @@ class OpenVinoEngine:
         if job.request.request_id in self._early_aborts:  # came while the schema was compiled
             worker.abort(job)
 
-    async def _constraint(self, request: GenerateRequest) -> JsonConstraint | None:
-        if request.json_schema is None:
+    async def _constraint(self, request: GenerateRequest) -> AnswerConstraint | None:
+        if request.constraint is None:
             return None
-        return await asyncio.to_thread(self._compile_schema, request.json_schema)
+        return await asyncio.to_thread(self._compile, request.constraint)
 
     def _forget(self, request_id: str) -> None:
         self._streams.pop(request_id, None)
@@ -163,4 +164,5 @@ def _describe(model: StepModel, options: EngineOptions) -> EngineInfo:
         capacity=options.max_sequences,
         kv_blocks=model.kv_blocks,
         block_tokens=model.block_tokens,
+        fingerprint=model.fingerprint,
     )

@@ -12,7 +12,7 @@ import msgspec
 
 from services.inference.adapters.model_folder import read_chat_template
 from services.inference.adapters.openvino.engine import OpenVinoEngine
-from services.inference.adapters.openvino.grammar import JsonConstraint
+from services.inference.adapters.openvino.grammar import AnswerConstraint
 from services.inference.adapters.openvino.model import PagedModel
 from services.inference.adapters.openvino.options import EngineOptions
 from services.inference.adapters.tokenizer import FolderTokenizer
@@ -35,7 +35,7 @@ def build_engine(folder: Path, options: EngineOptions | None = None) -> LocalMod
     return LocalModel(
         engine=OpenVinoEngine(
             load=partial(PagedModel, folder, chosen),
-            compile_schema=partial(JsonConstraint, tokenizer.vendor, tokenizer.vocabulary),
+            compile_constraint=partial(AnswerConstraint, tokenizer.vendor, tokenizer.vocabulary),
             options=chosen,
         ),
         tokenizer=tokenizer,

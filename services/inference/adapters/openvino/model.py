@@ -5,6 +5,7 @@ Must not know requests, scheduling or threads. One caller at a time.
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +18,7 @@ from services.inference.adapters.openvino.ir_cache import load_graph
 from services.inference.adapters.openvino.options import EngineOptions
 from services.inference.adapters.openvino.scheduler import Sequence, Slice
 from services.inference.adapters.openvino.shape import read_shape
-from services.inference.adapters.openvino.vendor import op, ov, to_paged_attention
+from services.inference.adapters.openvino.vendor import VERSION, op, ov, to_paged_attention
 
 
 class StepModel(Protocol):
@@ -28,6 +29,7 @@ class StepModel(Protocol):
     context_tokens: int
     kv_blocks: int
     block_tokens: int
+    fingerprint: str
 
     def infer(self, batch: StepBatch) -> NDArray[np.float32]:
         """Logits, one row per sampled index; RuntimeError when the step failed.
@@ -47,6 +49,7 @@ class PagedModel:
         _gather_before_head(graph)
         compiled = ov.Core().compile_model(graph, "CPU", _properties(options))
         self.name = folder.name
+        self.fingerprint = _fingerprint(folder, options)
         self.vocabulary = shape.vocabulary
         self.context_tokens = shape.context
         self.kv_blocks = options.kv_blocks
@@ -75,6 +78,17 @@ class PagedModel:
         if length:
             self.infer(assemble([Slice(sequence, 0, length)], self.block_tokens))
         self.infer(assemble([Slice(sequence, length, 1)], self.block_tokens))
+
+
+def _fingerprint(folder: Path, options: EngineOptions) -> str:
+    """What tokens depend on, alike on every machine that has the same of it."""
+    digest = hashlib.blake2b(digest_size=8)
+    precisions = (options.weights, options.inference_precision, options.kv_precision)
+    digest.update("|".join((VERSION, *precisions)).encode())
+    digest.update((folder / "config.json").read_bytes())
+    for file in sorted([*folder.glob("*.safetensors"), *folder.glob("openvino_model.*")]):
+        digest.update(f"|{file.name}|{file.stat().st_size}".encode())
+    return f"fp_{digest.hexdigest()}"
 
 
 def _properties(options: EngineOptions) -> dict[str, str | int]:

@@ -5,12 +5,28 @@ Must not know requests or models; randomness comes in as a generator.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
 from services.inference.ports import Sampling, TokenLogprob
 
 Row = NDArray[np.float32]
+
+
+def weighed(row: Row, sampling: Sampling, counts: Mapping[int, int]) -> Row:
+    """The row with penalties and biases on it; `counts` is what the answer holds so far."""
+    if not sampling.weighs:
+        return row
+    changed = row.copy()
+    if counts and (sampling.frequency_penalty or sampling.presence_penalty):
+        seen = np.fromiter(counts.keys(), np.int64, len(counts))
+        often = np.fromiter(counts.values(), np.float32, len(counts))
+        changed[seen] -= sampling.frequency_penalty * often + sampling.presence_penalty
+    for token, bias in sampling.logit_bias:
+        changed[token] += bias
+    return changed
 
 
 def choose(row: Row, sampling: Sampling, random: np.random.Generator | None) -> int:
@@ -34,7 +50,7 @@ def logprob(row: Row, token_id: int, alternatives: int) -> TokenLogprob:
     shifted = row - row.max()
     logs = shifted - np.log(np.exp(shifted).sum())
     count = min(alternatives, logs.size)
-    best = np.argpartition(-logs, count - 1)[:count]
+    best = np.argpartition(-logs, count - 1)[:count] if count else np.empty(0, np.int64)
     ordered = best[np.argsort(-logs[best], kind="stable")]
     top = tuple((int(token), float(logs[token])) for token in ordered)
     return TokenLogprob(token_id, float(logs[token_id]), top)

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 
 import numpy as np
 
 from services.inference.adapters.openvino.batch import assemble
 from services.inference.adapters.openvino.blocks import BlockPool
-from services.inference.adapters.openvino.grammar import JsonConstraint
+from services.inference.adapters.openvino.grammar import AnswerConstraint
 from services.inference.adapters.openvino.model import StepModel
 from services.inference.adapters.openvino.options import EngineOptions
-from services.inference.adapters.openvino.sampling import Row, choose, logprob
+from services.inference.adapters.openvino.sampling import Row, choose, logprob, weighed
 from services.inference.adapters.openvino.scheduler import Scheduler, Sequence, Slice
 from services.inference.core.generation import EngineFinish
 from services.inference.ports import (
@@ -39,11 +39,12 @@ Output = EngineChunk | EngineFailed | EngineBroken
 class Job:
     """One request inside the engine, with what it needs to choose its next token."""
 
-    def __init__(self, request: GenerateRequest, constraint: JsonConstraint | None) -> None:
+    def __init__(self, request: GenerateRequest, constraint: AnswerConstraint | None) -> None:
         self.request = request
         self.constraint = constraint
         self.sequence = Sequence(request.prompt, request.cache_salt)
         self.produced = 0
+        self.counts: Counter[int] = Counter()
         self.random = _generator(request.sampling)
 
     def usage(self) -> TokenUsage:
@@ -172,10 +173,13 @@ class Worker:
 
     def _sample(self, job: Job, row: Row) -> None:
         request, constraint = job.request, job.constraint
-        allowed = row if constraint is None else constraint.masked(row)
+        weights = weighed(row, request.sampling, job.counts)
+        allowed = weights if constraint is None else constraint.masked(weights)
         token = choose(allowed, request.sampling, job.random)
         job.sequence.ids.append(token)
         job.produced += 1
+        if request.sampling.weighs:
+            job.counts[token] += 1
         self._tokens += 1
         if token in request.stop_token_ids:
             self._finish(job, "stop")
@@ -186,7 +190,8 @@ class Worker:
             self._drop(job, error)
             return
         shown = (token,)
-        logs = (logprob(row, token, request.logprobs),) if request.logprobs else ()
+        wanted = request.logprobs
+        logs = () if wanted is None else (logprob(row, token, wanted),)
         if complete:
             self._finish(job, "stop", EngineChunk(shown, logs))
         elif job.produced >= request.max_tokens:

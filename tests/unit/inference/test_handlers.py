@@ -1,0 +1,184 @@
+"""What a worker answers: demands of completions and of steps, on a scripted engine."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from services.inference.core.chat import ChatTemplate
+from services.inference.handlers import Inference, Model
+from services.inference.ports import Ability, View
+from shared.contracts.agents import Sampling, ToolSpec
+from shared.contracts.base import SessionRef
+from shared.contracts.demands import Demands, ResponseFormat
+from shared.contracts.facts import InferFailed, Inferred
+from shared.contracts.tokens import DirectEvent
+from shared.contracts.work import ChatMessage, DirectRequest, InferStep, RouteStep, Target
+from shared.errors import MillraceError
+from tests.fakes.instant_engine import InstantEngine, InstantOptions
+from tests.fakes.scripted_model import CONTEXT, END, TEMPLATE, ByteTokenizer
+
+ADD = ToolSpec(name="add", parameters={"type": "object"})
+CALL = '<tool_call>\n{"name": "add", "arguments": {"n": 1}}\n</tool_call>'
+JSON = Demands(response_format=ResponseFormat(type="json_object"))
+REQUIRED = Demands(tool_choice="required")
+EVERYTHING: frozenset[Ability] = frozenset(("constraint", "logprobs", "penalties"))
+
+
+class Session:
+    """A session with one message, a shelf with one tool, and deltas that are kept."""
+
+    def __init__(self) -> None:
+        self.deltas: list[str] = []
+
+    async def view(self, route: RouteStep, *, repeated: bool = False) -> View:
+        return View(({"role": "user", "content": "hi"},))
+
+    def specs(self, names: Sequence[str]) -> Sequence[ToolSpec]:
+        return [ADD] if names else []
+
+    async def delta(self, route: RouteStep, attempt: int, index: int, text: str) -> None:
+        self.deltas.append(text)
+
+
+@asynccontextmanager
+async def worker(
+    says: str, abilities: frozenset[Ability] = EVERYTHING
+) -> AsyncIterator[tuple[Inference, Session]]:
+    options = InstantOptions(
+        vocabulary=END + 1, context_tokens=CONTEXT, kv_blocks=CONTEXT, abilities=abilities
+    )
+    engine = InstantEngine(lambda _: [*says.encode(), END], options)
+    info = await engine.start()
+    template = ChatTemplate(TEMPLATE, ())
+    model = Model("m", "w", CONTEXT, engine, ByteTokenizer(), template, info.fingerprint)
+    session = Session()
+    ticks = iter(float(n) for n in range(1_000_000))
+    yield Inference(model, session, session, session, lambda: 0.0, lambda: next(ticks)), session
+    await engine.close()
+
+
+def completion(demands: Demands | None = None, *tools: ToolSpec, **more: Any) -> DirectRequest:
+    return DirectRequest(
+        id="c1", tenant="t", model="m", messages=(ChatMessage(role="user", content="hi"),),
+        demands=demands or Demands(), tools=tools, **more,
+    )  # fmt: skip
+
+
+def step(demands: Demands, *tools: str) -> InferStep:
+    route = RouteStep(
+        ref=SessionRef("t", "s"), task="t1", step=0, route="r", seq=1, sampling=Sampling(),
+        tools=tools, demands=demands,
+    )  # fmt: skip
+    return InferStep(route=route, target=Target(model="m"))
+
+
+async def events_of(inference: Inference, request: DirectRequest) -> list[DirectEvent]:
+    return [event async for event in inference.complete(request)]
+
+
+async def refusal(says: str, request: DirectRequest, *can: Ability) -> MillraceError:
+    async with worker(says, frozenset(can)) as (inference, _):
+        with pytest.raises(MillraceError) as refused:
+            await events_of(inference, request)
+    return refused.value
+
+
+async def test_text_carries_nothing_that_was_not_asked_for() -> None:
+    async with worker("hello") as (inference, _):
+        events = await events_of(inference, completion())
+    assert [event.fingerprint for event in events] == ["fp_instant"] + [""] * (len(events) - 1)
+    assert not any(event.logprobs for event in events)
+    assert "".join(event.text or "" for event in events) == "hello"
+
+
+async def test_a_call_is_told_when_it_is_whole_and_again_at_the_end() -> None:
+    async with worker(f"so {CALL}") as (inference, _):
+        events = await events_of(inference, completion(None, ADD))
+    calls = [event.call for event in events if event.call is not None]
+    done = events[-1].done
+    assert done is not None
+    assert tuple(calls) == done.tool_calls
+    assert (done.finish, done.content) == ("tool_calls", "so")
+
+
+async def test_log_probabilities_are_those_of_the_text() -> None:
+    async with worker(f"so {CALL}") as (inference, _):
+        events = await events_of(inference, completion(Demands(logprobs=1), ADD))
+    scored = [one for event in events for one in event.logprobs]
+    assert [one.text for one in scored] == ["s", "o"]
+    assert scored[0].bytes == (115,)
+    assert [one.text for one in scored[0].top] == ["s"]
+
+
+async def test_only_one_call_is_made_where_one_is_allowed() -> None:
+    async with worker(CALL * 3) as (inference, _):
+        one = await events_of(inference, completion(Demands(parallel_tool_calls=False), ADD))
+        many = await events_of(inference, completion(Demands(), ADD))
+    assert one[-1].done is not None
+    assert many[-1].done is not None
+    assert (len(one[-1].done.tool_calls), len(many[-1].done.tool_calls)) == (1, 3)
+    assert one[-1].done.finish == "tool_calls"
+
+
+@pytest.mark.parametrize(
+    ("request_", "field"),
+    [
+        (completion(JSON), "response_format"),
+        (completion(REQUIRED, ADD), "tool_choice"),
+        (completion(Demands(logprobs=0)), "logprobs"),
+        (completion(sampling=Sampling(presence_penalty=1)), "presence_penalty"),
+        (completion(sampling=Sampling(logit_bias={"1": 1.0})), "logit_bias"),
+    ],
+)
+async def test_an_engine_that_cannot_do_it_refuses_by_name(
+    request_: DirectRequest, field: str
+) -> None:
+    refused = await refusal("x", request_)
+    assert (refused.family, refused.code) == ("permanent", "unsupported_demand")
+    assert refused.field == field
+
+
+@pytest.mark.parametrize(
+    ("request_", "field"),
+    [(completion(JSON), "response_format"), (completion(REQUIRED, ADD), "tool_choice")],
+)
+async def test_an_engine_that_does_not_keep_its_word_is_found_out(
+    request_: DirectRequest, field: str
+) -> None:
+    refused = await refusal("just talk", request_, "constraint")
+    assert (refused.code, refused.field) == ("demand_unmet", field)
+
+
+async def test_a_step_that_did_not_meet_its_demands_is_tried_again_by_the_loop() -> None:
+    async with worker("just talk") as (inference, _):
+        (fact,) = await inference.infer(step(REQUIRED, "add"), 1)
+    assert isinstance(fact, InferFailed)
+    assert (fact.error.code, fact.error.family) == ("demand_unmet", "transient")
+
+
+async def test_a_step_is_held_as_a_completion_is() -> None:
+    async with worker(CALL * 2) as (inference, session):
+        demands = Demands(tool_choice="function", function="add")
+        (fact,) = await inference.infer(step(demands, "add"), 1)
+    assert isinstance(fact, Inferred)
+    assert ([call.name for call in fact.tool_calls], fact.finish) == (["add"], "tool_calls")
+    assert session.deltas == []
+
+
+async def test_a_log_keeps_no_log_probabilities() -> None:
+    async with worker("x") as (inference, _):
+        with pytest.raises(MillraceError) as refused:
+            await inference.infer(step(Demands(logprobs=2)), 1)
+    assert (refused.value.code, refused.value.field) == ("unsupported_demand", "logprobs")
+
+
+async def test_what_the_client_wrote_beside_its_request_is_in_the_usage_fact() -> None:
+    request = completion(metadata={"user": "ada"})
+    async with worker("x") as (inference, _):
+        done = (await events_of(inference, request))[-1].done
+        assert done is not None
+        assert inference.completed(request, done).metadata == {"user": "ada"}
