@@ -53,6 +53,7 @@ class FunctionToolBody(BaseModel):
             name=self.name,
             description=self.description or "",
             parameters=self.parameters or {"type": "object", "properties": {}},
+            strict=bool(self.strict),
         )
 
 

@@ -107,7 +107,7 @@ def tool_json(tool: ToolSpec) -> Json:
         "name": tool.name,
         "description": tool.description,
         "parameters": tool.parameters,
-        "strict": False,
+        "strict": tool.strict,
     }
 
 

@@ -14,6 +14,7 @@ from agents import (
     RunConfig,
     Runner,
     function_tool,
+    handoff,
 )
 from openai import AsyncOpenAI
 
@@ -30,7 +31,7 @@ CALLS: list[int] = []
 Build = Callable[[str], Model]
 
 
-@function_tool
+@function_tool(strict_mode=False)  # the scripted engine holds no model to a schema
 def mine(n: int) -> str:
     """A tool of the client."""
     CALLS.append(n)
@@ -66,7 +67,8 @@ async def test_streamed(build: Build, name: str) -> None:
     agent = Agent(name="a", model=build(name), tools=[mine])
     result = Runner.run_streamed(agent, "call mine", run_config=QUIET)
     kinds = [event.name async for event in result.stream_events() if hasattr(event, "name")]
-    assert kinds == ["tool_called", "tool_output", "message_output_created"]
+    assert [kind for kind in kinds if kind.startswith("tool")] == ["tool_called", "tool_output"]
+    assert kinds[-1] == "message_output_created"
     assert result.final_output == "got mine0"
 
 
@@ -96,7 +98,9 @@ async def test_a_handoff(build: Build) -> None:
     """Another agent goes on: other words and other tools in the middle of a task."""
     model = build("default")
     second = Agent(name="second", instructions="You are the second.", model=model)
-    first = Agent(name="first", instructions="Hand over.", model=model, handoffs=[second])
+    over = handoff(second)
+    over.strict_json_schema = False
+    first = Agent(name="first", instructions="Hand over.", model=model, handoffs=[over])
     result = await Runner.run(first, "call transfer_to_second", run_config=QUIET)
     assert result.last_agent.name == "second"
     assert result.final_output.startswith("got")
