@@ -12,7 +12,7 @@ Everything is read from the log, so a client may come and go, and ask at any tim
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import TypedDict, Unpack
@@ -26,7 +26,7 @@ from shared.bus.tasks import submit_task
 from shared.clock import mint_id
 from shared.contracts.agents import AgentSpec, LimitsPatch, OnBusy, Sampling
 from shared.contracts.base import Message, SessionRef, check_token, decode
-from shared.contracts.control import DeleteReply, DeleteSession
+from shared.contracts.control import DeleteReply, DeleteSession, NoteSession
 from shared.contracts.facts import Accepted, Done, Forked
 from shared.contracts.log import Event, StoredFact
 from shared.contracts.replay import Check, ReplayQuery, ReplayReply, ReplayRow
@@ -319,6 +319,32 @@ class Session:
         """Where the session goes on from, if it is a fork."""
         first = await self._client.log.first(self.ref)
         return first.fact if first is not None and isinstance(first.fact, Forked) else None
+
+    async def note(
+        self,
+        messages: Sequence[InputMessage] = (),
+        *,
+        hidden: Sequence[str] = (),
+        metadata: dict[str, str] | None = None,
+        note: str = "",
+        by: str = "",
+    ) -> int:
+        """Set messages down without asking for an answer, hide what was said, name its metadata.
+
+        It makes the session where there is none. The same `note` is set down once.
+
+        Raises:
+            Permanent: `session_busy`, `missing_result`, `unknown_call`, `invalid_name`.
+            Transient: `no_responders` while no sessions service runs.
+        """
+        order = NoteSession(
+            note=check_token(note or mint_id("note"), "note"),
+            messages=tuple(messages),
+            hidden=tuple(hidden),
+            metadata=metadata,
+            by=by,
+        )
+        return await send_order(self._client.bus, self.ref, "note", order)
 
     async def delete(self, *, force: bool = False, by: str = "") -> DeleteReply:
         """Forget the session, everywhere and for good; its name may be used again.

@@ -93,7 +93,14 @@ def inherited(parent: Iterable[StoredFact], origin: StoredFact) -> list[StoredFa
         _changed(moved(stored, ref=origin.ref), forked)
         for stored in known
         if (_stays(stored.fact, forked) if stored.task == forked.task else stored.task in ended)
+        or (isinstance(stored.fact, f.Noted) and stored.seq < _start(known, forked.task))
     ]
+
+
+def _start(known: Iterable[StoredFact], task: str) -> int:
+    """Where a task was accepted: what was set down before it saw."""
+    found = (one.seq for one in known if isinstance(one.fact, f.Accepted) and one.task == task)
+    return next(found, 0)
 
 
 def _ended_before(known: Iterable[StoredFact], task: str) -> set[str]:

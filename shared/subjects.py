@@ -57,6 +57,7 @@ FACT_KINDS = (
     FactKind("timer", f.TimerFired),
     FactKind("done", f.Done, unique=("task",)),
     FactKind("forked", f.Forked, once=True),
+    FactKind("noted", f.Noted),
     FactKind("deleted", f.Deleted),
     FactKind("completed", f.Completed),
 )

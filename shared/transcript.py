@@ -16,6 +16,7 @@ from shared.contracts.facts import (
     Deleted,
     Done,
     Inferred,
+    Noted,
     Parked,
     Rejected,
     Steered,
@@ -68,6 +69,8 @@ class _Task:
     ended: bool = False
     continued: bool = False
     """A later task goes on with it."""
+    note: bool = False
+    """Nobody was asked: the name is that of what was set down."""
 
     @property
     def instructions(self) -> str:
@@ -82,16 +85,21 @@ class Transcript:
     _tasks: list[_Task] = field(default_factory=list)
     _submitted: dict[str, TaskSubmitted | None] = field(default_factory=dict)
     """Tasks that wait; None for one that was refused, which no late `accepted` can start."""
+    _hidden: set[str] = field(default_factory=set)
+    _notes: set[str] = field(default_factory=set)
 
     def fold(self, stored: Iterable[StoredFact]) -> Transcript:
         """Add facts; returns itself."""
         for fact in stored:
             if fact.seq > self.seq:
                 self.seq = fact.seq
-                if isinstance(fact.fact, Deleted):
-                    self._deleted(fact.fact)
-                else:
-                    self._one(fact)
+                match fact.fact:
+                    case Deleted():
+                        self._deleted(fact.fact)
+                    case Noted():
+                        self._noted(fact.fact, fact.seq)
+                    case _:
+                        self._one(fact)
         return self
 
     def _one(self, stored: StoredFact) -> None:
@@ -115,16 +123,31 @@ class Transcript:
         self._tasks = [task for task in self._tasks if task.since > fact.upto]
         self._submitted = {name: one for name, one in self._submitted.items() if one is not None}
 
+    def _noted(self, fact: Noted, seq: int) -> None:
+        if fact.note in self._notes:
+            return  # set down once, however often it was said
+        self._notes.add(fact.note)
+        self._hidden |= set(fact.hidden)
+        if fact.messages:
+            given = [_given(one) for one in fact.messages]
+            self._tasks.append(_Task("", "", fact.note, given, seq, ended=True, note=True))
+
     def _accepted(self, fact: Accepted, seq: int) -> None:
         submitted = self._submitted.pop(fact.task, None)
         if submitted is None or self._find(fact.task) is not None:
             return
         given = _input(submitted)
-        if submitted.retry_of and self._tasks and self._tasks[-1].task == submitted.retry_of:
-            self._tasks[-1].continued = True
+        last = self._last
+        if submitted.retry_of and last is not None and last.task == submitted.retry_of:
+            last.continued = True
             given = []
         own = fact.terms.instructions
         self._tasks.append(_Task(fact.agent.instructions, own, fact.task, given, seq))
+
+    @property
+    def _last(self) -> _Task | None:
+        """The newest task, not a note."""
+        return next((one for one in reversed(self._tasks) if not one.note), None)
 
     def _ended(self, fact: Done) -> None:
         task = self._find(fact.task)
@@ -139,20 +162,22 @@ class Transcript:
         return None if found is None or found.ended else found
 
     def _find(self, task: str) -> _Task | None:
-        return next((one for one in reversed(self._tasks) if one.task == task), None)
+        found = (one for one in reversed(self._tasks) if one.task == task and not one.note)
+        return next(found, None)
 
     def messages(self) -> list[Message]:
         """The conversation so far; the system message is that of the newest task."""
-        if not self._tasks:
-            return []
-        words = self._tasks[-1].instructions
+        last = self._last
+        words = last.instructions if last is not None else ""
         messages: list[Message] = [{"role": "system", "content": words}] if words else []
         first = len(messages)
         for task in self._tasks:
-            if task.input and len(messages) > first and messages[-1]["role"] != "assistant":
+            shown = _shown(task, self._hidden)
+            said = bool(task.input) and bool(shown)
+            if said and len(messages) > first and messages[-1]["role"] != "assistant":
                 # two user turns in a row would break the alternation
                 messages.append({"role": "assistant", "content": ""})
-            messages += _shown(task)
+            messages += shown
         return messages
 
 
@@ -237,26 +262,48 @@ def _given(given: InputMessage) -> Message:
     return message
 
 
-def _shown(task: _Task) -> list[Message]:
+def _shown(task: _Task, hidden: set[str]) -> list[Message]:
     """The messages of a task. A turn with missing results is left out: it was never finished."""
-    messages = list(task.input)
+    messages = _visible(task, hidden) if hidden else list(task.input)
     for turn in task.turns:
         if not turn.complete:
             break
-        messages.append(_assistant(turn))
+        calls = _calls(task.task, turn, hidden)
+        text = "" if f"{task.task}/{turn.said.step}/text" in hidden else turn.said.content
+        if text or calls or not hidden:
+            messages.append(_assistant(turn, text, calls))
         messages += [
             {"role": "tool", "tool_call_id": call.id, "content": turn.results[call.id]}
-            for call in turn.said.tool_calls
+            for call in calls
         ]
         if turn.heard:
             messages.append({"role": "user", "content": "\n".join(turn.heard)})
     return messages
 
 
-def _assistant(turn: _Turn) -> Message:
-    message: Message = {"role": "assistant", "content": turn.said.content}
-    if turn.said.tool_calls:
-        message["tool_calls"] = [_call(turn, call) for call in turn.said.tool_calls]
+def _visible(task: _Task, hidden: set[str]) -> list[Message]:
+    """An input without what is hidden; the results of a hidden call go with it."""
+    shown: list[Message] = []
+    gone: set[object] = set()
+    for number, message in enumerate(task.input):
+        calls = message.get("tool_calls")
+        if f"{task.task}/in/{number}" in hidden:
+            gone |= {call["id"] for call in calls} if isinstance(calls, list) else set()
+        elif message.get("tool_call_id", "") not in gone:
+            shown.append(message)
+    return shown
+
+
+def _calls(task: str, turn: _Turn, hidden: set[str]) -> list[ToolCall]:
+    """The calls of an answer that are shown."""
+    places = enumerate(turn.said.tool_calls)
+    return [call for n, call in places if f"{task}/{turn.said.step}/{n}" not in hidden]
+
+
+def _assistant(turn: _Turn, text: str, calls: list[ToolCall]) -> Message:
+    message: Message = {"role": "assistant", "content": text}
+    if calls:
+        message["tool_calls"] = [_call(turn, call) for call in calls]
     return message
 
 

@@ -7,6 +7,7 @@ import asyncio
 import resource
 import signal
 import sys
+from collections.abc import Sequence
 
 import uvicorn
 import uvloop
@@ -26,7 +27,9 @@ from services.ingress.adapters.http.streams import Streams
 from services.ingress.adapters.schedules import BusSchedules
 from services.ingress.handlers.chat import ChatHandlers
 from services.ingress.handlers.control import ControlHandlers
+from services.ingress.handlers.conversations import ConversationHandlers
 from services.ingress.handlers.messages import MessageHandlers
+from services.ingress.handlers.responses import ResponseHandlers
 from services.ingress.handlers.schedules import ScheduleHandlers
 from services.ingress.handlers.tasks import TaskHandlers
 from services.ingress.settings import Settings
@@ -39,22 +42,28 @@ SHUTDOWN_S = 5
 """Seconds for requests in flight when told to stop; tasks go on without us in any case."""
 
 
-async def serve(settings: Settings, log: Log) -> None:
-    """Listen until told to stop; the bus may come and go meanwhile."""
-    link = Link(log)
-    tasks = BusTasks(link)
-    catalog = BusCatalog(link, tuple(read_models(settings.models).routes))
-    parts = Parts(
+def compose(link: Link, routes: Sequence[str]) -> Parts:
+    """What is connected to what."""
+    tasks, catalog, housekeeping = BusTasks(link), BusCatalog(link, routes), BusHousekeeping(link)
+    return Parts(
         chat=ChatHandlers(BusCompletions(link), tasks, catalog),
         messages=MessageHandlers(BusCompletions(link), tasks, catalog),
         tasks=TaskHandlers(tasks, catalog),
         control=ControlHandlers(),
+        responses=ResponseHandlers(tasks, catalog, housekeeping),
+        conversations=ConversationHandlers(tasks, housekeeping),
         schedules=ScheduleHandlers(BusSchedules(link), catalog),
         documents=BusDocuments(link),
-        housekeeping=BusHousekeeping(link),
+        housekeeping=housekeeping,
         catalog=catalog,
         health=BusHealth(link),
     )
+
+
+async def serve(settings: Settings, log: Log) -> None:
+    """Listen until told to stop; the bus may come and go meanwhile."""
+    link = Link(log)
+    parts = compose(link, tuple(read_models(settings.models).routes))
     streams = Streams(settings.heartbeat, settings.viewer_patience)
     app = build(parts, host=settings.http_host, body_limit=settings.body_limit, streams=streams)
     config = uvicorn.Config(

@@ -19,7 +19,10 @@ from services.ingress.core.control_bodies import (
     ScheduleBody,
     SteerBody,
 )
+from services.ingress.core.conversations import ConversationCreateBody
 from services.ingress.core.messages_body import CountBody, MessagesBody
+from services.ingress.core.responses_body import ResponseBody
+from services.ingress.core.responses_fold import Place
 from services.ingress.core.socket import Command
 from services.ingress.core.tasks import Json, Order
 from shared.contracts.agents import AgentSpec, LimitsPatch
@@ -27,7 +30,7 @@ from shared.contracts.base import SessionRef
 from shared.contracts.control import DeleteReply
 from shared.contracts.dead import Filed, Letters, Retried, Wanted
 from shared.contracts.documents import DocumentChanged
-from shared.contracts.facts import Done, Forked
+from shared.contracts.facts import Done, Forked, Noted
 from shared.contracts.log import Event, StoredFact
 from shared.contracts.retrieval import EmbedReply, SearchReply
 from shared.contracts.schedules import Schedule, Scheduled
@@ -139,6 +142,10 @@ class Tasks(Protocol):
 
     async def history(self, ref: SessionRef, after: int = 0) -> list[StoredFact]:
         """The facts of a session with a sequence above `after`, in order."""
+        ...
+
+    async def note(self, ref: SessionRef, note: Noted) -> int:
+        """Set something down in a session, once; it makes the session where there is none."""
         ...
 
     async def fork(self, ref: SessionRef, body: ForkBody) -> tuple[str, Forked]:
@@ -311,6 +318,102 @@ class MessagesApi(Protocol):
 
     async def count(self, caller: Caller, body: CountBody) -> Json:
         """How many tokens a model would read."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A response that somebody follows; one that is not `stored` is deleted behind its end,
+    except where whoever asked for it wants to `keep` it for a while."""
+
+    task: TaskHandle
+    place: Place
+    tenant: str
+    stored: bool = True
+    keep: bool = False
+
+
+class ResponsesApi(Protocol):
+    """OpenAI's responses. All refuse an unknown id with `response_not_found`."""
+
+    async def create(
+        self, caller: Caller, body: ResponseBody, key: str | None, own: frozenset[str] = ...
+    ) -> Opened:
+        """Begin one; whatever is refused is refused here."""
+        ...
+
+    def events(self, opened: Opened, after: int = -1) -> AsyncGenerator[Json]:
+        """Its typed events behind a number, to its end."""
+        ...
+
+    async def answer(self, opened: Opened) -> Json:
+        """The whole of it at its end, or why it failed."""
+        ...
+
+    async def forget(self, opened: Opened) -> None:
+        """Delete one that is not stored."""
+        ...
+
+    async def now(self, opened: Opened) -> Json:
+        """It as it is at its beginning."""
+        ...
+
+    async def resume(self, caller: Caller, response: str) -> Opened:
+        """One to be followed again."""
+        ...
+
+    async def get(self, caller: Caller, response: str) -> Json:
+        """One as it is now."""
+        ...
+
+    async def input_items(self, caller: Caller, response: str) -> list[Json]:
+        """What it was asked."""
+        ...
+
+    async def cancel(self, caller: Caller, response: str) -> Json:
+        """Stop one, and what has become of it."""
+        ...
+
+    async def delete(self, caller: Caller, response: str) -> Json:
+        """Forget one."""
+        ...
+
+
+class ConversationsApi(Protocol):
+    """OpenAI's conversations. All refuse an unknown id with `conversation_not_found`."""
+
+    async def create(self, caller: Caller, body: ConversationCreateBody, key: str | None) -> Json:
+        """Begin one."""
+        ...
+
+    async def get(self, caller: Caller, name: str) -> Json:
+        """One of them."""
+        ...
+
+    async def update(self, caller: Caller, name: str, metadata: dict[str, str]) -> Json:
+        """Its metadata anew."""
+        ...
+
+    async def delete(self, caller: Caller, name: str) -> Json:
+        """Forget it."""
+        ...
+
+    async def items(self, caller: Caller, name: str) -> list[Json]:
+        """All its items, in order."""
+        ...
+
+    async def item(self, caller: Caller, name: str, item: str) -> Json:
+        """One of them; `item_not_found`."""
+        ...
+
+    async def add(
+        self, caller: Caller, name: str, items: list[dict[str, object]], key: str | None
+    ) -> list[Json]:
+        """Set items down."""
+        ...
+
+    async def remove(self, caller: Caller, name: str, item: str) -> Json:
+        """Hide an item."""
         ...
 
 

@@ -20,6 +20,7 @@ from services.sessions.core.control import (
     fired,
     given,
     given_before,
+    noted,
     recorded,
     retried,
 )
@@ -30,7 +31,13 @@ from services.sessions.core.recent import RecentFacts
 from services.sessions.core.state import SessionState
 from services.sessions.ports import AgentCatalog, Effects, FactLog
 from shared.contracts.base import SessionRef, check_token
-from shared.contracts.control import ControlReply, ForkSession, GiveResult, RetryTask
+from shared.contracts.control import (
+    ControlReply,
+    ForkSession,
+    GiveResult,
+    NoteSession,
+    RetryTask,
+)
 from shared.contracts.facts import Deleted, Done, TimerFired
 from shared.contracts.log import StoredFact
 from shared.contracts.work import RouteStep
@@ -142,6 +149,16 @@ class Sessions:
         fact = given(await self._current(ref), order)
         if fact is None:
             return ControlReply(sequence=given_before(await self._log.read(ref), order))
+        return ControlReply(sequence=await self._effects.perform(ref, Append(fact, "")))
+
+    async def note(self, ref: SessionRef, order: NoteSession) -> ControlReply:
+        """Set something down in a session.
+
+        Raises:
+            Permanent: `session_busy`, `invalid_name`, `missing_result`, `unknown_call`.
+            Transient: the log cannot be reached.
+        """
+        fact = noted(await self._current(ref), order)
         return ControlReply(sequence=await self._effects.perform(ref, Append(fact, "")))
 
     async def retry(self, ref: SessionRef, order: RetryTask) -> ControlReply:

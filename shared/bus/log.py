@@ -19,6 +19,7 @@ from shared.contracts.facts import (
     Deleted,
     Forked,
     Inferred,
+    Noted,
     Parked,
     Rejected,
     Steered,
@@ -60,6 +61,8 @@ def fact_id(ref: SessionRef, fact: Message) -> str:
             return f"{base}/{kind}/{fact.id}"
         case TimerFired():
             return f"{base}/{fact.timer}/{attempt}.{fact.hold}"
+        case Noted():
+            return f"{ref}/{kind}/{fact.note}"
         case Deleted():  # the same session may be deleted again
             return f"{ref}/{kind}/{fact.upto}"
     return f"{base}/{kind}/{attempt}"

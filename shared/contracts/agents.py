@@ -110,6 +110,7 @@ BARE = AgentSpec(
     limits=Limits(
         max_steps=1000, max_tokens=10_000_000, deadline_s=3600.0, max_repeats=1000, max_depth=0
     ),
+    sampling=Sampling(max_tokens=4096),
 )
 """The agent of tasks that need none: no words and no tools but the client's, the task's route.
 

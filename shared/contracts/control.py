@@ -9,7 +9,7 @@ import msgspec
 
 from shared.contracts.agents import LimitsPatch
 from shared.contracts.base import Message
-from shared.contracts.tasks import Terms
+from shared.contracts.tasks import InputMessage, Terms
 from shared.errors import Failure
 
 
@@ -85,6 +85,19 @@ class ForkSession(Message, frozen=True):
     route: str = ""
     input: str | None = None
     results: dict[str, str] = msgspec.field(default_factory=dict)
+    by: str = ""
+
+
+class NoteSession(Message, frozen=True):
+    """`...note`: set something down in a session that is idle, see `facts.Noted`; once per `note`.
+
+    It makes the session where there is none. Metadata alone can be set at any time.
+    """
+
+    note: str
+    messages: tuple[InputMessage, ...] = ()
+    hidden: tuple[str, ...] = ()
+    metadata: dict[str, str] | None = None
     by: str = ""
 
 

@@ -12,7 +12,7 @@ import msgspec
 
 from shared.contracts.agents import AgentSpec, Limits, LimitsPatch, Sampling
 from shared.contracts.base import Message
-from shared.contracts.tasks import NO_TERMS, TaskSubmitted, Terms
+from shared.contracts.tasks import NO_TERMS, InputMessage, TaskSubmitted, Terms
 from shared.errors import Failure
 
 Finish = Literal["stop", "length", "tool_calls", "aborted"]
@@ -259,6 +259,22 @@ class Forked(Message, frozen=True):
     by: str = ""
 
 
+class Noted(Message, frozen=True):
+    """Something was set down in the session, and nobody was asked to answer. `note` names it.
+
+    `messages` stand behind what was said before. What is `hidden` is shown to nobody any more:
+    `<task or note>/in/<n>` is the n-th message of an input, `<task>/<step>/text` what a model said
+    in a step, and `<task>/<step>/<n>` its n-th call with the result. `metadata` is the session's.
+    """
+
+    note: str
+    messages: tuple[InputMessage, ...] = ()
+    hidden: tuple[str, ...] = ()
+    metadata: dict[str, str] | None = None
+    """Absent: as before."""
+    by: str = ""
+
+
 class UsageLine(Message, frozen=True):
     """Model calls of one agent, model and UTC day, summed up: numbers without content."""
 
@@ -312,6 +328,7 @@ Fact = (
     | TimerFired
     | Done
     | Forked
+    | Noted
     | Deleted
     | Completed
 )

@@ -187,6 +187,9 @@ _ALL: tuple[msgspec.Struct, ...] = (
         session="s-2", step=4, task="t1", route="deep", input="17 * 24?", results={"3": "408"},
         by="ada",
     ),
+    control.NoteSession(
+        note="n1", messages=(INPUT,), hidden=("t1/2/text",), metadata={"ticket": "7"}, by="ada"
+    ),
     control.ControlReply(sequence=44, error=FAILURE),
     control.DeleteSession(force=True, by="ada"),
     control.DeleteReply(sequence=44, complete=True, error=FAILURE),
@@ -236,6 +239,9 @@ _ALL: tuple[msgspec.Struct, ...] = (
     facts.Forked(
         parent="s-0", at=39, task="t1", step=4, agent="helper", route="deep", input="17 * 24?",
         results={"3": "408"}, by="ada",
+    ),
+    facts.Noted(
+        note="n1", messages=(INPUT,), hidden=("t1/2/text",), metadata={"ticket": "7"}, by="ada"
     ),
     LINE, facts.Deleted(upto=44, by="ada", usage=(LINE,)),
     facts.Completed(

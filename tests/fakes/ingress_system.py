@@ -130,6 +130,10 @@ class FakeSystem:
         self.check()
         return [stored for stored in self.log if stored.ref == ref and stored.seq > after]
 
+    async def note(self, ref: SessionRef, note: f.Noted) -> int:
+        self.check()
+        return self.add(ref, note).seq
+
     async def fork(self, ref: SessionRef, body: ForkBody) -> tuple[str, f.Forked]:
         self.check()
         order = fork_request(body.session or "s9", body.at, {"results": body.results})

@@ -17,7 +17,9 @@ from services.ingress.adapters.http.server import HttpProtocol, Server
 from services.ingress.adapters.http.streams import Streams
 from services.ingress.handlers.chat import ChatHandlers
 from services.ingress.handlers.control import ControlHandlers
+from services.ingress.handlers.conversations import ConversationHandlers
 from services.ingress.handlers.messages import MessageHandlers
+from services.ingress.handlers.responses import ResponseHandlers
 from services.ingress.handlers.schedules import ScheduleHandlers
 from services.ingress.handlers.tasks import TaskHandlers
 from shared.contracts.facts import Done, Timings, Usage
@@ -50,6 +52,8 @@ async def served(system: FakeSystem) -> AsyncIterator[tuple[uvicorn.Server, http
         messages=MessageHandlers(system, system, system),
         tasks=TaskHandlers(system, system),
         control=ControlHandlers(),
+        responses=ResponseHandlers(system, system, FakeHousekeeping()),
+        conversations=ConversationHandlers(system, FakeHousekeeping()),
         schedules=ScheduleHandlers(FakeSchedules(), system),
         documents=system,
         housekeeping=FakeHousekeeping(),

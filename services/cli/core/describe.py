@@ -136,6 +136,13 @@ def _forked(fact: f.Forked) -> Line:
     return Line("⑂", f"goes on from {place} of {fact.parent}{changed}{_by(fact.by, '')}", "bold")
 
 
+def _noted(fact: f.Noted) -> Line:
+    parts = [f"{len(fact.messages)} messages"] if fact.messages else []
+    parts += [f"hides {', '.join(fact.hidden)}"] if fact.hidden else []
+    parts += ["metadata"] if fact.metadata is not None else []
+    return Line("✎", ", ".join(parts), "cyan")
+
+
 def _deleted(fact: f.Deleted) -> Line:
     calls = plural(sum(line.calls for line in fact.usage), "model call")
     return Line("⌫", f"session deleted, {calls} remain on the bill{_by(fact.by, '')}", "yellow")
@@ -169,6 +176,7 @@ _LINES: dict[type, Callable[[Any], Line]] = {
     f.TimerFired: _timer,
     f.Done: _done,
     f.Forked: _forked,
+    f.Noted: _noted,
     f.Deleted: _deleted,
     f.Completed: _completed,
     Malformed: _malformed,

@@ -23,7 +23,7 @@ from shared.clock import monotonic
 from shared.contracts.agents import AgentSpec
 from shared.contracts.base import SessionRef
 from shared.contracts.documents import DocumentChanged
-from shared.contracts.facts import Forked
+from shared.contracts.facts import Forked, Noted
 from shared.contracts.ledger import TasksQuery, TasksReply
 from shared.contracts.log import Event, StoredFact
 from shared.contracts.retrieval import EmbedReply, EmbedRequest, SearchReply
@@ -160,6 +160,13 @@ class BusTasks:
     async def history(self, ref: SessionRef, after: int = 0) -> list[StoredFact]:
         """The facts of a session."""
         return await self._link.client(ref.tenant).session(ref.session).history(after)
+
+    async def note(self, ref: SessionRef, note: Noted) -> int:
+        """Set something down."""
+        session = self._link.client(ref.tenant).session(ref.session)
+        return await session.note(
+            note.messages, hidden=note.hidden, metadata=note.metadata, note=note.note, by="client"
+        )
 
     async def fork(self, ref: SessionRef, body: ForkBody) -> tuple[str, Forked]:
         """Make a fork."""

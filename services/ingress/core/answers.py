@@ -146,6 +146,32 @@ SCHEMAS: dict[str, Schema] = {
         ),
         usage=ref("ChatUsage"),
     ),
+    "ResponseItem": shape({"status": STRING}, id=STRING, type=STRING),
+    "Response": shape(
+        id=STRING,
+        object=just("response"),
+        created_at=INTEGER,
+        status=just("queued", "in_progress", "completed", "incomplete", "failed", "cancelled"),
+        model=STRING,
+        output=many(ref("ResponseItem")),
+        error=maybe(shape(code=STRING, message=STRING)),
+        incomplete_details=maybe(shape(reason=STRING)),
+        previous_response_id=maybe(STRING),
+        conversation=maybe(shape(id=STRING)),
+        usage=maybe(shape(input_tokens=INTEGER, output_tokens=INTEGER, total_tokens=INTEGER)),
+        metadata=TEXTS,
+    ),
+    "ResponseItems": shape(
+        object=just("list"),
+        data=many(ref("ResponseItem")),
+        first_id=maybe(STRING),
+        last_id=maybe(STRING),
+        has_more=BOOLEAN,
+    ),
+    "Conversation": shape(
+        id=STRING, object=just("conversation"), created_at=INTEGER, metadata=TEXTS
+    ),
+    "Deleted": shape(id=STRING, object=STRING, deleted=BOOLEAN),
     "Embeddings": shape(
         object=just("list"),
         model=STRING,
@@ -184,6 +210,19 @@ def streamed(schema: Schema | None = None) -> Answers:
 
 ANSWERS: dict[str, Answers] = {
     "POST /v1/chat/completions": streamed(ref("ChatCompletion")),
+    "POST /v1/responses": streamed(ref("Response")),
+    "GET /v1/responses/{response_id}": streamed(ref("Response")),
+    "DELETE /v1/responses/{response_id}": answers(ref("Deleted")),
+    "POST /v1/responses/{response_id}/cancel": answers(ref("Response")),
+    "GET /v1/responses/{response_id}/input_items": answers(ref("ResponseItems")),
+    "POST /v1/conversations": answers(ref("Conversation")),
+    "GET /v1/conversations/{conversation_id}": answers(ref("Conversation")),
+    "POST /v1/conversations/{conversation_id}": answers(ref("Conversation")),
+    "DELETE /v1/conversations/{conversation_id}": answers(ref("Deleted")),
+    "POST /v1/conversations/{conversation_id}/items": answers(ref("ResponseItems")),
+    "GET /v1/conversations/{conversation_id}/items": answers(ref("ResponseItems")),
+    "GET /v1/conversations/{conversation_id}/items/{item_id}": answers(ref("ResponseItem")),
+    "DELETE /v1/conversations/{conversation_id}/items/{item_id}": answers(ref("Conversation")),
     "POST /v1/embeddings": answers(ref("Embeddings")),
     "GET /v1/models": answers(
         {

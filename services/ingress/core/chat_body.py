@@ -26,7 +26,6 @@ from services.ingress.core.chat_parts import (
 from shared.contracts.agents import Sampling
 from shared.contracts.base import check_token
 from shared.contracts.demands import Demands, ResponseFormat
-from shared.contracts.tasks import InputMessage
 from shared.contracts.work import ChatMessage, DirectRequest
 
 AGENT_PREFIX = "agent:"
@@ -35,7 +34,7 @@ _NEUTRAL: dict[str, tuple[object, ...]] = {
     "service_tier": ("auto", "default"),
     "modalities": (["text"],),
 }
-_ROLES = {"developer": "system"}
+ROLES = {"developer": "system"}
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 Bias = dict[
     Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Annotated[float, Field(ge=-100, le=100)]
@@ -158,6 +157,8 @@ def _check_tools(body: ChatBody) -> None:
         names.add(tool.function.name)
         check_schema(tool.function.parameters, f"tools.{index}.function.parameters")
     choice = body.tool_choice
+    if body.agent is not None:
+        return  # it may be one of the agent's: its session judges that
     if isinstance(choice, ToolChoiceBody) and choice.function.name not in names:
         raise invalid("tool_choice", f"there is no tool {choice.function.name[:64]!r}")
     if choice == "required" and not names:
@@ -177,14 +178,8 @@ def _check_form(body: ChatBody) -> None:
 
 def _check_agent_chat(body: ChatBody) -> None:
     check_token(body.agent or "", "model")
-    own = "an agent has its tools from its definition"
-    demands = demands_of(body)
     refused = (
-        ("tools", bool(body.tools), own),
-        ("tool_choice", demands.tool_choice != "auto", own),
-        ("parallel_tool_calls", not demands.parallel_tool_calls, own),
-        ("response_format", demands.response_format.type != "text", ""),
-        ("logprobs", demands.logprobs is not None, ""),
+        ("logprobs", bool(body.logprobs), ""),
         ("n", (body.n or 1) > 1, "an agent's task has one answer"),
     )
     for name, asked, why in refused:
@@ -256,34 +251,9 @@ def _choice(request: DirectRequest, index: int) -> DirectRequest:
 
 def _chat_message(message: ChatMessageBody) -> ChatMessage:
     return ChatMessage(
-        role=_ROLES.get(message.role, message.role),
+        role=ROLES.get(message.role, message.role),
         content=message.text(),
         tool_calls=tuple(call.model_dump() for call in message.tool_calls or ()),
         tool_call_id=message.tool_call_id,
         name=message.name,
-    )
-
-
-def task_input(body: ChatBody, *, existing: bool) -> str | tuple[InputMessage, ...]:
-    """What an agent's session gets: the last user message if it knows the rest already.
-
-    Raises:
-        Permanent: `invalid_request` for tool messages (a session has its own), or where an
-            existing session gets no user message.
-    """
-    if existing:
-        last = body.messages[-1]
-        if last.role != "user" or not last.text():
-            raise invalid("messages", "the last message for an existing session must be a user's")
-        return last.text() or ""
-    for index, message in enumerate(body.messages):
-        if message.role == "tool" or message.tool_calls:
-            raise invalid(
-                f"messages.{index}", "tool calls of another conversation cannot enter a session"
-            )
-    if len(body.messages) == 1 and body.messages[0].role == "user":
-        return body.messages[0].text() or ""
-    return tuple(
-        InputMessage(role=_ROLES.get(message.role, message.role), content=message.text() or "")
-        for message in body.messages
     )

@@ -81,6 +81,14 @@ def tool_call_json(call: ToolCall) -> Json:
     return {"id": call.id, "type": "function", "function": function}
 
 
+def call_chunks(index: int, call: ToolCall) -> Iterator[Json]:
+    """A call in a stream: the name and id first, then the arguments."""
+    place: Json = {"index": index}
+    head = place | tool_call_json(call) | {"function": {"name": call.name, "arguments": ""}}
+    yield {"tool_calls": [head]}
+    yield {"tool_calls": [place | {"function": {"arguments": call.arguments}}]}
+
+
 def logprobs_json(tokens: Sequence[Logprob]) -> Json:
     """OpenAI's list of tokens."""
     content = [
@@ -188,11 +196,9 @@ class DirectChunks:
 
     def _call(self, call: ToolCall) -> Iterator[Json]:
         """The name and id first, then the arguments, as OpenAI's clients put them together."""
-        place = {"index": self._called}
+        for delta in call_chunks(self._called, call):
+            yield self._chunk(delta)
         self._called += 1
-        head = place | tool_call_json(call) | {"function": {"name": call.name, "arguments": ""}}
-        yield self._chunk({"tool_calls": [head]})
-        yield self._chunk({"tool_calls": [place | {"function": {"arguments": call.arguments}}]})
 
     def _end(self, result: DirectResult) -> Iterator[Json]:
         reason = finish_reason(result.finish)

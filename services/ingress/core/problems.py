@@ -29,6 +29,15 @@ STATUS_BY_CODE = {
     "unknown_document": 404,
     "unknown_collection": 404,
     "unknown_schedule": 404,
+    "response_not_found": 404,
+    "conversation_not_found": 404,
+    "item_not_found": 404,
+    "item_has_call": 409,
+    "unknown_call": 400,
+    "missing_tool_output": 400,
+    "response_in_progress": 409,
+    "response_in_conversation": 409,
+    "conversation_locked": 409,
     "method_not_allowed": 405,
     "idempotency_conflict": 409,
     "already_done": 409,
@@ -83,6 +92,7 @@ DIALECTS: dict[str, Dialect] = {
     "/v1/embeddings": "openai",
     "/v1/completions": "openai",
     "/v1/responses": "openai",
+    "/v1/conversations": "openai",
     "/v1/messages": "anthropic",
 }
 """Whose words the paths under a prefix speak; all others speak ours."""

@@ -21,12 +21,13 @@ from shared.contracts.control import (
     ControlReply,
     ForkSession,
     GiveResult,
+    NoteSession,
     RejectStep,
     RetryTask,
     SteerTask,
 )
 from shared.errors import Failure, Permanent
-from shared.subjects import FIRED
+from shared.subjects import FIRED, check_session
 
 ORDERS: dict[str, type[Order]] = {
     "cancel": CancelTask,
@@ -61,13 +62,16 @@ class Control:
         body = await claims.opened(self._bus, ref, message.data, message.headers)
         if verb == "retry":
             return await self._sessions.retry(ref, decode(body, RetryTask))
+        if verb == "note":
+            check_session(session)
+            return await self._sessions.note(ref, decode(body, NoteSession))
         if verb == "result":
             return await self._sessions.result(ref, decode(body, GiveResult))
         if verb == "fork":
             return await self._sessions.fork(ref, decode(body, ForkSession))
         kind = ORDERS.get(verb)
         if kind is None:
-            known = ", ".join([*ORDERS, "result", "retry", "fork", "delete"])
+            known = ", ".join([*ORDERS, "result", "note", "retry", "fork", "delete"])
             raise Permanent("unknown_verb", f"{verb!r} is no request of ours; there are: {known}")
         return await self._sessions.order(ref, decode(body, kind))
 

@@ -9,11 +9,13 @@ import orjson
 
 from services.sessions.core.evolve import retry_refusal
 from services.sessions.core.state import Ended, Hold, Pending, Running, SessionState
-from services.sessions.core.terms import news, terms_refusal
+from services.sessions.core.terms import news, terms_refusal, unbalanced
+from shared.contracts.base import check_token
 from shared.contracts.control import (
     ApproveStep,
     CancelTask,
     GiveResult,
+    NoteSession,
     RejectStep,
     RetryTask,
     SteerTask,
@@ -23,6 +25,7 @@ from shared.contracts.facts import (
     Cancelled,
     Fact,
     Inferred,
+    Noted,
     Rejected,
     Steered,
     TimerFired,
@@ -69,6 +72,26 @@ def recorded(state: SessionState, order: Order) -> Fact:
         limits=order.limits,
         attempt=attempt,
         hold=hold,
+    )
+
+
+def noted(state: SessionState, order: NoteSession) -> Noted:
+    """The fact that records what was set down.
+
+    Raises:
+        Permanent: `session_busy` while a task is under way, which would hear of it half-way;
+            `missing_result`, `unknown_call` for messages that are not balanced.
+    """
+    if not state.idle and (order.messages or order.hidden):
+        raise Permanent("session_busy", f"a task is under way in {state.ref}", field="session")
+    if failure := unbalanced(order.messages):
+        raise error_of(failure)
+    return Noted(
+        note=check_token(order.note, "note"),
+        messages=order.messages,
+        hidden=order.hidden,
+        metadata=order.metadata,
+        by=order.by,
     )
 
 

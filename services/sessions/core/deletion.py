@@ -12,6 +12,8 @@ from shared.contracts.facts import Deleted, Done, Forked, Inferred, Usage, Usage
 from shared.contracts.log import StoredFact
 from shared.contracts.tasks import child_of
 
+_OF_NO_TASK = frozenset({"deleted", "noted"})
+
 
 def open_tasks(history: Iterable[StoredFact]) -> list[str]:
     """The tasks that were submitted and have not ended, in order."""
@@ -62,7 +64,7 @@ def strays(history: Iterable[StoredFact], upto: int) -> list[StoredFact]:
     return [
         stored
         for stored in known
-        if stored.seq > upto and stored.kind != "deleted" and stored.task not in own
+        if stored.seq > upto and stored.kind not in _OF_NO_TASK and stored.task not in own
     ]
 
 

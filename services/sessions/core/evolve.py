@@ -16,7 +16,16 @@ from services.sessions.core.delegate import forged
 from services.sessions.core.progress import advance
 from services.sessions.core.state import Ended, Pending, Queued, Running, SessionState
 from shared.contracts.agents import OnBusy
-from shared.contracts.facts import Accepted, Cancelled, Completed, Deleted, Done, Forked, Totals
+from shared.contracts.facts import (
+    Accepted,
+    Cancelled,
+    Completed,
+    Deleted,
+    Done,
+    Forked,
+    Noted,
+    Totals,
+)
 from shared.contracts.log import Malformed, StoredFact
 from shared.contracts.tasks import NO_TERMS, TaskSubmitted, terms_of
 from shared.errors import Failure
@@ -37,7 +46,7 @@ def evolve(state: SessionState, stored: StoredFact) -> SessionState:
             return _ended(state, fact)
         case Cancelled():
             return _cancelled(state, fact)
-        case Completed():
+        case Completed() | Noted():
             return state
         case _:
             running = state.running

@@ -29,7 +29,7 @@ def agent_of(agents: Agents, name: str) -> tuple[int, AgentSpec] | None:
 
 def task_refusal(agent: AgentSpec, task: TaskSubmitted) -> Failure | None:
     """Why an agent cannot take a task, if so."""
-    if not isinstance(task.input, str) and (failure := _unbalanced(task.input)) is not None:
+    if not isinstance(task.input, str) and (failure := unbalanced(task.input)) is not None:
         return failure
     return terms_refusal(agent, terms_of(task))
 
@@ -62,7 +62,7 @@ def _unmet(demands: Demands, tools: set[str]) -> Failure | None:
     return None
 
 
-def _unbalanced(messages: Sequence[InputMessage]) -> Failure | None:
+def unbalanced(messages: Sequence[InputMessage]) -> Failure | None:
     """A history in which a call has no result, or a result no call, cannot be shown to a model."""
     waiting: list[str] = []
     for place, message in enumerate(messages):

@@ -1,1 +1,1 @@
-"""The clients that people use, unmodified, against the running system."""
+"""The official clients of other people against a running system."""

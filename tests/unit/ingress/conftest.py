@@ -10,7 +10,9 @@ from services.ingress.adapters.http.app import Parts, build
 from services.ingress.adapters.http.streams import Streams
 from services.ingress.handlers.chat import ChatHandlers
 from services.ingress.handlers.control import ControlHandlers
+from services.ingress.handlers.conversations import ConversationHandlers
 from services.ingress.handlers.messages import MessageHandlers
+from services.ingress.handlers.responses import ResponseHandlers
 from services.ingress.handlers.schedules import ScheduleHandlers
 from services.ingress.handlers.tasks import TaskHandlers
 from tests.fakes.housekeeping import FakeHousekeeping
@@ -35,6 +37,8 @@ def running(kept: FakeHousekeeping) -> tuple[FakeSystem, ASGIApp]:
         messages=MessageHandlers(system, system, system),
         tasks=TaskHandlers(system, system),
         control=ControlHandlers(),
+        responses=ResponseHandlers(system, system, kept),
+        conversations=ConversationHandlers(system, kept),
         schedules=ScheduleHandlers(SCHEDULES, system),
         documents=system,
         housekeeping=kept,

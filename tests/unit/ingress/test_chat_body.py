@@ -8,7 +8,6 @@ from services.ingress.core.chat_body import (
     demands_of,
     direct_requests,
     sampling_of,
-    task_input,
 )
 from shared.contracts.agents import Sampling
 from shared.errors import Permanent
@@ -73,11 +72,8 @@ def test_what_a_message_cannot_hold_is_refused_with_its_place(message, field):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("tools", [TOOL]),
-        ("response_format", {"type": "json_object"}),
         ("logprobs", True),
         ("n", 2),
-        ("parallel_tool_calls", False),
     ],
 )
 def test_an_agents_task_refuses_what_it_cannot_do(name, value):
@@ -105,7 +101,6 @@ def test_values_that_ask_for_nothing_are_accepted(name, value):
         ({"metadata": {"session": "s"}}, "metadata.session"),
         ({"model": "agent:a", "metadata": {"session": "a.b"}}, "metadata.session"),
         ({"model": "agent:a b"}, "model"),
-        ({"model": "agent:a", "tool_choice": "none"}, "tool_choice"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tool_choice": NAMED, "tools": [TOOL]}, "tool_choice"),
         ({"tools": [TOOL, TOOL]}, "tools.1.function.name"),
@@ -205,27 +200,3 @@ def test_penalties_and_biases_are_sampling():
     found = sampling_of(body(frequency_penalty=0.5, logit_bias={"17": -100}), Sampling())
     assert (found.frequency_penalty, found.presence_penalty) == (0.5, 0)
     assert found.logit_bias == {"17": -100}
-
-
-def test_an_existing_session_gets_the_last_user_message():
-    messages = [{"role": "system", "content": "s"}, USER, {"role": "assistant", "content": "yes"}]
-    asked = body(model="agent:a", messages=[*messages, {"role": "user", "content": "more"}])
-    assert task_input(asked, existing=True) == "more"
-    assert [m.role for m in task_input(asked, existing=False)] == [
-        "system",
-        "user",
-        "assistant",
-        "user",
-    ]
-
-
-def test_an_existing_session_needs_a_user_message_at_the_end():
-    asked = body(model="agent:a", messages=[USER, {"role": "assistant", "content": "yes"}])
-    with pytest.raises(Permanent, match="last message"):
-        task_input(asked, existing=True)
-
-
-def test_tool_messages_cannot_enter_a_session():
-    tool = {"role": "tool", "content": "3", "tool_call_id": "c"}
-    with pytest.raises(Permanent, match="another conversation"):
-        task_input(body(model="agent:a", messages=[USER, tool]), existing=False)

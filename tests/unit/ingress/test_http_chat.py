@@ -170,8 +170,7 @@ async def test_an_unknown_agent_is_404(http):
         ({"temperature": "hot"}, 422, "temperature"),
         ({"model": 5}, 422, "model"),
         ({"stop": [1]}, 422, "stop.0"),
-        ({"model": "agent:assistant", "tools": [{"type": "function", "function": {"name": "a"}}]},
-         400, "tools"),
+        ({"model": "agent:assistant", "logprobs": True}, 400, "logprobs"),
     ],
 )  # fmt: skip
 async def test_a_bad_request_names_the_parameter(http, change, status, param):

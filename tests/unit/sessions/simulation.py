@@ -10,7 +10,7 @@ from shared.contracts import facts as f
 from shared.contracts.base import encode
 from shared.contracts.control import CancelTask, SteerTask
 from shared.contracts.log import StoredFact
-from shared.contracts.tasks import TaskSubmitted
+from shared.contracts.tasks import InputMessage, TaskSubmitted
 from tests.fakes.session_world import AGENTS, Loop, SimulatedWorld, fold
 
 RESULTS = f.Inferred | f.InferFailed | f.ToolDone | f.ToolFailed
@@ -130,6 +130,13 @@ class Life:
             if stored is not None:
                 self.tasks.append(stored.task)
 
+    def note_down(self) -> None:
+        """Somebody sets something down while nothing is under way."""
+        if fold(self.world.log.facts).idle:
+            name = f"note{self.random.randrange(9)}"
+            said = InputMessage(role="user", content=f"by the way, {name}")
+            self.world.log.append(f.Noted(note=name, messages=(said,)))
+
     def time(self) -> None:
         self.world.log.now += self.random.choice((1.0, 30.0, 700.0))
         self.world.fire()
@@ -146,7 +153,7 @@ class Life:
     def live(self, length: int) -> None:
         often = [self.loop] * 8 + [self.worker] * 6 + [self.submit, self.submit, self.person]
         seldom = [self.late, self.echo, self.stray, self.cancel, self.crash, self.agents]
-        seldom += [self.steer, self.retry]
+        seldom += [self.steer, self.retry, self.note_down]
         for _ in range(length):
             self.random.choice([*often, *seldom, self.submit_again, self.time])()
 

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 
 from services.ingress.adapters.http.chat import chat_router, models_router
 from services.ingress.adapters.http.control import control_router
+from services.ingress.adapters.http.conversations import conversations_router, items_router
 from services.ingress.adapters.http.documents import documents_router
 from services.ingress.adapters.http.errors import install
 from services.ingress.adapters.http.forks import forks_router
@@ -18,6 +19,8 @@ from services.ingress.adapters.http.messages import messages_router
 from services.ingress.adapters.http.metrics import Metrics
 from services.ingress.adapters.http.middleware import BodyLimit, LocalOnly, Measured, Trace
 from services.ingress.adapters.http.operations import operations_router
+from services.ingress.adapters.http.responses import responses_router, stored_router
+from services.ingress.adapters.http.responses_socket import responses_socket_router
 from services.ingress.adapters.http.schedules import schedules_router
 from services.ingress.adapters.http.socket import socket_router
 from services.ingress.adapters.http.streams import Streams
@@ -29,10 +32,12 @@ from services.ingress.ports import (
     Catalog,
     ChatApi,
     ControlApi,
+    ConversationsApi,
     Documents,
     Health,
     Housekeeping,
     MessagesApi,
+    ResponsesApi,
     SchedulesApi,
     TasksApi,
 )
@@ -46,6 +51,8 @@ class Parts:
     messages: MessagesApi
     tasks: TasksApi
     control: ControlApi
+    responses: ResponsesApi
+    conversations: ConversationsApi
     schedules: SchedulesApi
     documents: Documents
     housekeeping: Housekeeping
@@ -63,6 +70,11 @@ def build_api(parts: Parts, metrics: Metrics) -> FastAPI:
     )
     api.include_router(chat_router(parts.chat, metrics))
     api.include_router(messages_router(parts.messages, metrics))
+    api.include_router(responses_router(parts.responses, metrics))
+    api.include_router(stored_router(parts.responses))
+    api.include_router(responses_socket_router(parts.responses, metrics))
+    api.include_router(conversations_router(parts.conversations))
+    api.include_router(items_router(parts.conversations))
     api.include_router(models_router(parts.catalog, parts.documents))
     api.include_router(tasks_router(parts.tasks))
     api.include_router(control_router(parts.tasks, parts.control))

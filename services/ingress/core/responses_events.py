@@ -1,0 +1,185 @@
+"""The typed events of a response, with numbers that are places in the log, not counts.
+
+    0 created, 1 queued, 2 in_progress; then of the n-th answer of the model, from n * STRIDE:
+        attempt a:  a * ATTEMPT + 0 item added, + 1 part added, + 2 + i the i-th delta
+        the end of the text and the calls from SAID, results of our tools from RESULTS
+    and the end of the response at END behind all of that
+
+A number depends on the facts and on the cut of the text alone, so the events of a log have the
+same numbers while they happen and weeks later, at any replica. What a worker said before it was
+lost has numbers of its own (no two executions share an attempt): the next attempt begins its item
+and its part anew, behind it, and `response.output_text.done` says what counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from services.ingress.core.responses_fold import Change, Json, Response, TaskFold, Turn
+from services.ingress.core.responses_render import (
+    call_item,
+    message_id,
+    message_item,
+    response_json,
+    text_part,
+)
+from shared.contracts.facts import ToolCall
+from shared.contracts.log import Event
+from shared.contracts.tokens import TokenDelta
+
+STRIDE, ATTEMPT = 100_000_000, 1_000_000
+SAID, RESULTS, END = 90 * ATTEMPT, 95 * ATTEMPT, 99 * ATTEMPT
+_MOST_ATTEMPTS = 89
+_PER_CALL = 6
+_TERMINAL = {
+    "completed": "response.completed",
+    "incomplete": "response.incomplete",
+    "failed": "response.failed",
+    "cancelled": "response.failed",  # the protocol has no event of its own; the status says it
+}
+
+
+class ResponseEvents:
+    """Turns the events of a task into those of one of its responses."""
+
+    def __init__(self, task: str, number: int = 0) -> None:
+        self.fold = TaskFold(task)
+        self._number = number
+        self._speaking: tuple[int, int] | None = None
+        """Turn and attempt whose item has been added."""
+        self.ended = False
+
+    def of(self, event: Event) -> list[Json]:
+        """What follows from an event of the task, in order."""
+        if isinstance(event.data, TokenDelta):
+            response = self.fold.last
+            wanted = response is not None and response.place.number == self._number
+            return self._delta(response, event.data) if response and wanted else []
+        events: list[Json] = []
+        for change in self.fold.event(event):
+            if change.response.place.number == self._number:
+                events += self._change(change)
+        return events
+
+    def _change(self, change: Change) -> list[Json]:
+        response = change.response
+        match change.kind:
+            case "created":
+                return list(_head(response))
+            case "started":
+                status = "in_progress"
+                return [_event(2, "response.in_progress", response=_begun(response, status))]
+            case "said" if change.turn is not None:
+                return list(_said(response, change.turn))
+            case "result" if change.turn is not None and change.call is not None:
+                return list(_result(response, change.turn, change.call))
+            case "ended":
+                self.ended = True
+                number = len(response.turns) * STRIDE + END
+                return [
+                    _event(number, _TERMINAL[response.status], response=response_json(response))
+                ]
+        return []
+
+    def _delta(self, response: Response, delta: TokenDelta) -> list[Json]:
+        turn = len(response.turns) + 1
+        attempt = min(delta.attempt, _MOST_ATTEMPTS)
+        base = turn * STRIDE + attempt * ATTEMPT
+        index = _first_index(response)
+        item, where = message_id(delta.task, delta.step), {"output_index": index}
+        events: list[Json] = []
+        if self._speaking != (turn, attempt):
+            self._speaking = (turn, attempt)
+            begun = message_item(delta.task, delta.step, None)
+            part: Json = {"item_id": item, **where, "content_index": 0, "part": text_part("")}
+            events = [
+                _event(base, "response.output_item.added", **where, item=begun),
+                _event(base + 1, "response.content_part.added", **part),
+            ]
+        said = {"item_id": item, **where, "content_index": 0, "delta": delta.text, "logprobs": []}
+        return [*events, _event(base + 2 + delta.index, "response.output_text.delta", **said)]
+
+
+def _event(number: int, type_: str, **fields: object) -> Json:
+    return {"type": type_, "sequence_number": number, **fields}
+
+
+def _begun(response: Response, status: str) -> Json:
+    return response_json(response, status=status)
+
+
+def _head(response: Response) -> Iterator[Json]:
+    """The beginning; one that nobody waits for says that it is queued first."""
+    queued = bool(response.echo.get("background")) and response.place.number == 0
+    status = "queued" if queued else "in_progress"
+    yield _event(0, "response.created", response=_begun(response, status))
+    if queued:
+        yield _event(1, "response.queued", response=_begun(response, "queued"))
+
+
+def _first_index(response: Response, turn: Turn | None = None) -> int:
+    """The output index of a turn's first item; without one that of the turn to come."""
+    index = 0
+    for one in response.turns:
+        if one is turn:
+            return index
+        index += bool(one.said.content) + len(one.said.tool_calls)
+    return index
+
+
+def _said(response: Response, turn: Turn) -> Iterator[Json]:
+    """The end of a text, and the calls behind it."""
+    said, index = turn.said, _first_index(response, turn)
+    base = len(response.turns) * STRIDE + SAID
+    if said.content:
+        where: Json = {
+            "item_id": message_id(said.task, said.step),
+            "output_index": index,
+            "content_index": 0,
+        }
+        yield _event(base, "response.output_text.done", **where, text=said.content, logprobs=[])
+        part = text_part(said.content)
+        yield _event(base + 1, "response.content_part.done", **where, part=part)
+        item = message_item(said.task, said.step, said.content)
+        yield _event(base + 2, "response.output_item.done", output_index=index, item=item)
+    first = index + bool(said.content)
+    for place, call in enumerate(said.tool_calls):
+        emit = _client_call if call.name in response.clients else _server_call
+        item = call_item(response, turn, place, call)
+        yield from emit(base + 3 + place * _PER_CALL, first + place, item)
+
+
+def _client_call(base: int, index: int, item: Json) -> Iterator[Json]:
+    where: Json = {"item_id": item["id"], "output_index": index}
+    begun = item | {"status": "in_progress", "arguments": ""}
+    kind = "response.function_call_arguments"
+    arguments = item["arguments"]
+    yield _event(base, "response.output_item.added", output_index=index, item=begun)
+    yield _event(base + 1, f"{kind}.delta", **where, delta=arguments)
+    yield _event(base + 2, f"{kind}.done", **where, name=item["name"], arguments=arguments)
+    yield _event(base + 3, "response.output_item.done", output_index=index, item=item)
+
+
+def _server_call(base: int, index: int, item: Json) -> Iterator[Json]:
+    """A call that we answer; its end comes with the result."""
+    where: Json = {"item_id": item["id"], "output_index": index}
+    begun = item | {"status": "in_progress", "arguments": "", "output": None, "error": None}
+    kind, arguments = "response.mcp_call", item["arguments"]
+    yield _event(base, "response.output_item.added", output_index=index, item=begun)
+    yield _event(base + 1, f"{kind}.in_progress", **where)
+    yield _event(base + 2, f"{kind}_arguments.delta", **where, delta=arguments)
+    yield _event(base + 3, f"{kind}_arguments.done", **where, arguments=arguments)
+
+
+def _result(response: Response, turn: Turn, call: ToolCall) -> Iterator[Json]:
+    if call.name in response.clients:
+        return
+    place = turn.said.tool_calls.index(call)
+    index = _first_index(response, turn) + bool(turn.said.content) + place
+    result = turn.results[call.id]
+    base = len(response.turns) * STRIDE + RESULTS + 2 * result.order
+    item = call_item(response, turn, place, call)
+    kind = "failed" if result.failed else "completed"
+    where: Json = {"item_id": item["id"], "output_index": index}
+    yield _event(base, f"response.mcp_call.{kind}", **where)
+    yield _event(base + 1, "response.output_item.done", output_index=index, item=item)

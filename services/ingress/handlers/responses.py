@@ -1,0 +1,346 @@
+"""`/v1/responses`: a response is a task, or the part of one between two results of its client."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+
+from services.ingress.core.caller import Caller
+from services.ingress.core.catalog import find_agent
+from services.ingress.core.conversations import conversation_not_found, living
+from services.ingress.core.responses_body import ResponseBody, terms_of_body
+from services.ingress.core.responses_branch import said_until
+from services.ingress.core.responses_events import ResponseEvents
+from services.ingress.core.responses_fold import (
+    Json,
+    Place,
+    Response,
+    not_found,
+    place_of,
+    responses_of,
+)
+from services.ingress.core.responses_input import (
+    Given,
+    check_balance,
+    messages_of,
+    parts_of,
+    references,
+)
+from services.ingress.core.responses_place import Answers, outputs_of, task_of
+from services.ingress.core.responses_render import input_items, output_items, response_json
+from services.ingress.core.tasks import Order, session_of_task
+from services.ingress.handlers.answers import go_on
+from services.ingress.handlers.placement import place
+from services.ingress.ports import Catalog, Housekeeping, Opened, TaskHandle, Tasks
+from shared.contracts.agents import BARE, AgentSpec
+from shared.contracts.base import SessionRef, check_token
+from shared.contracts.log import StoredFact
+from shared.contracts.tasks import InputMessage, Terms
+from shared.errors import MillraceError, Permanent, Transient, error_of
+
+_STOPPING = 5.0
+"""Seconds that a cancelled response gets to come to its end before it is shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """A request, read and checked as far as it goes without the log."""
+
+    caller: Caller
+    body: ResponseBody
+    key: str | None
+    terms: Terms
+    given: Given
+
+    @property
+    def answers(self) -> Answers:
+        return Answers(outputs_of(self.given.results), self.given.after, self.terms)
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseHandlers:
+    """Create, look, follow, cancel, delete. Everything is in the log."""
+
+    tasks: Tasks
+    catalog: Catalog
+    sessions: Housekeeping
+
+    # -- create ------------------------------------------------------------------------------------
+
+    async def create(
+        self, caller: Caller, body: ResponseBody, key: str | None, own: frozenset[str] = frozenset()
+    ) -> Opened:
+        """Submit the task, or tell its client's results to the one that waits for them.
+
+        `own` are responses that are not stored, and are known to this caller all the same.
+
+        Raises:
+            Permanent: what is wrong with the request, naming the field.
+        """
+        agent = await self._agent(caller, body)
+        items = await self._resolved(caller, body.input)
+        given = parts_of(messages_of(items))
+        ask = _Ask(caller, body, key, terms_of_body(body, agent.sampling), given)
+        if not given.messages:
+            raise Permanent("invalid_request", "the input is empty", field="input")
+        if body.previous_response_id is not None:
+            return await self._after(ask, body.previous_response_id, own)
+        if body.conversation_id is not None:
+            return await self._in_conversation(ask, body.conversation_id)
+        return await self._alone(ask)
+
+    async def _agent(self, caller: Caller, body: ResponseBody) -> AgentSpec:
+        """The agent that `model` names, or the bare one on the route that it names."""
+        agents = await self.catalog.agents(caller.tenant)
+        if body.by_agent:
+            check_token(body.agent, "model")
+            return find_agent(body.agent, agents, "model")
+        if body.model not in await self.catalog.routes():
+            alive = {worker.model for worker in await self.catalog.workers()}
+            if body.model not in alive:
+                detail = f"The model {body.model[:80]!r} does not exist"
+                raise Permanent("model_not_found", detail, field="model")
+        return agents.get(BARE.name, (0, BARE))[1]
+
+    async def _alone(self, ask: _Ask) -> Opened:
+        """Without a word about the past: what its results tell, else a session of its own."""
+        name = task_of(ask.answers.outputs)
+        if name is not None:
+            ref = SessionRef(ask.caller.tenant, session_of_task(name))
+            task = await self.tasks.known(ref, name)
+            opened = None if task is None else await self._continued(ask, task)
+            if opened is not None:
+                return opened
+        check_balance(ask.given.messages)
+        return await self._submitted(ask, None, ask.given.messages)
+
+    async def _after(self, ask: _Ask, previous: str, own: frozenset[str]) -> Opened:
+        where = place_of(previous)
+        task, history = await self._history(ask.caller, where)
+        responses = responses_of(history)
+        found = _the(responses, where)
+        if not _stored(found) and previous not in own:
+            raise not_found(previous)
+        opened = await self._continued(ask, task)
+        if opened is not None and opened.place.number == where.number + 1:
+            return opened
+        if found.open:
+            detail = f"{previous} is still in progress: wait for it, or cancel it"
+            raise Permanent("response_in_progress", detail, field="previous_response_id")
+        check_balance(ask.given.messages, [call.id for call in found.waiting])
+        keeps = ask.body.stored or not _stored(found)
+        if found is responses[-1] and not found.waiting and keeps:
+            return await self._submitted(ask, task.session, ask.given.messages)
+        messages = (*said_until(history, found), *ask.given.messages)
+        return await self._submitted(ask, None, messages)
+
+    async def _in_conversation(self, ask: _Ask, name: str) -> Opened:
+        ref = SessionRef(ask.caller.tenant, check_token(name, "conversation"))
+        history = living(await self.tasks.history(ref))
+        if not history:
+            raise conversation_not_found(name)
+        responses = responses_of(history)
+        last = responses[-1] if responses else None
+        if last is not None and ask.given.results:
+            task = self.tasks.task(ref, last.place.task)
+            opened = await self._continued(ask, task)
+            if opened is not None:
+                return opened
+        if last is not None and last.open:
+            detail = f"{last.place.id} is still in progress in this conversation"
+            raise Permanent("conversation_locked", detail, field="conversation")
+        known = [] if last is None else [call.id for call in last.waiting]
+        check_balance(ask.given.messages, known)
+        return await self._submitted(ask, name, ask.given.messages)
+
+    async def _continued(self, ask: _Ask, task: TaskHandle) -> Opened | None:
+        """The response that the results open, where they fit."""
+        if not ask.given.results:
+            return None
+        found = await go_on(task, ask.answers, ask.body.agent)
+        if found is None:
+            return None
+        return Opened(task, found.place, ask.caller.tenant, stored=ask.body.stored)
+
+    async def _submitted(
+        self, ask: _Ask, session: str | None, messages: tuple[InputMessage, ...]
+    ) -> Opened:
+        placed = await place(self.tasks, ask.caller.tenant, ask.key, session)
+        task = placed.known
+        if task is None:
+            terms = ask.terms
+            order = Order(
+                ref=placed.ref,
+                task=placed.task,
+                agent=ask.body.agent,
+                input=messages,
+                sampling=terms.sampling,
+                metadata=terms.metadata,
+                on_busy="queue",
+                terms=terms,
+            )
+            task = await self.tasks.submit(order, ask.caller.trace_id)
+        return Opened(task, Place(task.id), ask.caller.tenant, stored=ask.body.stored)
+
+    async def _resolved(
+        self, caller: Caller, given: str | list[dict[str, object]]
+    ) -> str | list[dict[str, object]]:
+        """The input with the items in it that are only named."""
+        if isinstance(given, str) or not references(given):
+            return given
+        found: list[dict[str, object]] = []
+        for number, item in enumerate(given):
+            if item.get("type") != "item_reference":
+                found.append(item)
+            else:
+                found.append(await self._item(caller, str(item.get("id")), f"input.{number}.id"))
+        return found
+
+    async def _item(self, caller: Caller, name: str, field: str) -> Json:
+        """An item of a response by its id: the id names the task."""
+        task_name, _, _ = name.partition("_")[2].rpartition("_")
+        for candidate in (task_name, task_name.rpartition("_")[0]):
+            with suppress(MillraceError):
+                task = await self._task(caller, Place(candidate))
+                for response in responses_of(await task.facts()):
+                    for item in (*input_items(response), *output_items(response)):
+                        if item["id"] == name and _stored(response):
+                            return item
+        raise Permanent("item_not_found", f"Item with id {name[:100]!r} not found", field=field)
+
+    # -- follow ------------------------------------------------------------------------------------
+
+    async def events(self, opened: Opened, after: int = -1) -> AsyncGenerator[Json]:
+        """The typed events of a response behind a number, to its end."""
+        view = ResponseEvents(opened.task.id, opened.place.number)
+        try:
+            async with aclosing(opened.task.events()) as events:
+                async for event in events:
+                    for one in view.of(event):
+                        if int(str(one["sequence_number"])) > after:
+                            yield one
+                    if view.ended:
+                        return
+        finally:
+            await self.forget(opened)
+
+    async def answer(self, opened: Opened) -> Json:
+        """The whole response at its end.
+
+        Raises:
+            MillraceError: why it failed.
+        """
+        view = ResponseEvents(opened.task.id, opened.place.number)
+        try:
+            async with aclosing(opened.task.events()) as events:
+                async for event in events:
+                    view.of(event)
+                    if view.ended:
+                        return _whole(_the(view.fold.responses, opened.place))
+        finally:
+            await self.forget(opened)
+        raise Transient("request_timeout", "the answer ended before it was complete")
+
+    async def forget(self, opened: Opened) -> None:
+        """Delete the session of a response that is not to be stored; what fails here is left over.
+
+        Until then, and where this process dies before, nobody can ask for it by its id.
+        """
+        if opened.stored or opened.keep:
+            return
+        ref = SessionRef(opened.tenant, opened.task.session)
+        with suppress(MillraceError):
+            await self.sessions.delete_session(ref, force=True, by="store: false")
+
+    # -- look --------------------------------------------------------------------------------------
+
+    async def get(self, caller: Caller, response: str) -> Json:
+        """A response as it is now."""
+        _, found = await self._find(caller, response)
+        return response_json(found)
+
+    async def resume(self, caller: Caller, response: str) -> Opened:
+        """A response that is to be followed (again)."""
+        task, found = await self._find(caller, response)
+        return Opened(task, found.place, caller.tenant)
+
+    async def now(self, opened: Opened) -> Json:
+        """A response right after its submission."""
+        return response_json(_the(responses_of(await opened.task.facts()), opened.place))
+
+    async def input_items(self, caller: Caller, response: str) -> list[Json]:
+        """What it was asked, in order."""
+        _, found = await self._find(caller, response)
+        return input_items(found)
+
+    async def cancel(self, caller: Caller, response: str) -> Json:
+        """Stop it; one that has ended is answered as it is."""
+        task, found = await self._find(caller, response)
+        if found.open:
+            with suppress(Permanent):  # it has ended meanwhile
+                await task.cancel(by="client")
+            with suppress(Transient):
+                await task.result(timeout=_STOPPING)
+        return await self.get(caller, response)
+
+    async def delete(self, caller: Caller, response: str) -> Json:
+        """Forget it: with its session where it stands alone.
+
+        Raises:
+            Permanent: `response_in_conversation` where others build on its session.
+        """
+        where = place_of(response)
+        task, history = await self._history(caller, where)
+        responses = responses_of(history)
+        found = _the(responses, where)
+        if not _stored(found):
+            raise not_found(response)
+        if any(one.place.task != where.task for one in responses) or found.echo.get("conversation"):
+            detail = "other responses go on from it; delete the conversation, or its session"
+            raise Permanent("response_in_conversation", detail, field="response_id")
+        ref = SessionRef(caller.tenant, task.session)
+        await self.sessions.delete_session(ref, force=True, by="client")
+        return {"id": response, "object": "response", "deleted": True}
+
+    async def _find(self, caller: Caller, response: str) -> tuple[TaskHandle, Response]:
+        where = place_of(response)
+        task = await self._task(caller, where)
+        found = _the(responses_of(await task.facts()), where)
+        if not _stored(found):
+            raise not_found(response)
+        return task, found
+
+    async def _history(self, caller: Caller, where: Place) -> tuple[TaskHandle, list[StoredFact]]:
+        """The task of a response, and all facts of its session."""
+        task = await self._task(caller, where)
+        history = await self.tasks.history(SessionRef(caller.tenant, task.session))
+        return task, history
+
+    async def _task(self, caller: Caller, where: Place) -> TaskHandle:
+        task = await self.tasks.find(caller.tenant, check_token(where.task, "response_id"))
+        if task is None:
+            raise not_found(where.id)
+        return task
+
+
+def _stored(response: Response) -> bool:
+    return response.echo.get("store") is not False
+
+
+def _the(responses: list[Response], where: Place) -> Response:
+    for response in responses:
+        if response.place == where:
+            return response
+    raise not_found(where.id)
+
+
+def _whole(response: Response) -> Json:
+    """A response at its end.
+
+    Raises:
+        MillraceError: why it failed: a caller that waits shall not take it for an answer.
+    """
+    if response.status == "failed" and response.error is not None:
+        raise error_of(response.error)
+    return response_json(response)

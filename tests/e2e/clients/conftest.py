@@ -1,0 +1,17 @@
+"""One running system for all clients."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from tests.e2e.clients.fronts import Fronts, running_fronts
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def fronts(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fronts]:
+    """Two replicas before one loop."""
+    async with running_fronts(tmp_path_factory.mktemp("fronts")) as running:
+        yield running

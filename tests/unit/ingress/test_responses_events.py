@@ -1,0 +1,180 @@
+"""The events of responses: the same while they happen and when they are read from the log later."""
+
+from __future__ import annotations
+
+from dataclasses import replace as moved
+from itertools import pairwise
+from random import Random
+
+import orjson
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from services.ingress.core.responses_events import ATTEMPT, STRIDE, ResponseEvents
+from services.ingress.core.responses_fold import TaskFold, responses_of
+from services.ingress.core.responses_render import output_items
+from shared.contracts import facts as f
+from shared.contracts.log import Event, StoredFact
+from shared.contracts.tokens import TokenDelta
+from shared.events import Merger, pieces
+from tests.unit.sessions.simulation import Life
+
+Json = dict[str, object]
+randoms = st.randoms(use_true_random=True, note_method_calls=False)
+
+
+def lived(random: Random, length: int) -> list[StoredFact]:
+    """The log of a session with client tools, its texts cut anywhere."""
+    life = Life(random)
+    life.live(length)
+    life.finish(workers=True)
+    return [with_cuts(stored, random) for stored in life.world.log.facts]
+
+
+def with_cuts(stored: StoredFact, random: Random) -> StoredFact:
+    fact = stored.fact
+    if not isinstance(fact, f.Inferred):
+        return stored
+    places = sorted(random.sample(range(1, len(fact.content)), random.randrange(4)))
+    return moved(stored, fact=replace(fact, cuts=(*places, len(fact.content))))
+
+
+def later(facts: list[StoredFact]) -> list[Event]:
+    """What a viewer sees who comes when all is over."""
+    merger = Merger()
+    return [event for stored in facts for event in merger.fact(stored)]
+
+
+def live(facts: list[StoredFact], random: Random) -> list[Event]:
+    """What a viewer sees who is there: deltas first, of attempts that came to nothing too."""
+    merger = Merger()
+    events: list[Event] = []
+    for stored in facts:
+        if isinstance(stored.fact, f.Inferred):
+            for delta in spoken(stored.fact, random):
+                events += merger.delta(delta, stored.time)
+        events += merger.fact(stored)
+    return events
+
+
+def spoken(fact: f.Inferred, random: Random) -> list[TokenDelta]:
+    """What the worker said of it in time, after one that was lost."""
+    said = pieces(fact)[: random.randrange(len(pieces(fact)) + 1)]
+    where = {"task": fact.task, "step": fact.step}
+    lost = [
+        TokenDelta(**where, index=n, text=f"lost {n}", attempt=number)
+        for number in range(1, fact.attempt)
+        for n in range(random.randrange(3))
+    ]
+    own = (
+        TokenDelta(**where, index=n, text=text, attempt=fact.attempt) for n, text in enumerate(said)
+    )
+    return [*lost, *own]
+
+
+def typed(events: list[Event], task: str, number: int) -> list[Json]:
+    view = ResponseEvents(task, number)
+    return [one for event in events if event.task == task for one in view.of(event)]
+
+
+def number_of(event: Json) -> int:
+    number = event["sequence_number"]
+    assert isinstance(number, int)
+    return number
+
+
+def superseded(event: Json, kept: list[int]) -> bool:
+    """Of an attempt that came to nothing: an event of a turn under way, and not in the log."""
+    place = number_of(event) % STRIDE
+    return place < 90 * ATTEMPT and number_of(event) not in kept
+
+
+@given(randoms, st.integers(5, 100))
+def test_the_same_events_with_the_same_numbers_come_again(random: Random, length: int) -> None:
+    facts = lived(random, length)
+    seen, read = live(facts, random), later(facts)
+    for response in responses_of(facts):
+        task, number = response.place.task, response.place.number
+        then, now = typed(seen, task, number), typed(read, task, number)
+        numbers = [number_of(event) for event in now]
+        assert numbers == sorted(set(numbers))
+        assert [number_of(one) for one in then] == sorted({number_of(one) for one in then})
+        kept = [one for one in then if not superseded(one, numbers)]
+        assert orjson.dumps(kept) == orjson.dumps(now)
+
+
+@given(randoms, st.integers(5, 60))
+def test_every_cut_goes_on_where_it_was(random: Random, length: int) -> None:
+    facts = lived(random, length)
+    read = later(facts)
+    for response in responses_of(facts):
+        whole = typed(read, response.place.task, response.place.number)
+        for n, event in enumerate(whole):
+            behind = [one for one in whole if number_of(one) > number_of(event)]
+            assert behind == whole[n + 1 :]
+
+
+@given(randoms, st.integers(5, 100))
+def test_the_last_event_has_what_the_events_before_it_said(random: Random, length: int) -> None:
+    facts = lived(random, length)
+    read = later(facts)
+    for response in responses_of(facts):
+        events = typed(read, response.place.task, response.place.number)
+        last = events[-1]
+        if response.ended is None:
+            continue
+        done = [one for one in events if one["type"] == "response.output_item.done"]
+        done.sort(key=lambda one: int(str(one["output_index"])))
+        items = last["response"]["output"]  # type: ignore[index]
+        whole = [item for item in items if item["status"] != "incomplete"]
+        assert [one["item"] for one in done] == whole
+        assert items == output_items(response)
+
+
+@given(randoms, st.integers(5, 100))
+def test_a_response_ends_once_and_the_next_begins_with_a_result(
+    random: Random, length: int
+) -> None:
+    facts = lived(random, length)
+    for task in {one.task for one in facts}:
+        responses = TaskFold(task).fold(facts).responses
+        for before, response in pairwise(responses):
+            assert before.waiting
+            assert before.end_seq < response.seq
+            assert {one.tool_call_id for one in response.input} <= {
+                call.id for call in before.waiting
+            }
+        done = next(
+            (one for one in facts if one.task == task and isinstance(one.fact, f.Done)), None
+        )
+        assert done is None or not responses or not responses[-1].open
+
+
+def test_the_lives_hold_what_they_are_there_for() -> None:
+    kinds: set[str] = set()
+    most = 0
+    for seed in range(40):
+        random = Random(seed)  # noqa: S311  # no secret
+        facts = lived(random, 100)
+        seen = live(facts, random)
+        for response in responses_of(facts):
+            most = max(most, response.place.number)
+            numbers = {
+                number_of(one)
+                for one in typed(later(facts), response.place.task, response.place.number)
+            }
+            for one in typed(seen, response.place.task, response.place.number):
+                kinds.add(str(one["type"]))
+                if number_of(one) not in numbers:
+                    kinds.add("superseded")
+    assert most > 0
+    assert {
+        "superseded",
+        "response.output_text.delta",
+        "response.function_call_arguments.done",
+        "response.mcp_call.completed",
+        "response.mcp_call.failed",
+        "response.completed",
+        "response.failed",
+    } <= kinds
