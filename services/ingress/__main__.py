@@ -7,6 +7,8 @@ import asyncio
 import resource
 import signal
 import sys
+from contextlib import nullcontext
+from functools import partial
 
 import uvicorn
 import uvloop
@@ -20,9 +22,12 @@ from services.ingress.adapters.bus import (
     Link,
 )
 from services.ingress.adapters.housekeeping import BusHousekeeping
+from services.ingress.adapters.http.access import Access
 from services.ingress.adapters.http.app import Parts, build
 from services.ingress.adapters.http.server import HttpProtocol, Server, SocketProtocol
 from services.ingress.adapters.http.streams import Streams
+from services.ingress.adapters.keys import BusKeys, KeyRing
+from services.ingress.adapters.metered import Metered
 from services.ingress.adapters.schedules import BusSchedules
 from services.ingress.handlers.chat import ChatHandlers
 from services.ingress.handlers.control import ControlHandlers
@@ -44,11 +49,14 @@ async def serve(settings: Settings, log: Log) -> None:
     link = Link(log)
     tasks = BusTasks(link)
     catalog = BusCatalog(link, tuple(read_models(settings.models).routes))
+    completions = Metered(BusCompletions(link))
+    ring = KeyRing(link, log)
     parts = Parts(
-        chat=ChatHandlers(BusCompletions(link), tasks, catalog),
-        messages=MessageHandlers(BusCompletions(link), tasks, catalog),
+        chat=ChatHandlers(completions, tasks, catalog),
+        messages=MessageHandlers(completions, tasks, catalog),
         tasks=TaskHandlers(tasks, catalog),
         control=ControlHandlers(),
+        keys=BusKeys(link),
         schedules=ScheduleHandlers(BusSchedules(link), catalog),
         documents=BusDocuments(link),
         housekeeping=BusHousekeeping(link),
@@ -56,7 +64,14 @@ async def serve(settings: Settings, log: Log) -> None:
         health=BusHealth(link),
     )
     streams = Streams(settings.heartbeat, settings.viewer_patience)
-    app = build(parts, host=settings.http_host, body_limit=settings.body_limit, streams=streams)
+    guard = partial(Access, ring=ring, defaults=settings.allowance())
+    app = build(
+        parts,
+        host=settings.http_host,
+        body_limit=settings.body_limit,
+        streams=streams,
+        guard=guard if settings.auth == "keys" else None,
+    )
     config = uvicorn.Config(
         app,
         host=settings.http_host,
@@ -74,7 +89,8 @@ async def serve(settings: Settings, log: Log) -> None:
         timeout_graceful_shutdown=SHUTDOWN_S,
     )
     keep_alive_through_shutdown()
-    async with link.open(settings.address):
+    follow = ring.open() if settings.auth == "keys" else nullcontext()
+    async with link.open(settings.address), follow:
         log.info("ingress.listening", host=settings.http_host, port=settings.http_port)
         await Server(config, streams).serve()
     log.info("ingress.stopped")

@@ -15,8 +15,9 @@ from services.ingress.handlers.schedules import ScheduleHandlers
 from services.ingress.handlers.tasks import TaskHandlers
 from tests.fakes.housekeeping import FakeHousekeeping
 from tests.fakes.ingress_system import FakeSchedules, FakeSystem
+from tests.fakes.keys import FakeKeys
 
-SCHEDULES = FakeSchedules()
+SCHEDULES, KEYS = FakeSchedules(), FakeKeys()
 STREAMS = Streams()
 
 
@@ -35,6 +36,7 @@ def running(kept: FakeHousekeeping) -> tuple[FakeSystem, ASGIApp]:
         messages=MessageHandlers(system, system, system),
         tasks=TaskHandlers(system, system),
         control=ControlHandlers(),
+        keys=KEYS,
         schedules=ScheduleHandlers(SCHEDULES, system),
         documents=system,
         housekeeping=kept,
