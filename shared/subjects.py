@@ -529,6 +529,9 @@ class Bucket:
 AGENTS = Bucket("agents", history=20)
 MODELS = Bucket("models", history=20)
 TENANTS = Bucket("tenants", history=20)
+"""How much a tenant may ask for (`shared.contracts.keys.Allowance`)."""
+KEYS = Bucket("keys")
+"""API keys by their ids, without their secrets."""
 MEMORY = Bucket("memory")
 TOOL_SPECS = Bucket("tools")
 """Every tool that the tools service offers, by name: what workers show to the model."""
@@ -537,4 +540,7 @@ WORKERS = Bucket("workers", ttl=6.0, memory=True)
 MEMBERS = Bucket("members", ttl=10.0, memory=True)
 """Which processes of a service there are: keys are `<service>.<id>`."""
 AFFINITY = Bucket("affinity", ttl=15 * MINUTE, memory=True)
-BUCKETS = (AGENTS, MODELS, TENANTS, MEMORY, TOOL_SPECS, CHECKPOINTS, WORKERS, MEMBERS, AFFINITY)
+BUCKETS = (
+    *(AGENTS, MODELS, TENANTS, KEYS, MEMORY),
+    *(TOOL_SPECS, CHECKPOINTS, WORKERS, MEMBERS, AFFINITY),
+)

@@ -11,6 +11,7 @@ from shared.contracts.base import SessionRef
 from shared.contracts.control import DeleteReply
 from shared.contracts.dead import Filed, Letters, Retried, Wanted
 from shared.contracts.facts import Done, Forked
+from shared.contracts.keys import Allowance, ApiKey, Issued, NewKey
 from shared.contracts.ledger import TasksQuery, TasksReply, UsageQuery, UsageReply
 from shared.contracts.log import Event, StoredFact
 from shared.contracts.replay import Check, ReplayReply, ReplayRow
@@ -92,6 +93,28 @@ class Schedules(Protocol):
         """Remove one."""
 
 
+class Keys(Protocol):
+    """The API keys of the tenant."""
+
+    async def create(self, order: NewKey) -> Issued:
+        """Make a key; its secret is in the answer and nowhere else."""
+
+    async def list(self) -> Sequence[ApiKey]:
+        """All, the oldest first."""
+
+    async def get(self, key: str) -> ApiKey:
+        """One of them."""
+
+    async def revoke(self, key: str) -> ApiKey:
+        """End it for good."""
+
+    async def rotate(self, key: str, overlap_s: float) -> Issued:
+        """Give it a new secret."""
+
+    async def allow(self, allowance: Allowance) -> None:
+        """Set how much the tenant may ask for."""
+
+
 class Fork(Session, Protocol):
     """A session that goes on from another one."""
 
@@ -167,6 +190,10 @@ class Client(Protocol):
     @property
     def schedules(self) -> Schedules:
         """The schedules of the tenant."""
+
+    @property
+    def keys(self) -> Keys:
+        """The API keys of the tenant."""
 
     async def fork(self, session: str, *, at: int | str, **options: Unpack[ForkOptions]) -> Fork:
         """A new session that goes on from a step of this one."""

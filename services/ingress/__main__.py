@@ -8,6 +8,8 @@ import resource
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import partial
 
 import uvicorn
 import uvloop
@@ -21,9 +23,12 @@ from services.ingress.adapters.bus import (
     Link,
 )
 from services.ingress.adapters.housekeeping import BusHousekeeping
+from services.ingress.adapters.http.access import Access
 from services.ingress.adapters.http.app import Parts, build
 from services.ingress.adapters.http.server import HttpProtocol, Server, SocketProtocol
 from services.ingress.adapters.http.streams import Streams
+from services.ingress.adapters.keys import BusKeys, KeyRing
+from services.ingress.adapters.metered import Metered
 from services.ingress.adapters.schedules import BusSchedules
 from services.ingress.handlers.chat import ChatHandlers
 from services.ingress.handlers.control import ControlHandlers
@@ -45,13 +50,15 @@ SHUTDOWN_S = 5
 def compose(link: Link, routes: Sequence[str]) -> Parts:
     """What is connected to what."""
     tasks, catalog, housekeeping = BusTasks(link), BusCatalog(link, routes), BusHousekeeping(link)
+    completions = Metered(BusCompletions(link))
     return Parts(
-        chat=ChatHandlers(BusCompletions(link), tasks, catalog),
-        messages=MessageHandlers(BusCompletions(link), tasks, catalog),
+        chat=ChatHandlers(completions, tasks, catalog),
+        messages=MessageHandlers(completions, tasks, catalog),
         tasks=TaskHandlers(tasks, catalog),
         control=ControlHandlers(),
         responses=ResponseHandlers(tasks, catalog, housekeeping),
         conversations=ConversationHandlers(tasks, housekeeping),
+        keys=BusKeys(link),
         schedules=ScheduleHandlers(BusSchedules(link), catalog),
         documents=BusDocuments(link),
         housekeeping=housekeeping,
@@ -64,8 +71,16 @@ async def serve(settings: Settings, log: Log) -> None:
     """Listen until told to stop; the bus may come and go meanwhile."""
     link = Link(log)
     parts = compose(link, tuple(read_models(settings.models).routes))
+    ring = KeyRing(link, log)
     streams = Streams(settings.heartbeat, settings.viewer_patience)
-    app = build(parts, host=settings.http_host, body_limit=settings.body_limit, streams=streams)
+    guard = partial(Access, ring=ring, defaults=settings.allowance())
+    app = build(
+        parts,
+        host=settings.http_host,
+        body_limit=settings.body_limit,
+        streams=streams,
+        guard=guard if settings.auth == "keys" else None,
+    )
     config = uvicorn.Config(
         app,
         host=settings.http_host,
@@ -83,7 +98,8 @@ async def serve(settings: Settings, log: Log) -> None:
         timeout_graceful_shutdown=SHUTDOWN_S,
     )
     keep_alive_through_shutdown()
-    async with link.open(settings.address):
+    follow = ring.open() if settings.auth == "keys" else nullcontext()
+    async with link.open(settings.address), follow:
         log.info("ingress.listening", host=settings.http_host, port=settings.http_port)
         await Server(config, streams).serve()
     log.info("ingress.stopped")

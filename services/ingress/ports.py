@@ -31,6 +31,7 @@ from shared.contracts.control import DeleteReply
 from shared.contracts.dead import Filed, Letters, Retried, Wanted
 from shared.contracts.documents import DocumentChanged
 from shared.contracts.facts import Done, Forked, Noted
+from shared.contracts.keys import Allowance, ApiKey, Issued, NewKey
 from shared.contracts.log import Event, StoredFact
 from shared.contracts.retrieval import EmbedReply, SearchReply
 from shared.contracts.schedules import Schedule, Scheduled
@@ -464,6 +465,53 @@ class SchedulesApi(Protocol):
 
     async def delete(self, caller: Caller, name: str) -> Json:
         """Remove one."""
+        ...
+
+
+class KeyStore(Protocol):
+    """The API keys of the tenants."""
+
+    async def create(self, tenant: str, order: NewKey) -> Issued:
+        """Make a key; its secret is in the answer and nowhere else."""
+        ...
+
+    async def list(self, tenant: str) -> Sequence[ApiKey]:
+        """The tenant's, the oldest first."""
+        ...
+
+    async def get(self, tenant: str, key: str) -> ApiKey:
+        """One of them. Raises `unknown_key`, also for another tenant's."""
+        ...
+
+    async def revoke(self, tenant: str, key: str) -> ApiKey:
+        """End a key for good. Raises `unknown_key`."""
+        ...
+
+    async def rotate(self, tenant: str, key: str, overlap_s: float) -> Issued:
+        """Give it a new secret. Raises `unknown_key`, `key_ended`."""
+        ...
+
+
+class Ring(Protocol):
+    """What this replica knows of keys and limits without asking anybody."""
+
+    @property
+    def keys(self) -> Mapping[str, ApiKey]:
+        """Every key by its id."""
+        ...
+
+    @property
+    def allowances(self) -> Mapping[str, Allowance]:
+        """Limits of tenants that have their own."""
+        ...
+
+    @property
+    def replicas(self) -> int:
+        """How many share the limits, at least 1."""
+        ...
+
+    def trusted(self) -> bool:
+        """Whether what is known is new enough to let somebody in."""
         ...
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from shared.contracts.keys import Allowance
 from shared.errors import Permanent
 from shared.settings import BusSettings
 
@@ -18,12 +19,27 @@ class Settings(BusSettings):
     http_host: str = "127.0.0.1"
     http_port: int = Field(default=8080, ge=0, le=65535)
     auth: Literal["off", "keys"] = Field(
-        default="off", description="off: on a loopback address only"
+        default="off", description="off: on a loopback address only; keys: API keys"
     )
     models: Path = Field(default=Path("infra/models.yaml"), description="the models file")
     body_limit: int = Field(
         default=16 << 20, ge=1024, description="bytes of a request's body at most"
     )
+    requests_per_minute: int = Field(
+        default=0, ge=0, description="of a tenant, at all replicas together; 0: no limit"
+    )
+    tokens_per_minute: int = Field(
+        default=0, ge=0, description="of a tenant's stateless completions; 0: no limit"
+    )
+    concurrency: int = Field(default=0, ge=0, description="open requests of a tenant; 0: no limit")
+
+    def allowance(self) -> Allowance:
+        """What a tenant may ask for, where nothing else is said."""
+        return Allowance(
+            requests_per_minute=self.requests_per_minute,
+            tokens_per_minute=self.tokens_per_minute,
+            concurrency=self.concurrency,
+        )
 
     heartbeat: float = Field(
         default=15.0, gt=0, description="seconds between signs of life on a silent stream"
@@ -36,21 +52,14 @@ class Settings(BusSettings):
         """Refuse a combination that would leave the system open.
 
         Raises:
-            Permanent: `auth_unavailable` for keys, which this release does not have;
-                `auth_required` without authentication on an address that others can reach.
+            Permanent: `auth_required` without authentication on an address that others can reach.
         """
-        if self.auth == "keys":
-            raise Permanent(
-                "auth_unavailable",
-                "MILLRACE_AUTH=keys: this release has no API keys yet; use MILLRACE_AUTH=off on "
-                "a loopback address, behind a proxy that authenticates",
-                field="MILLRACE_AUTH",
-            )
-        if not is_loopback(self.http_host):
+        if self.auth == "off" and not is_loopback(self.http_host):
             raise Permanent(
                 "auth_required",
                 f"MILLRACE_AUTH=off is allowed on a loopback address only, and MILLRACE_HTTP_HOST "
-                f"is {self.http_host!r}; use 127.0.0.1, behind a proxy that authenticates",
+                f"is {self.http_host!r}; use 127.0.0.1, or "
+                "MILLRACE_AUTH=keys and `millrace keys create`",
                 field="MILLRACE_HTTP_HOST",
             )
 

@@ -21,6 +21,7 @@ from shared.contracts import (
     demands,
     documents,
     facts,
+    keys,
     ledger,
     log,
     replay,
@@ -294,6 +295,13 @@ _ALL: tuple[msgspec.Struct, ...] = (
     work.DirectRequest(
         id="cmpl_1", tenant="acme", model="fast", messages=(CHAT,), sampling=SAMPLING,
         tools=(TOOL,), demands=DEMANDS, count_only=True, target=TARGET, metadata={"user": "ada"},
+    ),
+    keys.Allowance(requests_per_minute=60, tokens_per_minute=9000, concurrency=4),
+    keys.ApiKey(
+        id="00ff00ff00ff00ff", tenant="acme", digest="1a2b", name="ci", scopes=("tasks",),
+        models=("agent:*",), created=1_790_000_000.5, expires=1_790_009_000.5,
+        revoked=1_790_000_900.5, former="3c4d", former_until=1_790_000_800.5,
+        allowance=keys.Allowance(concurrency=2), revision=3,
     ),
     workers.WorkerState(
         worker="w1", model="nano", engine="openvino", slots=8, running=2, waiting=1, context=4096,

@@ -26,6 +26,7 @@ from shared.control import Control
 from shared.errors import MillraceError, Permanent, Transient
 from shared.fork import ForkOptions, fork_request
 from tests.fakes.housekeeping import FakeHousekeeping, FakeLetters
+from tests.fakes.keys import FakeTenantKeys
 from tests.fakes.ledger_log import REF, START, Recorder
 
 
@@ -215,6 +216,7 @@ class FakeSystem:
     refusal: MillraceError | None = None
     busy: list[str | None] = field(default_factory=list)
     schedules: FakeSchedules = field(default_factory=FakeSchedules)
+    keys: FakeTenantKeys = field(default_factory=FakeTenantKeys)
 
     async def ask(
         self,

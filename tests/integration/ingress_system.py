@@ -6,7 +6,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,17 +44,23 @@ class Ingress:
 
 
 @asynccontextmanager
-async def ingress(data: Path) -> AsyncIterator[Ingress]:
-    """An ingress on a data folder, with or without a broker there."""
+async def ingress(data: Path, log: Path | None = None, **more: str) -> AsyncIterator[Ingress]:
+    """An ingress on a data folder, with or without a broker there; `log` gets all that it says."""
     port = free_port()
     environment = inherited_environment() | {
         "MILLRACE_DATA": str(data),
         "MILLRACE_HTTP_PORT": str(port),
         "PYTHONPATH": str(ROOT),
+        **more,
     }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "services.ingress", env=environment, cwd=ROOT
-    )
+    with log.open("ab") if log else nullcontext() as output:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "services.ingress"),
+            env=environment,
+            cwd=ROOT,
+            stdout=output,
+            stderr=output,
+        )
     url = f"http://127.0.0.1:{port}"
     async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as http:
         found = Ingress(url, process, http)

@@ -31,17 +31,10 @@ async def run(*arguments: str, **environment: str) -> tuple[int, str]:
     return process.returncode or 0, output.decode()
 
 
-@pytest.mark.parametrize(
-    ("environment", "code"),
-    [
-        ({"MILLRACE_HTTP_HOST": "0.0.0.0"}, "auth_required"),  # noqa: S104
-        ({"MILLRACE_AUTH": "keys"}, "auth_unavailable"),
-    ],
-)
-async def test_it_refuses_to_start_open(environment, code):
-    status, output = await run(**environment)
+async def test_it_refuses_to_start_open():
+    status, output = await run(MILLRACE_HTTP_HOST="0.0.0.0")  # noqa: S104
     assert status == 2
-    assert code in output
+    assert "auth_required" in output
     assert "MILLRACE_AUTH" in output
 
 

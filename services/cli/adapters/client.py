@@ -12,6 +12,7 @@ from shared.contracts.agents import LimitsPatch, OnBusy
 from shared.contracts.ledger import TasksQuery, TasksReply, UsageQuery, UsageReply
 from shared.documents import ask
 from shared.errors import Transient
+from shared.keys import Keys
 from shared.settings import Address
 from shared.subjects import LEDGER_TASKS, LEDGER_USAGE
 from shared.telemetry import configure
@@ -33,6 +34,11 @@ class CommandClient(Millrace):
     ) -> Task:
         """Submit a task; durable when this returns."""
         return await self.submit(agent, question, session=session, limits=limits, on_busy=on_busy)
+
+    @property
+    def keys(self) -> Keys:
+        """The API keys of the tenant."""
+        return Keys(self.bus, self.tenant)
 
     async def tasks(self, query: TasksQuery) -> TasksReply:
         """Recent tasks.

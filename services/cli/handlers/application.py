@@ -14,6 +14,7 @@ from services.cli.handlers import (
     docs,
     fork,
     history,
+    keys,
     replay,
     schedule,
     sessions,
@@ -56,6 +57,7 @@ def build() -> typer.Typer:
     application.add_typer(schedule.schedule, name="schedule")
     application.add_typer(docs.docs, name="docs")
     application.add_typer(dead.dead, name="dead")
+    application.add_typer(keys.keys, name="keys")
     application.add_typer(sessions.sessions, name="sessions")
     application.command("models")(system.models_command)
     application.command("workers")(system.workers_command)

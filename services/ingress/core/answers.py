@@ -68,6 +68,19 @@ SCHEMAS: dict[str, Schema] = {
         error=shape(message=STRING, type=STRING, code=STRING, trace_id=STRING),
         request_id=STRING,
     ),
+    "ApiKey": shape(
+        id=STRING,
+        tenant=STRING,
+        name=STRING,
+        state=just("active", "expired", "revoked"),
+        scopes=many(STRING),
+        models=many(STRING),
+        created=TIME,
+        expires=maybe(TIME),
+        revoked=maybe(TIME),
+        old_secret_until=maybe(TIME),
+        limits={"type": "object"},
+    ),
     "Failure": shape(code=STRING, family=STRING, detail=STRING),
     "Usage": shape(input=INTEGER, cached=INTEGER, output=INTEGER),
     "Totals": shape(
@@ -208,6 +221,8 @@ def streamed(schema: Schema | None = None) -> Answers:
     return {"200": ({JSON: schema} if schema else {}) | {EVENTS: STRING}}
 
 
+ISSUED: Schema = {"allOf": [ref("ApiKey"), shape(key=STRING)]}
+
 ANSWERS: dict[str, Answers] = {
     "POST /v1/chat/completions": streamed(ref("ChatCompletion")),
     "POST /v1/responses": streamed(ref("Response")),
@@ -278,6 +293,11 @@ ANSWERS: dict[str, Answers] = {
     "GET /v1/dead": answers(shape(letters=many(ref("Letter")), next=maybe(INTEGER))),
     "GET /v1/dead/{letter}": answers(ref("Letter")),
     "POST /v1/dead/{letter}/retry": answers(shape(id=INTEGER, retried={"type": "object"}), 202),
+    "POST /v1/keys": answers(ISSUED, 201),
+    "GET /v1/keys": answers(shape(keys=many(ref("ApiKey")))),
+    "GET /v1/keys/{key}": answers(ref("ApiKey")),
+    "DELETE /v1/keys/{key}": answers(ref("ApiKey")),
+    "POST /v1/keys/{key}/rotate": answers(ISSUED),
     "GET /healthz": answers(shape(status=just("ok"))),
     "GET /readyz": answers(
         shape(status=just("ready"), missing=many(STRING)),

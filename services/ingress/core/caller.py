@@ -16,10 +16,31 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The authenticated side of a request."""
+    """The authenticated side of a request. Without `models` it may use all of them."""
 
     tenant: str = "default"
     trace_id: str = ""
+    models: tuple[str, ...] = ()
+    key: str = ""
+
+    def may_use(self, name: str) -> bool:
+        """Whether this may stand in `model`; an agent is called `agent:<name>` here."""
+        return not self.models or any(_matches(one, name) for one in self.models)
+
+    def check_model(self, name: str, field: str = "model") -> None:
+        """Refuse a route, model or agent that the caller's key is not for.
+
+        Raises:
+            Permanent: `model_not_allowed`.
+        """
+        if not self.may_use(name):
+            raise Permanent(
+                "model_not_allowed", f"the API key is not for {name[:120]!r}", field=field
+            )
+
+
+def _matches(pattern: str, name: str) -> bool:
+    return name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern
 
 
 def tenant_of(header: str | None) -> str:

@@ -17,7 +17,12 @@ STATUS_BY_CODE = {
     "invalid_json": 400,
     "unsupported_parameter": 400,
     "invalid_encoding": 400,
+    "missing_api_key": 401,
+    "invalid_api_key": 401,
+    "key_expired": 401,
     "foreign_origin": 403,
+    "scope_denied": 403,
+    "model_not_allowed": 403,
     "foreign_host": 421,
     "not_found": 404,
     "model_not_found": 404,
@@ -38,6 +43,7 @@ STATUS_BY_CODE = {
     "response_in_progress": 409,
     "response_in_conversation": 409,
     "conversation_locked": 409,
+    "unknown_key": 404,
     "method_not_allowed": 405,
     "idempotency_conflict": 409,
     "already_done": 409,
@@ -54,10 +60,12 @@ STATUS_BY_CODE = {
     "not_retryable": 409,
     "original_gone": 410,
     "task_cancelled": 409,
+    "key_ended": 409,
     "body_too_large": 413,
     "payload_too_large": 413,
     "unsupported_media_type": 415,
     "rate_limited": 429,
+    "too_many_failures": 429,
     "overloaded": 429,
     "request_timeout": 504,
     "deadline_exceeded": 504,
@@ -71,6 +79,7 @@ MODEL_MISSING = frozenset({"unknown_model", "unknown_route", "no_model", "no_rou
 
 _TITLES = {
     400: "Bad request",
+    401: "Not authenticated",
     403: "Forbidden",
     404: "Not found",
     405: "Method not allowed",
@@ -98,7 +107,7 @@ DIALECTS: dict[str, Dialect] = {
 """Whose words the paths under a prefix speak; all others speak ours."""
 SHARED_PATHS = ("/v1/models",)
 """Anthropic has these too: a client that sends `anthropic-version` is answered in its words."""
-_OPENAI_TYPES = {403: "permission_error", 429: "rate_limit_error"}
+_OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _ANTHROPIC_TYPES = {
     401: "authentication_error",
     402: "billing_error",
@@ -199,6 +208,9 @@ def problem_of(failure: Failure, path: str, trace_id: str, *, anthropic: bool = 
     if status in _RETRY_STATUSES:
         wait = _DEFAULT_RETRY_S if failure.retry_after is None else failure.retry_after
         headers["Retry-After"] = str(max(1, math.ceil(wait)))
+    if status == 401:
+        unsure = "" if failure.code == "missing_api_key" else ', error="invalid_token"'
+        headers["WWW-Authenticate"] = f'Bearer realm="millrace"{unsure}'
     if status == 413:
         headers["Connection"] = "close"  # the rest of the body is not read, so nothing can follow
     if dialect == "anthropic":

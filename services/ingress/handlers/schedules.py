@@ -25,6 +25,7 @@ class ScheduleHandlers:
         Raises:
             Permanent: `unknown_agent`, `invalid_schedule`, `invalid_name`.
         """
+        caller.check_model(f"agent:{body.agent}", "agent")
         find_agent(body.agent, await self.catalog.agents(caller.tenant), "agent")
         sequence = await self.schedules.put(caller.tenant, name, body.as_schedule())
         return {"name": name, "sequence": sequence}

@@ -32,6 +32,7 @@ class TaskHandlers:
             Permanent: `unknown_agent`, `invalid_name`, `idempotency_conflict`.
         """
         check_token(body.agent, "agent")
+        caller.check_model(f"agent:{body.agent}", "agent")
         placed = await place(self.tasks, caller.tenant, _one_key(key, body), body.session)
         if placed.known is not None:
             return placed.known
@@ -135,6 +136,8 @@ class TaskHandlers:
                 `invalid_step`, `invalid_name`, `invalid_arguments`.
         """
         ref = SessionRef(caller.tenant, check_token(name, "session"))
+        if body.model:
+            caller.check_model(body.model)
         child, origin = await self.tasks.fork(ref, body)
         return {
             "session": child,

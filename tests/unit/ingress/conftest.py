@@ -17,8 +17,9 @@ from services.ingress.handlers.schedules import ScheduleHandlers
 from services.ingress.handlers.tasks import TaskHandlers
 from tests.fakes.housekeeping import FakeHousekeeping
 from tests.fakes.ingress_system import FakeSchedules, FakeSystem
+from tests.fakes.keys import FakeKeys
 
-SCHEDULES = FakeSchedules()
+SCHEDULES, KEYS = FakeSchedules(), FakeKeys()
 STREAMS = Streams()
 
 
@@ -39,6 +40,7 @@ def running(kept: FakeHousekeeping) -> tuple[FakeSystem, ASGIApp]:
         control=ControlHandlers(),
         responses=ResponseHandlers(system, system, kept),
         conversations=ConversationHandlers(system, kept),
+        keys=KEYS,
         schedules=ScheduleHandlers(SCHEDULES, system),
         documents=system,
         housekeeping=kept,

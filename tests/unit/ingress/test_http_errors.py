@@ -198,6 +198,7 @@ def test_auth_may_not_be_off_elsewhere(host):
         Settings(http_host=host).check_auth()
 
 
-def test_keys_are_refused_until_there_are_keys():
-    with pytest.raises(Permanent, match="auth_unavailable"):
-        Settings(auth="keys").check_auth()
+def test_with_keys_any_address_may_be_listened_on():
+    Settings(http_host="0.0.0.0", auth="keys").check_auth()  # noqa: S104
+    with pytest.raises(Permanent, match="auth_required"):
+        Settings(http_host="0.0.0.0", auth="off").check_auth()  # noqa: S104

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from services.ingress.adapters.http.documents import documents_router
 from services.ingress.adapters.http.errors import install
 from services.ingress.adapters.http.forks import forks_router
 from services.ingress.adapters.http.housekeeping import dead_router, deletion_router
+from services.ingress.adapters.http.keys import keys_router
 from services.ingress.adapters.http.messages import messages_router
 from services.ingress.adapters.http.metrics import Metrics
 from services.ingress.adapters.http.middleware import BodyLimit, LocalOnly, Measured, Trace
@@ -36,6 +38,7 @@ from services.ingress.ports import (
     Documents,
     Health,
     Housekeeping,
+    KeyStore,
     MessagesApi,
     ResponsesApi,
     SchedulesApi,
@@ -53,6 +56,7 @@ class Parts:
     control: ControlApi
     responses: ResponsesApi
     conversations: ConversationsApi
+    keys: KeyStore
     schedules: SchedulesApi
     documents: Documents
     housekeeping: Housekeeping
@@ -88,6 +92,7 @@ def build_api(parts: Parts, metrics: Metrics) -> FastAPI:
     api.include_router(deletion_router(parts.housekeeping))
     api.include_router(documents_router(parts.documents))
     api.include_router(dead_router(parts.housekeeping))
+    api.include_router(keys_router(parts.keys))
     api.include_router(operations_router(parts.health, parts.catalog, metrics))
     install(api)
     written = api.openapi
@@ -100,12 +105,25 @@ def build_api(parts: Parts, metrics: Metrics) -> FastAPI:
     return api
 
 
-def build(parts: Parts, *, host: str, body_limit: int, streams: Streams | None = None) -> ASGIApp:
-    """The whole application, as it runs without authentication on a loopback address.
+Guard = Callable[[ASGIApp], ASGIApp]
+"""Puts around an application who is let in."""
+
+
+def build(
+    parts: Parts,
+    *,
+    host: str,
+    body_limit: int,
+    streams: Streams | None = None,
+    guard: Guard | None = None,
+) -> ASGIApp:
+    """The whole application; without a guard this machine's own programs are let in.
 
     `streams` are what the server ends when it shuts down.
     """
     metrics = Metrics()
     api = build_api(parts, metrics)
     api.state.streams = Streams() if streams is None else streams
-    return Trace(Measured(LocalOnly(BodyLimit(api, body_limit), host), metrics))
+    inner = BodyLimit(api, body_limit)
+    guarded = LocalOnly(inner, host) if guard is None else guard(inner)
+    return Trace(Measured(guarded, metrics))

@@ -44,6 +44,7 @@ def chat_router(chat: ChatApi, metrics: Metrics) -> APIRouter:
     async def completions(
         request: Request, body: ChatBody, caller: CallerOf, key: IdempotencyKey
     ) -> Response:
+        caller.check_model(body.model)
         if body.stream:
             streamed = await unless_gone(request, chat.stream(caller, body, key))
             if streamed is None:
@@ -79,18 +80,24 @@ def models_router(catalog: Catalog, documents: Documents) -> APIRouter:
     @router.get("/v1/models", summary="Routes, models of live workers, agents")
     async def list_models(request: Request, caller: CallerOf, page: PageOf) -> Response:
         """OpenAI's list; with the header `anthropic-version` a page of Anthropic's."""
-        known = await known_models(catalog, caller.tenant)
+        known = [
+            one
+            for one in await known_models(catalog, caller.tenant)
+            if caller.may_use(str(one["id"]))
+        ]
         if speaks_anthropic(request.headers):
             return Json(anthropic_page(known, page))
         return Json({"object": "list", "data": known})
 
     @router.get("/v1/models/{model:path}", summary="One of them")
     async def get_model(request: Request, model: str, caller: CallerOf) -> Response:
+        caller.check_model(model)
         found = find_model(model, await known_models(catalog, caller.tenant))
         return Json(anthropic_model(found) if speaks_anthropic(request.headers) else found)
 
     @router.post("/v1/embeddings", summary="Texts to vectors")
-    async def embed(body: EmbeddingsBody) -> Response:
+    async def embed(body: EmbeddingsBody, caller: CallerOf) -> Response:
+        caller.check_model(body.model)
         return Json(embeddings(body, await documents.embed(body.texts())))
 
     return router

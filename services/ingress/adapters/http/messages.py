@@ -39,6 +39,7 @@ def messages_router(messages: MessagesApi, metrics: Metrics) -> APIRouter:
     async def create(
         request: Request, body: MessagesBody, caller: CallerOf, named: NamedBy
     ) -> Response:
+        caller.check_model(body.model)
         if body.stream:
             streamed = await unless_gone(request, messages.stream(caller, body, named))
             if streamed is None:
@@ -57,6 +58,7 @@ def messages_router(messages: MessagesApi, metrics: Metrics) -> APIRouter:
 
     @router.post("/v1/messages/count_tokens", summary="How many tokens a model would read")
     async def count_tokens(request: Request, body: CountBody, caller: CallerOf) -> Response:
+        caller.check_model(body.model)
         counted = await unless_gone(request, messages.count(caller, body))
         if counted is None:
             return Response(status_code=CLIENT_GONE)

@@ -6,7 +6,10 @@ import re
 from typing import Annotated
 
 from fastapi import Depends, Header, Query, Request
+from starlette.datastructures import Headers
+from starlette.types import Scope
 
+from services.ingress.adapters.http.access import CALLER_KEY
 from services.ingress.adapters.http.errors import trace_id_of
 from services.ingress.core.caller import TENANT_HEADER, Caller, tenant_of
 from services.ingress.core.catalog import Json, Page, models
@@ -19,9 +22,20 @@ LONGEST_WAIT = 300
 """Seconds; whoever wants to wait longer follows the events."""
 
 
+def caller_of(scope: Scope) -> Caller:
+    """Who has been let in by a key; without keys only this machine can call, and says who it is.
+
+    Raises:
+        Permanent: `invalid_name`.
+    """
+    known = scope.get(CALLER_KEY)
+    if isinstance(known, Caller):
+        return known
+    return Caller(tenant_of(Headers(scope=scope).get(TENANT_HEADER)), trace_id_of(scope))
+
+
 async def _caller(request: Request) -> Caller:
-    """The tenant header is trusted: without authentication only this machine can call."""
-    return Caller(tenant_of(request.headers.get(TENANT_HEADER)), trace_id_of(request.scope))
+    return caller_of(request.scope)
 
 
 async def _idempotency_key(

@@ -12,8 +12,9 @@ from starlette.websockets import WebSocketDisconnect
 
 from services.ingress.adapters.http.errors import refusal, trace_id_of
 from services.ingress.adapters.http.metrics import Metrics
+from services.ingress.adapters.http.request import caller_of
 from services.ingress.adapters.http.streams import ABORT, CURSOR, LAST_WORD, Streams
-from services.ingress.core.caller import TENANT_HEADER, Caller, tenant_of
+from services.ingress.core.caller import Caller
 from services.ingress.core.events import EventJson
 from services.ingress.core.problems import problem_details
 from services.ingress.core.socket import (
@@ -44,13 +45,12 @@ def socket_router(tasks: TasksApi, commands: SocketApi, metrics: Metrics) -> API
     async def session_socket(websocket: WebSocket, session: str) -> None:
         scope = websocket.scope
         try:
-            tenant = tenant_of(websocket.headers.get(TENANT_HEADER))
+            caller = caller_of(scope)
             check_token(session, "session")
         except MillraceError as error:
             answer = refusal(scope, error.as_failure())
             await answer(scope, websocket.receive, websocket.send)
             return
-        caller = Caller(tenant, trace_id_of(scope))
         with metrics.stream("socket"):
             await Socket(websocket, tasks, commands, shown).serve(caller, session)
 
