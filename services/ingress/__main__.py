@@ -8,7 +8,7 @@ import resource
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import partial
 
 import uvicorn
@@ -43,6 +43,7 @@ from shared.models import read_models
 from shared.settings import masked
 from shared.telemetry import Log, configure
 
+_FILES = 65_536
 SHUTDOWN_S = 5
 """Seconds for requests in flight when told to stop; tasks go on without us in any case."""
 
@@ -107,8 +108,11 @@ async def serve(settings: Settings, log: Log) -> None:
 
 def allow_many_connections() -> None:
     """As many open files as we may have: a viewer is one, and the default is a thousand."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if most == resource.RLIM_INFINITY else min(most, _FILES)
+    if now < wanted:
+        with suppress(ValueError, OSError):  # a system with a limit that it does not tell
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def keep_alive_through_shutdown() -> None:

@@ -137,7 +137,7 @@ class Tasks(Protocol):
     def events(self, ref: SessionRef, after: str = "") -> AsyncGenerator[Event]:
         """Facts and deltas of all tasks of a session in order, each once, without an end.
 
-        The session need not exist yet.
+        The session need not exist yet. Without a bus this fails here, not with the first event.
         """
         ...
 

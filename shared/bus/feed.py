@@ -145,15 +145,17 @@ class Feed:
 
     async def _look_around(self) -> None:
         """Look at the log for every lane; end those that nobody watches, at the second look."""
-        for part, lane in list(self._lanes.items()):
-            if lane.watched:
-                await lane.catch_up()
-            elif part in self._idle:
-                self._idle.discard(part)
-                await self._end(part, lane)
-            else:
-                self._idle.add(part)
-        self._look_later()
+        try:
+            for part, lane in list(self._lanes.items()):
+                if lane.watched:
+                    await lane.catch_up()
+                elif part in self._idle:
+                    self._idle.discard(part)
+                    await self._end(part, lane)
+                else:
+                    self._idle.add(part)
+        finally:
+            self._look_later()
 
     async def _catch_up(self) -> None:
         for lane in list(self._lanes.values()):

@@ -136,15 +136,15 @@ class Lane:
             async with self._busy:
                 pass
         parts = message.subject.split(".", 5)
-        if parts[4] != DELTA:
+        if len(parts) < 5 or parts[4] != DELTA:
             await self._fact(message.subject, message)
         elif viewers := self._viewers.get(SessionRef(parts[2], parts[3])):
             _offer(viewers, delta_of(message))
 
     async def _fact(self, subject: str, message: Msg) -> None:
-        _, _, tenant, session, _ = subject.split(".", 4)
         self._seen = max(self._seen, _sequence(message))
-        viewers = self._viewers.get(SessionRef(tenant, session))
+        parts = subject.split(".", 4)
+        viewers = self._viewers.get(SessionRef(parts[2], parts[3])) if len(parts) == 5 else None
         if not viewers:
             return
         try:

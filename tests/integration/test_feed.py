@@ -177,7 +177,7 @@ async def test_a_server_restart_hides_nothing(bus: Bus, nats_server: NatsServer)
     spoken = [e.data.text for e in events if isinstance(e.data, TokenDelta)]
     inferred = [event for event in events if event.kind == "inferred"]
     assert tuple(spoken) == TEXT * len(inferred)
-    assert len(inferred) > 30
+    assert len(inferred) > 5  # how many there are is the machine's affair
 
 
 async def watch_until(feed: Feed, task: str) -> list[Event]:

@@ -54,6 +54,8 @@ async def test_without_a_broker_it_lives_and_says_what_is_missing(tmp_path):
         assert refused.status_code == 503
         assert refused.json()["error"]["code"] == "bus_unavailable"
         assert int(refused.headers["retry-after"]) >= 1
+        stream = await alone.http.get("/v1/sessions/s1/events")
+        assert (stream.status_code, stream.json()["code"]) == (503, "bus_unavailable")
         assert "Waiting for" in (await alone.http.get("/")).text
 
 

@@ -151,11 +151,9 @@ class BusTasks:
         """By the log."""
         await self._link.client(ref.tenant).log.check_place(ref, seq)
 
-    async def events(self, ref: SessionRef, after: str = "") -> AsyncGenerator[Event]:
-        """From the feed that all viewers of this process share."""
-        async with aclosing(self._link.client(ref.tenant).feed.follow(ref, after)) as events:
-            async for event in events:
-                yield event
+    def events(self, ref: SessionRef, after: str = "") -> AsyncGenerator[Event]:
+        """From the feed that all viewers of this process share; fails at once without a bus."""
+        return self._link.client(ref.tenant).feed.follow(ref, after)
 
     async def history(self, ref: SessionRef, after: int = 0) -> list[StoredFact]:
         """The facts of a session."""

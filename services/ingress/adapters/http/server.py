@@ -60,6 +60,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         """Close without waiting for room to write; a client that reads on finds the reason."""
         if not self.close_sent and not self.transport.is_closing():
             cursor: Callable[[], str] = dict(self.scope).get(CURSOR, str)  # type: ignore[assignment]  # ours
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": TRY_LATER})
             self.conn.send_close(TRY_LATER, cursor())
             self.transport.write(b"".join(self.conn.data_to_send()))
             self.close_sent = True
