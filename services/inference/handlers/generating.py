@@ -161,10 +161,12 @@ class Generating:
             rest, answer.result = generation.finish(chunk.finished.reason)
             events += rest
         text = "".join(event.text for event in events if isinstance(event, TextDelta))
-        calls = [event for event in events if isinstance(event, ToolCall)]
-        due = bool(calls) or chunk.finished is not None
+        marked = any(not isinstance(event, TextDelta) for event in events)
+        due = marked or chunk.finished is not None
         yield from answer.coalescer.feed(text, now, last=due)
-        yield from calls
+        yield from (event for event in events if isinstance(event, ToolCall))
+        if marked and answer.scores is not None:
+            answer.scores.forget()  # what stood between the tags is no text
 
     def _logprob(self, entry: TokenLogprob) -> Logprob:
         top = tuple(self._rated(token, value) for token, value in entry.top)

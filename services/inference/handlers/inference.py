@@ -236,8 +236,6 @@ class Inference:
 
 def _event(request: DirectRequest, answer: Answer, piece: Piece) -> DirectEvent:
     if isinstance(piece, ToolCall):
-        if answer.scores is not None:
-            answer.scores.forget()
         return DirectEvent(call=call_of(request.id, piece))
     if answer.scores is None:
         return DirectEvent(text=piece[1])

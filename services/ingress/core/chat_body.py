@@ -172,7 +172,7 @@ def _check_form(body: ChatBody) -> None:
         raise invalid("response_format.json_schema", detail)
     if wanted is not None and wanted.json_schema is not None:
         check_schema(wanted.json_schema.schema_, "response_format.json_schema.schema")
-    if body.top_logprobs is not None and not body.logprobs:
+    if body.top_logprobs and not body.logprobs:
         raise invalid("top_logprobs", "top_logprobs needs logprobs: true")
 
 

@@ -114,6 +114,13 @@ async def test_log_probabilities_are_those_of_the_text() -> None:
     assert [one.text for one in scored[0].top] == ["s"]
 
 
+async def test_markup_that_is_no_call_has_no_log_probabilities() -> None:
+    async with worker("a<tool_call>no</tool_call>b") as (inference, _):
+        events = await events_of(inference, completion(Demands(logprobs=0), ADD))
+    scored = [one.text for event in events for one in event.logprobs]
+    assert scored == ["a", "b"]
+
+
 async def test_only_one_call_is_made_where_one_is_allowed() -> None:
     async with worker(CALL * 3) as (inference, _):
         one = await events_of(inference, completion(Demands(parallel_tool_calls=False), ADD))

@@ -84,7 +84,14 @@ def test_an_agents_task_refuses_what_it_cannot_do(name, value):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("logprobs", False), ("n", 1), ("presence_penalty", 0), ("store", None), ("whatever", None)],
+    [
+        ("logprobs", False),
+        ("top_logprobs", 0),
+        ("n", 1),
+        ("presence_penalty", 0),
+        ("store", None),
+        ("whatever", None),
+    ],
 )
 def test_values_that_ask_for_nothing_are_accepted(name, value):
     assert body(**{name: value}).model == "default"
