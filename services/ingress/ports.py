@@ -351,8 +351,8 @@ class ResponsesApi(Protocol):
         """The whole of it at its end, or why it failed."""
         ...
 
-    async def forget(self, opened: Opened) -> None:
-        """Delete one that is not stored."""
+    def forget(self, opened: Opened) -> None:
+        """Delete one that is not stored; it goes on by itself."""
         ...
 
     async def now(self, opened: Opened) -> Json:

@@ -109,14 +109,18 @@ class AgentChat:
     ) -> _Part | None:
         """The part that the results at the end of a chat open, where they fit."""
         outputs = outputs_of(given.results)
-        name = task_of(outputs)
-        if name is None:
-            return None
-        task = await self.tasks.known(SessionRef(ref.tenant, session_of_task(name)), name)
+        task = await self._asking(ref, task_of(outputs))
         if task is None:
             return None
         found = await go_on(task, Answers(outputs, given.after, terms), body.agent or "")
         return None if found is None else _Part(task, found.place)
+
+    async def _asking(self, ref: SessionRef, name: str | None) -> TaskHandle | None:
+        """The task that made the calls: their ids name it, else it is the session's newest."""
+        if name is not None:
+            return await self.tasks.known(SessionRef(ref.tenant, session_of_task(name)), name)
+        parts = responses_of(await self.tasks.history(ref))
+        return self.tasks.task(ref, parts[-1].place.task) if parts else None
 
     async def _check_waiting(self, ref: SessionRef) -> None:
         """A question behind calls that wait for their client would wait with them."""

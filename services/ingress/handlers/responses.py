@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from services.ingress.core.caller import Caller
 from services.ingress.core.catalog import find_agent
@@ -29,7 +30,7 @@ from services.ingress.core.responses_input import (
 )
 from services.ingress.core.responses_place import Answers, outputs_of, task_of
 from services.ingress.core.responses_render import input_items, output_items, response_json
-from services.ingress.core.tasks import Order, session_of_task
+from services.ingress.core.tasks import Order, session_of_task, task_of_key
 from services.ingress.handlers.answers import go_on
 from services.ingress.handlers.placement import place
 from services.ingress.ports import Catalog, Housekeeping, Opened, TaskHandle, Tasks
@@ -65,6 +66,8 @@ class ResponseHandlers:
     tasks: Tasks
     catalog: Catalog
     sessions: Housekeeping
+    jobs: set[asyncio.Task[None]] = field(default_factory=set)
+    """Deletions under way."""
 
     # -- create ------------------------------------------------------------------------------------
 
@@ -82,6 +85,8 @@ class ResponseHandlers:
         items = await self._resolved(caller, body.input)
         given = parts_of(messages_of(items))
         ask = _Ask(caller, body, key, terms_of_body(body, agent.sampling), given)
+        if key is not None and (known := await self._known(caller.tenant, key)) is not None:
+            return Opened(known, Place(known.id), caller.tenant, stored=body.stored)
         if not given.messages:
             raise Permanent("invalid_request", "the input is empty", field="input")
         if body.previous_response_id is not None:
@@ -103,6 +108,11 @@ class ResponseHandlers:
                 raise Permanent("model_not_found", detail, field="model")
         return agents.get(BARE.name, (0, BARE))[1]
 
+    async def _known(self, tenant: str, key: str) -> TaskHandle | None:
+        """What the same idempotency key has begun before, wherever that was."""
+        name = task_of_key(tenant, key)
+        return await self.tasks.known(SessionRef(tenant, session_of_task(name)), name)
+
     async def _alone(self, ask: _Ask) -> Opened:
         """Without a word about the past: what its results tell, else a session of its own."""
         name = task_of(ask.answers.outputs)
@@ -117,8 +127,8 @@ class ResponseHandlers:
 
     async def _after(self, ask: _Ask, previous: str, own: frozenset[str]) -> Opened:
         where = place_of(previous)
-        task, history = await self._history(ask.caller, where)
-        responses = responses_of(history)
+        task = await self._task(ask.caller, where)
+        responses = responses_of(await self._since(ask.caller, task))
         found = _the(responses, where)
         if not _stored(found) and previous not in own:
             raise not_found(previous)
@@ -132,6 +142,7 @@ class ResponseHandlers:
         keeps = ask.body.stored or not _stored(found)
         if found is responses[-1] and not found.waiting and keeps:
             return await self._submitted(ask, task.session, ask.given.messages)
+        history = await self.tasks.history(SessionRef(ask.caller.tenant, task.session))
         messages = (*said_until(history, found), *ask.given.messages)
         return await self._submitted(ask, None, messages)
 
@@ -223,7 +234,7 @@ class ResponseHandlers:
                     if view.ended:
                         return
         finally:
-            await self.forget(opened)
+            self.forget(opened)
 
     async def answer(self, opened: Opened) -> Json:
         """The whole response at its end.
@@ -239,17 +250,21 @@ class ResponseHandlers:
                     if view.ended:
                         return _whole(_the(view.fold.responses, opened.place))
         finally:
-            await self.forget(opened)
+            self.forget(opened)
         raise Transient("request_timeout", "the answer ended before it was complete")
 
-    async def forget(self, opened: Opened) -> None:
-        """Delete the session of a response that is not to be stored; what fails here is left over.
+    def forget(self, opened: Opened) -> None:
+        """Delete the session of a response that is not to be stored, behind its answer.
 
-        Until then, and where this process dies before, nobody can ask for it by its id.
+        Nobody can ask for it by its id meanwhile, nor where this process dies before: then, or
+        where the deletion fails, it is left to the retention of the log.
         """
-        if opened.stored or opened.keep:
-            return
-        ref = SessionRef(opened.tenant, opened.task.session)
+        if not (opened.stored or opened.keep):
+            job = asyncio.create_task(self._delete(SessionRef(opened.tenant, opened.task.session)))
+            self.jobs.add(job)
+            job.add_done_callback(self.jobs.discard)
+
+    async def _delete(self, ref: SessionRef) -> None:
         with suppress(MillraceError):
             await self.sessions.delete_session(ref, force=True, by="store: false")
 
@@ -291,15 +306,15 @@ class ResponseHandlers:
             Permanent: `response_in_conversation` where others build on its session.
         """
         where = place_of(response)
-        task, history = await self._history(caller, where)
-        responses = responses_of(history)
+        task = await self._task(caller, where)
+        ref = SessionRef(caller.tenant, task.session)
+        responses = responses_of(await self.tasks.history(ref))
         found = _the(responses, where)
         if not _stored(found):
             raise not_found(response)
         if any(one.place.task != where.task for one in responses) or found.echo.get("conversation"):
             detail = "other responses go on from it; delete the conversation, or its session"
             raise Permanent("response_in_conversation", detail, field="response_id")
-        ref = SessionRef(caller.tenant, task.session)
         await self.sessions.delete_session(ref, force=True, by="client")
         return {"id": response, "object": "response", "deleted": True}
 
@@ -311,11 +326,11 @@ class ResponseHandlers:
             raise not_found(response)
         return task, found
 
-    async def _history(self, caller: Caller, where: Place) -> tuple[TaskHandle, list[StoredFact]]:
-        """The task of a response, and all facts of its session."""
-        task = await self._task(caller, where)
-        history = await self.tasks.history(SessionRef(caller.tenant, task.session))
-        return task, history
+    async def _since(self, caller: Caller, task: TaskHandle) -> list[StoredFact]:
+        """The facts of its session from the beginning of a task on: what comes before is long."""
+        own = await task.facts()
+        ref = SessionRef(caller.tenant, task.session)
+        return await self.tasks.history(ref, own[0].seq - 1) if own else []
 
     async def _task(self, caller: Caller, where: Place) -> TaskHandle:
         task = await self.tasks.find(caller.tenant, check_token(where.task, "response_id"))

@@ -14,6 +14,7 @@ from openai.types.responses import ResponseFunctionToolCall
 
 from shared.transcript import Transcript
 from tests.e2e.clients.fronts import Fronts
+from tests.integration.waiting import until
 
 pytestmark = [
     pytest.mark.e2e,
@@ -178,6 +179,28 @@ async def test_going_on_from_an_older_response_branches(client) -> None:
         await client.responses.delete(first.id)
 
 
+async def test_the_same_key_asks_once(client, other) -> None:
+    first = await client.responses.create(model="default", input="say one")
+    ask = {"model": "default", "input": "say two", "previous_response_id": first.id}
+    key = {"Idempotency-Key": f"key-{first.id}"}
+    second = await client.responses.create(**ask, extra_headers=key)
+    again = await other.responses.create(**ask, extra_headers=key)
+    assert again.id == second.id
+    assert (await client.responses.create(**ask)).id != second.id
+
+
+async def test_words_behind_results_are_heard_and_not_taken_for_a_repetition(client) -> None:
+    ask = {"model": "default", "tools": [TOOL]}
+    first = await client.responses.create(input="call mine", **ask)
+    given = [output(call_of(first), "42"), {"role": "user", "content": "say quick"}]
+    second = await client.responses.create(input=given, previous_response_id=first.id, **ask)
+    assert second.output_text == "quick"
+    other = [given[0], {"role": "user", "content": "say slow"}]
+    third = await client.responses.create(input=other, previous_response_id=first.id, **ask)
+    assert third.output_text == "slow"
+    assert third.id.rpartition("_")[0] != second.id.rpartition("_")[0]
+
+
 async def test_in_the_background(client, other) -> None:
     response = await client.responses.create(model="default", input="say later", background=True)
     assert response.status in ("queued", "in_progress", "completed")
@@ -210,8 +233,12 @@ async def test_what_is_not_stored_is_gone(fronts, client) -> None:
     with pytest.raises(openai.NotFoundError):
         await client.responses.retrieve(response.id)
     async with fronts.http() as http:
-        session = raw.headers["Millrace-Session"]
-        assert (await http.get(f"/v1/sessions/{session}")).status_code == 404
+        path = f"/v1/sessions/{raw.headers['Millrace-Session']}"
+
+        async def gone() -> bool:
+            return (await http.get(path)).status_code == 404
+
+        await until(gone)
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ class Socket:
             self._serving.uncancel()
         finally:
             self._serving = None
-            await self._forget()
+            self._forget()
             if self._why == "stopped":
                 with suppress(TimeoutError, WebSocketDisconnect):
                     async with asyncio.timeout(LAST_WORD):
@@ -95,10 +95,10 @@ class Socket:
             trace_id = trace_id_of(self._websocket.scope)
             await self._say(error_frame(error.as_failure(), trace_id))
 
-    async def _forget(self) -> None:
+    def _forget(self) -> None:
         """Nobody can go on with what was not stored."""
         for opened in self._kept.values():
-            await self._responses.forget(replace(opened, keep=False))
+            self._responses.forget(replace(opened, keep=False))
 
     async def _say(self, frame: Json) -> None:
         self.waits_since = self.waits_since or monotonic()
