@@ -40,7 +40,9 @@ from tests.unit.retrieval.test_handlers import Letters
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 PATIENCE = 15.0
-VERBS = ("cancel", "steer", "approve", "reject", "retry", "fork", "delete", "dance")
+VERBS = (
+    "cancel", "steer", "approve", "reject", "result", "note", "retry", "fork", "delete", "dance",
+)  # fmt: skip
 REQUESTS = {
     "direct": ["direct.route"],
     "search": [SEARCH],

@@ -355,6 +355,10 @@ async def test_a_conversation_is_locked_while_it_waits(client) -> None:
     with pytest.raises(openai.ConflictError):
         await client.responses.create(input="say x", **ask)
     await client.responses.cancel(running.id)
+    empty = await client.conversations.create()
+    await client.conversations.delete(empty.id)
+    with pytest.raises(openai.NotFoundError):
+        await client.conversations.retrieve(empty.id)
     with pytest.raises(openai.NotFoundError):
         await client.conversations.items.create(
             "conv_none", items=[{"role": "user", "content": "x"}]
