@@ -7,7 +7,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.ledger.adapters.schema import steps, usage_view, waits
+from services.ledger.adapters.schema import steps, waits
+from services.ledger.adapters.schema import usage as view
 from services.ledger.adapters.schema import tasks as t
 from services.ledger.core import KEYS, TOKENS
 from shared.contracts.facts import Usage
@@ -107,7 +108,6 @@ def _usage(number: dict[str, int]) -> Usage:
 
 async def usage(connection: AsyncConnection, query: UsageQuery) -> tuple[UsageSummary, ...]:
     """Days in order; other groups by tokens, the largest first."""
-    view = usage_view.table
     key = view.c[query.by]
     sums = {name: sa.func.sum(view.c[name]).label(name) for name in TOKENS}
     wanted = (
