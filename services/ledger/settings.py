@@ -8,7 +8,6 @@ from pydantic import Field, SecretStr
 
 from shared.settings import BusSettings
 
-
 _PLAIN = re.compile(r"^postgres(ql)?://")
 """How everybody else writes it, without our driver."""
 

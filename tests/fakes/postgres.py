@@ -1,4 +1,4 @@
-"""A real PostgreSQL for tests: Debian's binaries, a data folder of its own, a free port of loopback.
+"""A real PostgreSQL for tests: Debian's binaries, its own data folder, a free port of loopback.
 
 `initdb` refuses to be root, so as root everything runs as the first unprivileged user there is.
 """

@@ -8,8 +8,8 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.ledger.adapters.schema import steps, waits
-from services.ledger.adapters.schema import usage as view
 from services.ledger.adapters.schema import tasks as t
+from services.ledger.adapters.schema import usage as view
 from services.ledger.core import KEYS, TOKENS
 from shared.contracts.facts import Usage
 from shared.contracts.ledger import TasksQuery, TaskSummary, UsageQuery, UsageSummary

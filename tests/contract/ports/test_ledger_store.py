@@ -1,39 +1,66 @@
-"""What every `LedgerStore` guarantees: run against SQLite on disk and the in-memory twin."""
+"""What every `LedgerStore` guarantees: run against SQLite on disk, PostgreSQL where the machine has
+one, and the in-memory twin."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
+from alembic import command
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import SecretStr
+from sqlalchemy.ext.asyncio import create_async_engine
 
+from services.ledger.adapters import schema
 from services.ledger.adapters.memory import MemoryStore
+from services.ledger.adapters.migrating import config_for
 from services.ledger.adapters.sql import SqlStore
 from services.ledger.core import changes_of
 from services.ledger.handlers import total
 from services.ledger.ports import LedgerStore
+from services.ledger.settings import LedgerSettings
 from services.sessions.core.deletion import usage_of
 from shared.contracts.facts import Deleted, Done, Usage
 from shared.contracts.ledger import TasksQuery, TaskSummary, UsageQuery, UsageSummary
 from shared.contracts.log import StoredFact
+from tests.fakes import postgres
 from tests.fakes.ledger_log import REF, START, Recorder, arithmetic, billed, eventful, waits
 
 LOG = eventful()
 KEYS = ("day", "agent", "model", "session", "task")
 
 
-@pytest.fixture(params=["sqlite", "memory"])
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with postgres.running() as found:
+        yield found
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "memory"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[LedgerStore]:
-    made: LedgerStore = (
-        SqlStore(f"sqlite+aiosqlite:///{tmp_path / 'ledger.db'}")
-        if request.param == "sqlite"
-        else MemoryStore()
-    )
+    made: LedgerStore = MemoryStore()
+    if request.param == "sqlite":
+        made = SqlStore(f"sqlite+aiosqlite:///{tmp_path / 'ledger.db'}")
+    elif request.param == "postgresql":
+        made = SqlStore(await emptied(request.getfixturevalue("server")))
     await made.open()
     yield made
     await made.close()
+
+
+async def emptied(server: str) -> str:
+    """The settings' URL of the server, with nothing in its schema."""
+    url = LedgerSettings(database_url=SecretStr(server)).url()
+    engine = create_async_engine(url)
+    async with engine.begin() as connection:
+        await connection.execute(sa.text("DROP SCHEMA public CASCADE"))
+        await connection.execute(sa.text("CREATE SCHEMA public"))
+    await engine.dispose()
+    return url
 
 
 async def feed(store: LedgerStore, facts: Sequence[StoredFact], size: int = 4) -> None:
@@ -256,3 +283,39 @@ async def test_a_log_without_the_deleted_facts_can_rebuild_it(store: LedgerStore
     await store.begin_replay(FORGOTTEN[-1].seq, drop=True)
     await feed(store, purged)
     assert await picture(store) == before
+
+
+async def test_several_make_and_write_one_postgresql(server: str, expected: Picture) -> None:
+    """They start at once on nothing, each writes every fact, and one picture comes of it."""
+    url = await emptied(server)
+    stores = [SqlStore(url) for _ in range(4)]
+    await asyncio.gather(*(one.open() for one in stores))
+    orders = (LOG, LOG[::-1], LOG[3:] + LOG[:3], LOG[1::2] + LOG[::2])
+    await asyncio.gather(*(feed(one, log, 2) for one, log in zip(stores, orders, strict=True)))
+    assert [await picture(one) for one in stores] == [expected] * 4
+    await asyncio.gather(*(one.close() for one in stores))
+
+
+async def test_a_deletion_holds_against_another_writer(server: str) -> None:
+    """One replica deletes while the other writes what lies before, over and over."""
+    url = await emptied(server)
+    twin, stores = MemoryStore(), [SqlStore(url), SqlStore(url)]
+    await feed(twin, FORGOTTEN)
+    await asyncio.gather(*(one.open() for one in stores))
+    for _ in range(5):
+        both = feed(stores[0], FORGOTTEN[-1:]), feed(stores[1], FORGOTTEN[:-1], 1)
+        await asyncio.gather(*both)
+    assert await picture(stores[0]) == await picture(twin)
+    await asyncio.gather(*(one.close() for one in stores))
+
+
+async def test_the_migrations_agree_with_the_metadata_on_postgresql(server: str) -> None:
+    url = await emptied(server)
+    store = SqlStore(url)
+    await store.open()
+    await store.close()
+    engine = create_async_engine(url)
+    async with engine.begin() as connection:
+        await connection.run_sync(lambda sync: command.check(config_for(sync)))
+        await connection.execute(sa.select(schema.usage))
+    await engine.dispose()

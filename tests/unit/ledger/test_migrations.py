@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 from pathlib import Path
 
@@ -111,4 +110,4 @@ async def test_the_working_folder_does_not_matter(
     store = SqlStore("sqlite+aiosqlite:///ledger.db")
     await store.open()
     await store.close()
-    assert os.path.getsize(tmp_path / "ledger.db") > 0
+    assert ask(tmp_path / "ledger.db", "SELECT count(*) FROM usage") == [(0,)]
