@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from services.ledger.core import KEYS, TOKENS
+from services.ledger.core import CALLER, KEYS, TOKENS
 
 SCHEMA_VERSION = 3
 """What the newest revision in `migrations` writes down for releases that know no Alembic."""
@@ -55,7 +55,7 @@ tasks = _table(
     (
         *("submitted_seq", "agent", "submitted", "input", "accepted_seq", "revision", "accepted"),
         *("done_seq", "status", "done", "steps", "infer_steps", "tool_steps", *TOKENS),
-        *("error_code", "output", "trace_id", "end_user", "key_id", "metadata"),
+        *("error_code", "output", *CALLER),
     ),
     sa.Index("tasks_recent", "tenant", "submitted_seq"),
 )
@@ -73,10 +73,11 @@ completions = _table(
     "completions",
     (
         *("result_seq", "model", "worker", *TOKENS, "queued_ms", "first_token_ms", "total_ms"),
-        *("finished", "day", "route", "status", "error_code", "trace_id", "end_user", "key_id"),
+        *("finished", "day", "failed_seq", "error_code", "failed", "failed_model"),
+        *("failed_worker", "asked_seq", "route", *CALLER),
     ),
     sa.Index("completions_days", "tenant", "day"),
-    sa.Index("completions_recent", "tenant", "result_seq"),
+    sa.Index("completions_recent", "tenant", "asked_seq"),
 )
 deletions = _table("deletions", ("deleted_seq", "below", "deleted"))
 erased = _table("erased", ("result_seq", "calls", *TOKENS))

@@ -18,11 +18,20 @@ from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from services.ledger.adapters import erasing, queries, schema
+from services.ledger.adapters import accounts, erasing, queries, requests, schema
 from services.ledger.adapters.migrating import migrate
 from services.ledger.core import GROUPS, KEYS, Change, Group, coalesce, horizons_of, kept
 from services.ledger.ports import Position
-from shared.contracts.ledger import TasksQuery, TaskSummary, UsageQuery, UsageSummary
+from shared.contracts.ledger import (
+    RequestLine,
+    RequestsQuery,
+    SessionsQuery,
+    SessionSummary,
+    TasksQuery,
+    TaskSummary,
+    UsageQuery,
+    UsageSummary,
+)
 from shared.errors import Broken, Permanent, Transient
 
 _INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
@@ -138,10 +147,20 @@ class SqlStore:
         async with self._begin() as connection:
             return await queries.tasks(connection, query)
 
+    async def sessions(self, query: SessionsQuery) -> tuple[SessionSummary, ...]:
+        """Sessions, the one that was touched last first."""
+        async with self._begin() as connection:
+            return await queries.sessions(connection, query)
+
+    async def requests(self, query: RequestsQuery) -> tuple[RequestLine, ...]:
+        """Tasks and completions, newest first."""
+        async with self._begin() as connection:
+            return await requests.requests(connection, query)
+
     async def usage(self, query: UsageQuery) -> tuple[UsageSummary, ...]:
         """Groups over the `usage` view."""
         async with self._begin() as connection:
-            return await queries.usage(connection, query)
+            return await accounts.usage(connection, query)
 
 
 def _pragmas(connection: Any, _record: object) -> None:  # noqa: ANN401  # the driver's own type

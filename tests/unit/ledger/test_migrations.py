@@ -13,7 +13,7 @@ from alembic import command
 from services.ledger.adapters import schema
 from services.ledger.adapters.migrating import config_for, migrate
 from services.ledger.adapters.sql import SqlStore
-from services.ledger.handlers import total
+from services.ledger.handlers.questions import total
 from shared.contracts.ledger import TasksQuery, UsageQuery
 from shared.errors import Permanent
 from tests.fakes.ledger_log import billed, eventful

@@ -64,32 +64,36 @@ def _content() -> None:
     )
     _create(
         "steps",
-        *(*_keys(4), *_seq("result", "failed"), *_number("attempt", *TOKENS, "failed_attempt")),
+        *_keys(4),
+        *_seq("result", "failed"),
+        *_number("attempt", *TOKENS, "failed_attempt"),
         *_text("kind", "name", "worker", "status", "error_code", "day"),
         *_text("failed_code", "failed_kind"),
         *_real("queued_ms", "first_token_ms", "total_ms", "started", "finished", "failed"),
         sa.Column("cached", sa.Boolean()),
     )
-    _create(
-        *("waits", *_keys(4), *_seq("parked", "answered")),
-        *(*_real("parked", "answered"), *_text("reason")),
-    )
+    columns: list[sa.Column[Any]] = [*_keys(4), *_seq("parked", "answered")]
+    _create("waits", *columns, *_real("parked", "answered"), *_text("reason"))
 
 
 def _numbers() -> None:
     _create(
-        *("completions", _key("tenant"), _key("id"), *_seq("result"), *_number(*TOKENS)),
-        *(*_text("model", "worker", "day"), *_real("queued_ms", "first_token_ms", "total_ms")),
-        *_real("finished"),
+        "completions",
+        _key("tenant"),
+        _key("id"),
+        *_number("result_seq", *TOKENS),
+        *_text("model", "worker", "day"),
+        *_real("queued_ms", "first_token_ms", "total_ms", "finished"),
     )
     _create(
-        *("deletions", _key("tenant"), _key("session"), *_seq("deleted")),
-        *(*_number("below"), *_real("deleted")),
+        "deletions",
+        *(*_keys(2), *_seq("deleted"), *_number("below"), *_real("deleted")),
     )
     names = ("tenant", "session", "agent", "model", "day")
     _create(
-        *("erased", *(_key(name) for name in names), *_seq("result")),
-        *_number("calls", *TOKENS),
+        "erased",
+        *(_key(name) for name in names),
+        *(*_seq("result"), *_number("calls", *TOKENS)),
     )
     _create(
         "projection",
@@ -109,8 +113,9 @@ def _create(name: str, *columns: sa.Column[Any]) -> None:
 
 def _keys(count: int) -> list[sa.Column[Any]]:
     """The first of the keys that the rows of a session have."""
-    names = [_key(name) for name in ("tenant", "session", "task")]
-    return [*names, sa.Column("step", sa.BigInteger(), primary_key=True)][:count]
+    names: list[sa.Column[Any]] = [_key(name) for name in ("tenant", "session", "task")]
+    names.append(sa.Column("step", sa.BigInteger(), primary_key=True))
+    return names[:count]
 
 
 def _key(name: str) -> sa.Column[str]:

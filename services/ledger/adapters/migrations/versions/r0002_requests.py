@@ -10,10 +10,7 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-ADDED = {
-    "tasks": ("trace_id", "end_user", "key_id", "metadata"),
-    "completions": ("route", "status", "error_code", "trace_id", "end_user", "key_id"),
-}
+CALLER = ("trace_id", "end_user", "key_id", "metadata")
 VIEW = """
 CREATE VIEW usage AS
 SELECT steps.tenant, coalesce(tasks.agent, '') AS agent, steps.session, steps.task,
@@ -27,7 +24,7 @@ UNION ALL
 SELECT tenant, '', '', id, model, day, result_seq, 1,
        input_tokens, cached_tokens, output_tokens, price, total_ms
 FROM completions
-WHERE coalesce(status, 'completed') = 'completed'
+WHERE result_seq IS NOT NULL
 UNION ALL
 SELECT tenant, agent, session, '', model, day, result_seq, calls,
        input_tokens, cached_tokens, output_tokens, price, NULL
@@ -38,10 +35,15 @@ FROM erased
 def upgrade() -> None:
     """Add the columns; their rows are filled by what comes, or by a rebuild."""
     op.execute("DROP VIEW IF EXISTS usage")
-    for table, names in ADDED.items():
-        for name in names:
-            op.add_column(table, sa.Column(name, sa.Text()))
-    op.create_index("completions_recent", "completions", ["tenant", "result_seq"])
+    for name in CALLER:
+        op.add_column("tasks", sa.Column(name, sa.Text()))
+    for name in (*CALLER, "route", "error_code", "failed_model", "failed_worker"):
+        op.add_column("completions", sa.Column(name, sa.Text()))
+    for name in ("asked_seq", "failed_seq"):
+        op.add_column("completions", sa.Column(name, sa.BigInteger()))
+    op.add_column("completions", sa.Column("failed", sa.Double()))
+    op.execute("UPDATE completions SET asked_seq = result_seq")
+    op.create_index("completions_recent", "completions", ["tenant", "asked_seq"])
     op.create_index("sessions_recent", "sessions", ["tenant", "touched_seq"])
     op.execute(VIEW)
     op.execute("UPDATE projection SET schema_version = 3")
