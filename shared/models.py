@@ -23,6 +23,8 @@ class Prices(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     input: str = "0"
     output: str = "0"
+    cached_input: str | None = None
+    """Of the input that a prefix cache held; absent: as any input."""
 
 
 class ModelRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,6 +42,8 @@ class ModelsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     models: dict[str, ModelRow]
     routes: dict[str, tuple[str, ...]]
+    currency: str = "USD"
+    """What the prices are in; a name to show, nothing is converted."""
 
     def candidates(self, route: str) -> tuple[str, ...]:
         """The models of a route in order; the name of a model is a route to it alone.
@@ -74,9 +78,20 @@ def micro_cents(amount: str) -> int:
     return found
 
 
-def cost(tokens: int, per_million: int) -> int:
-    """What tokens cost, rounded half up to a millionth of a cent."""
-    return (tokens * per_million + 500_000) // 1_000_000
+def cost(*lines: tuple[int, int]) -> int:
+    """What a call costs: `(tokens, millionths of a cent per million)` for each kind of token.
+
+    Exact until the end and rounded once, half to even: many small calls add up without a drift.
+    """
+    whole, rest = divmod(sum(tokens * price for tokens, price in lines), 1_000_000)
+    return whole + (rest > 500_000 or (rest == 500_000 and whole % 2 == 1))
+
+
+def amount(price: int) -> str:
+    """Millionths of a cent as a decimal number of the models file's currency, no digit lost."""
+    sign, (units, rest) = "-" * (price < 0), divmod(abs(price), MICRO_CENT)
+    digits = f"{rest:08d}".rstrip("0")
+    return f"{sign}{units}.{digits:0<2}"
 
 
 def read_models(path: Path) -> ModelsFile:
@@ -107,6 +122,10 @@ def read_models(path: Path) -> ModelsFile:
                     field=f"routes.{route}",
                 )
     for row in found.models.values():
-        micro_cents(row.prices.input)
-        micro_cents(row.prices.output)
+        _check(row.prices)
     return found
+
+
+def _check(prices: Prices) -> None:
+    for price in (prices.input, prices.output, prices.cached_input):
+        micro_cents("0" if price is None else price)

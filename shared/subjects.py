@@ -165,6 +165,8 @@ ROUTE = "work.route"
 DIRECT_ROUTE = "direct.route"
 SEARCH, EMBED, INDEX_STATE = "retrieval.search", "retrieval.embed", "retrieval.state"
 LEDGER_TASKS, LEDGER_USAGE = "ledger.tasks", "ledger.usage"
+LEDGER_SESSIONS, LEDGER_REQUESTS = "ledger.sessions", "ledger.requests"
+LEDGER_STATE, LEDGER_REBUILD = "ledger.state", "ledger.rebuild"
 
 
 def snapshot_subject(ref: SessionRef) -> str:

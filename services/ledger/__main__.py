@@ -11,17 +11,39 @@ from functools import partial
 
 from services.ledger.adapters.log import BusLog
 from services.ledger.adapters.sql import SqlStore
-from services.ledger.handlers import Queries, Recorder, catch_up, rebuild
+from services.ledger.handlers.questions import Queries
+from services.ledger.handlers.recording import Recorder
+from services.ledger.handlers.replaying import Rebuilder, catch_up, rebuild
 from services.ledger.settings import LedgerSettings
 from shared.bus.connect import Bus, open_bus
 from shared.bus.consume import Consuming, Delivery, Job
 from shared.bus.edge import answer, make_broker
 from shared.bus.service import run_service, running
 from shared.contracts.base import Message
-from shared.contracts.ledger import TasksQuery, TasksReply, UsageQuery, UsageReply
+from shared.contracts.ledger import (
+    LedgerQuery,
+    LedgerState,
+    RebuildLedger,
+    RequestsQuery,
+    RequestsReply,
+    SessionsQuery,
+    SessionsReply,
+    TasksQuery,
+    TasksReply,
+    UsageQuery,
+    UsageReply,
+)
 from shared.contracts.log import StoredFact, read_fact
 from shared.errors import Failure, MillraceError
-from shared.subjects import LEDGER, LEDGER_TASKS, LEDGER_USAGE
+from shared.subjects import (
+    LEDGER,
+    LEDGER_REBUILD,
+    LEDGER_REQUESTS,
+    LEDGER_SESSIONS,
+    LEDGER_STATE,
+    LEDGER_TASKS,
+    LEDGER_USAGE,
+)
 from shared.telemetry import Log, configure
 
 CONCURRENCY = 256
@@ -30,16 +52,23 @@ CONCURRENCY = 256
 
 async def serve(settings: LedgerSettings, bus: Bus, stop: asyncio.Event) -> None:
     """Catch up, then project facts and answer questions until told to stop."""
+    reading = BusLog(bus)
     async with opened(settings) as store, recording(store, bus.log) as recorder:
-        bus.log.info("ledger.caught_up", facts=await catch_up(store, BusLog(bus)))
-        questions = Queries(store)
+        bus.log.info("ledger.caught_up", facts=await catch_up(store, reading))
+        questions = Queries(store, reading)
+        rebuilder = Rebuilder(store, reading, lambda error: not_rebuilt(bus.log, error))
         broker = make_broker(settings.address(), "ledger")
         consuming = Consuming(bus, project(recorder), CONCURRENCY)
         answer(broker, bus, LEDGER_TASKS, TasksQuery, questions.tasks, no_tasks)
+        answer(broker, bus, LEDGER_SESSIONS, SessionsQuery, questions.sessions, no_sessions)
+        answer(broker, bus, LEDGER_REQUESTS, RequestsQuery, questions.requests, no_requests)
         answer(broker, bus, LEDGER_USAGE, UsageQuery, questions.usage, no_usage)
+        answer(broker, bus, LEDGER_STATE, LedgerQuery, questions.state, no_state)
+        answer(broker, bus, LEDGER_REBUILD, RebuildLedger, rebuilder.rebuild, no_state)
         async with running(bus, broker, consuming):
             bus.log.info("ledger.ready")
             await stop.wait()
+            await rebuilder.close()
 
 
 async def replay(settings: LedgerSettings, log: Log, *, forget: bool) -> None:
@@ -102,6 +131,26 @@ def no_tasks(failure: Failure) -> TasksReply:
     return TasksReply(error=failure)
 
 
+def no_sessions(failure: Failure) -> SessionsReply:
+    """The refusal of a question about sessions."""
+    return SessionsReply(error=failure)
+
+
+def no_requests(failure: Failure) -> RequestsReply:
+    """The refusal of a question about requests."""
+    return RequestsReply(error=failure)
+
+
+def no_state(failure: Failure) -> LedgerState:
+    """The refusal to say how things are, or to rebuild."""
+    return LedgerState(error=failure)
+
+
+def not_rebuilt(log: Log, error: MillraceError) -> None:
+    """A rebuild stopped; the next start or order goes on with it."""
+    log.warning("ledger.not_rebuilt", code=error.code, detail=error.detail)
+
+
 def no_usage(failure: Failure) -> UsageReply:
     """The refusal of a question about usage."""
     return UsageReply(error=failure)
@@ -122,7 +171,7 @@ def main() -> int:
     try:
         asyncio.run(replay(settings, log, forget=chosen.forget))
     except MillraceError as error:
-        log.warning("ledger.not_rebuilt", code=error.code, detail=error.detail)
+        not_rebuilt(log, error)
         return 1
     return 0
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+import orjson
+
 from shared.contracts import facts as f
 from shared.contracts.base import step_id
 from shared.contracts.log import Malformed, StoredFact
@@ -22,6 +24,8 @@ from shared.contracts.tasks import TaskSubmitted, said
 PREVIEW = 200
 """Characters of input and output that the ledger keeps; the whole text is in the log."""
 
+KEY_HEADER = "Millrace-Key"
+"""The header of a task's fact that holds the id of the API key it came with, if any."""
 Value = str | int | float | bool
 Key = tuple[str | int, ...]
 
@@ -66,7 +70,8 @@ CONTENT = ("sessions", "tasks", "steps", "waits")
 """Tables whose rows go when their session is deleted."""
 OPENED = Group("sessions", "opened_seq", "first", ("opened",))
 TOUCHED = Group("sessions", "touched_seq", "last", ("touched",))
-SUBMITTED = Group("tasks", "submitted_seq", "first", ("agent", "submitted", "input"))
+CALLER = ("trace_id", "end_user", "key_id", "metadata")
+SUBMITTED = Group("tasks", "submitted_seq", "first", ("agent", "submitted", "input", *CALLER))
 ACCEPTED = Group("tasks", "accepted_seq", "first", ("revision", "accepted"))
 DONE = Group(
     "tasks",
@@ -92,13 +97,21 @@ COMPLETION = Group(
     "first",
     ("model", "worker", *TOKENS, "queued_ms", "first_token_ms", "total_ms", "finished", "day"),
 )
+NOT_COMPLETED = Group(
+    "completions",
+    "failed_seq",
+    "last",
+    ("error_code", "failed", "failed_model", "failed_worker"),
+)
+"""Beside the result, not in its place: another worker may have had one."""
+ASKED = Group("completions", "asked_seq", "first", ("route", *CALLER))
 PARKED = Group("waits", "parked_seq", "last", ("parked", "reason"))
 ANSWERED = Group("waits", "answered_seq", "last", ("answered",))
 DELETED = Group("deletions", "deleted_seq", "last", ("below", "deleted"))
 ERASED = Group("erased", "result_seq", "last", ("calls", *TOKENS))
 GROUPS = (
-    *(OPENED, TOUCHED, SUBMITTED, ACCEPTED, DONE, RESULT, FAILURE, COMPLETION),
-    *(PARKED, ANSWERED, DELETED, ERASED),
+    *(OPENED, TOUCHED, SUBMITTED, ACCEPTED, DONE, RESULT, FAILURE, COMPLETION, NOT_COMPLETED),
+    *(ASKED, PARKED, ANSWERED, DELETED, ERASED),
 )
 
 
@@ -175,6 +188,15 @@ def _session(stored: StoredFact) -> tuple[Change, ...]:
     )
 
 
+def _caller(stored: StoredFact, metadata: dict[str, str], key: str) -> dict[str, Value]:
+    return {
+        "trace_id": stored.trace_id,
+        "end_user": clean(metadata.get("user", "")),
+        "key_id": clean(key),
+        "metadata": clean(orjson.dumps(metadata).decode()),
+    }
+
+
 def _task_key(stored: StoredFact) -> Key:
     return (stored.ref.tenant, stored.ref.session, stored.task)
 
@@ -193,6 +215,7 @@ def _submitted(stored: StoredFact, fact: TaskSubmitted) -> tuple[Change, ...]:
         "agent": stored.rest,
         "submitted": stored.time,
         "input": preview(said(fact)),
+        **_caller(stored, fact.metadata, stored.headers.get(KEY_HEADER, "")),
     }
     return (Change(SUBMITTED, _task_key(stored), stored.seq, values),)
 
@@ -204,6 +227,7 @@ def _forked(stored: StoredFact, fact: f.Forked) -> tuple[Change, ...]:
         "agent": fact.agent,
         "submitted": stored.time,
         "input": preview(began if fact.input is None else fact.input),
+        **_caller(stored, {}, ""),
     }
     started: dict[str, Value] = {"revision": 0, "accepted": stored.time}
     key = _task_key(stored)
@@ -304,6 +328,17 @@ def _answered(
 
 
 def _completed(stored: StoredFact, fact: f.Completed) -> tuple[Change, ...]:
+    key: Key = (stored.ref.tenant, fact.id)
+    route: dict[str, Value] = {"route": clean(fact.route)}
+    asked = Change(ASKED, key, stored.seq, route | _caller(stored, fact.metadata, fact.key))
+    if fact.error is not None:
+        failure: dict[str, Value] = {
+            "error_code": fact.error.code,
+            "failed": stored.time,
+            "failed_model": fact.model,
+            "failed_worker": fact.worker,
+        }
+        return (asked, Change(NOT_COMPLETED, key, stored.seq, failure))
     values: dict[str, Value] = {
         "model": fact.model,
         "worker": fact.worker,
@@ -314,7 +349,7 @@ def _completed(stored: StoredFact, fact: f.Completed) -> tuple[Change, ...]:
         "finished": stored.time,
         "day": day_of(stored.time),
     }
-    return (Change(COMPLETION, (stored.ref.tenant, fact.id), stored.seq, values),)
+    return (asked, Change(COMPLETION, key, stored.seq, values))
 
 
 def _deleted(stored: StoredFact, fact: f.Deleted) -> tuple[Change, ...]:

@@ -11,6 +11,10 @@ from typing import Protocol
 
 from services.ledger.core import Change
 from shared.contracts.ledger import (
+    RequestLine,
+    RequestsQuery,
+    SessionsQuery,
+    SessionSummary,
     TasksQuery,
     TaskSummary,
     UsageQuery,
@@ -48,7 +52,7 @@ class LedgerStore(Protocol):
     """
 
     async def open(self) -> None:
-        """Create what is missing.
+        """Bring the schema to that of this release; several stores may do so at once.
 
         Raises:
             Permanent: `ledger_schema_newer`, when a later release has written this database.
@@ -74,7 +78,17 @@ class LedgerStore(Protocol):
         """Tasks whose submission is known, newest first."""
 
     async def usage(self, query: UsageQuery) -> tuple[UsageSummary, ...]:
-        """Groups over first results and stateless completions: by day in order, else by size."""
+        """Groups over first results and stateless completions, `limit` from `offset` on.
+
+        By day alone the newest ones, in order; with a day among others the newest first; else by
+        size. Percentiles are by nearest rank.
+        """
+
+    async def sessions(self, query: SessionsQuery) -> tuple[SessionSummary, ...]:
+        """Sessions, the one that was touched last first."""
+
+    async def requests(self, query: RequestsQuery) -> tuple[RequestLine, ...]:
+        """Tasks whose submission is known, and completions; newest first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 from pydantic import Field, SecretStr
 
 from shared.settings import BusSettings
+
+_PLAIN = re.compile(r"^postgres(ql)?://")
+"""How everybody else writes it, without our driver."""
 
 
 class LedgerSettings(BusSettings):
@@ -17,5 +22,5 @@ class LedgerSettings(BusSettings):
     def url(self) -> str:
         """The database to use."""
         if self.database_url is not None:
-            return self.database_url.get_secret_value()
+            return _PLAIN.sub("postgresql+asyncpg://", self.database_url.get_secret_value())
         return f"sqlite+aiosqlite:///{self.data / 'ledger.db'}"

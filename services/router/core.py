@@ -120,4 +120,5 @@ def _target(model: str, worker: str, models: ModelsFile) -> Target:
         worker=worker,
         input_price=micro_cents(prices.input),
         output_price=micro_cents(prices.output),
+        cached_price=None if prices.cached_input is None else micro_cents(prices.cached_input),
     )

@@ -16,6 +16,7 @@ from shared.bus.connect import ApiError, Bus, PubAck
 from shared.contracts.base import Message, SessionRef, encode, step_id
 from shared.contracts.facts import (
     Approved,
+    Completed,
     Deleted,
     Forked,
     Inferred,
@@ -63,6 +64,8 @@ def fact_id(ref: SessionRef, fact: Message) -> str:
             return f"{base}/{fact.timer}/{attempt}.{fact.hold}"
         case Noted():
             return f"{ref}/{kind}/{fact.note}"
+        case Completed(error=Failure()):  # does not stand in the way of a result
+            return f"{base}/{kind}/failed"
         case Deleted():  # the same session may be deleted again
             return f"{ref}/{kind}/{fact.upto}"
     return f"{base}/{kind}/{attempt}"

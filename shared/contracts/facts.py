@@ -299,7 +299,10 @@ class Deleted(Message, frozen=True):
 
 
 class Completed(Message, frozen=True):
-    """A stateless completion of the direct path: one usage fact, no steps."""
+    """A stateless completion of the direct path: one usage fact, no steps.
+
+    With `error` it failed, and nothing of it is billed.
+    """
 
     id: str
     model: str
@@ -310,6 +313,11 @@ class Completed(Message, frozen=True):
     finish: Finish = "stop"
     metadata: dict[str, str] = msgspec.field(default_factory=dict)
     """What the client wrote beside its request, its `user` too."""
+    route: str = ""
+    """What the client asked for as `model`."""
+    error: Failure | None = None
+    key: str = ""
+    """The id of the client's API key."""
 
 
 Fact = (

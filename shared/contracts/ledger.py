@@ -1,4 +1,8 @@
-"""Questions to the ledger (core request/reply) and their answers: recent tasks, usage, cost."""
+"""Questions to the ledger (core request/reply) and their answers: recent tasks, usage, cost.
+
+With `min_seq` a client reads its own writes: the answer waits, `patience_s` at most, until the
+ledger has applied the log up to there. Times are epoch seconds, money is in millionths of a cent.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,10 @@ from shared.contracts.facts import Usage
 from shared.errors import Failure
 
 TaskState = Literal["queued", "running", "parked", "completed", "failed", "cancelled"]
-UsageKey = Literal["day", "agent", "model", "session", "task"]
+SessionState = Literal["running", "idle"]
+UsageKey = Literal["tenant", "day", "agent", "model", "session", "task"]
+RequestKind = Literal["task", "completion"]
+PATIENCE = 5.0
 
 
 class TasksQuery(Message, frozen=True):
@@ -23,6 +30,12 @@ class TasksQuery(Message, frozen=True):
     task: str | None = None
     limit: int = 20
     before: int = 0
+    agent: str | None = None
+    since: float = 0.0
+    """Submitted then or later; `until` before then, 0 for no end."""
+    until: float = 0.0
+    min_seq: int = 0
+    patience_s: float = PATIENCE
 
 
 class TaskSummary(Message, frozen=True):
@@ -60,6 +73,105 @@ class TasksReply(Message, frozen=True):
     error: Failure | None = None
 
 
+class SessionsQuery(Message, frozen=True):
+    """`ledger.sessions`: sessions of a tenant, the one that was touched last first."""
+
+    tenant: str
+    agent: str | None = None
+    """Of any of its tasks."""
+    state: SessionState | None = None
+    since: float = 0.0
+    """Touched then or later."""
+    limit: int = 20
+    before: int = 0
+    min_seq: int = 0
+    patience_s: float = PATIENCE
+
+
+class SessionSummary(Message, frozen=True):
+    """A session: `running` while a task of it has not ended."""
+
+    session: str
+    state: SessionState
+    sequence: int
+    """Of the last fact that touched it; the `before` of the next page."""
+    opened: float
+    touched: float
+    agent: str = ""
+    """Of its newest task."""
+    tasks: int = 0
+    open_tasks: int = 0
+
+
+class SessionsReply(Message, frozen=True):
+    """A page."""
+
+    sessions: tuple[SessionSummary, ...] = ()
+    sequence: int = 0
+    error: Failure | None = None
+
+
+class RequestsQuery(Message, frozen=True):
+    """`ledger.requests`: tasks and stateless completions of a tenant, newest first."""
+
+    tenant: str
+    id: str | None = None
+    kind: RequestKind | None = None
+    session: str | None = None
+    agent: str | None = None
+    model: str | None = None
+    status: TaskState | None = None
+    since: float = 0.0
+    until: float = 0.0
+    min_ms: float = 0.0
+    """Ended, and took at least so long."""
+    text: str = ""
+    """Within the beginning of a task's input or output; completions leave no text behind."""
+    limit: int = 20
+    before: int = 0
+    min_seq: int = 0
+    patience_s: float = PATIENCE
+
+
+class RequestLine(Message, frozen=True):
+    """One request as the facts tell it.
+
+    The model and worker of a task are those of its last model call, its tokens and money those of
+    all its model calls with a result. `latency_ms` is 0 until it has ended.
+    """
+
+    id: str
+    kind: RequestKind
+    sequence: int
+    """The `before` of the next page."""
+    time: float
+    status: TaskState
+    session: str = ""
+    agent: str = ""
+    route: str = ""
+    model: str = ""
+    worker: str = ""
+    error_code: str = ""
+    usage: Usage = msgspec.field(default_factory=Usage)
+    price: int = 0
+    latency_ms: float = 0.0
+    first_token_ms: float = 0.0
+    """From the submission to the first token of the first model call."""
+    trace_id: str = ""
+    user: str = ""
+    key: str = ""
+    """The id of the API key that was used, where there are keys."""
+    metadata: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class RequestsReply(Message, frozen=True):
+    """A page."""
+
+    requests: tuple[RequestLine, ...] = ()
+    sequence: int = 0
+    error: Failure | None = None
+
+
 class UsageQuery(Message, frozen=True):
     """`ledger.usage`: tokens and money of a tenant, grouped. `since` is a UTC day, inclusive."""
 
@@ -68,21 +180,90 @@ class UsageQuery(Message, frozen=True):
     session: str | None = None
     since: str = ""
     limit: int = 100
+    keys: tuple[UsageKey, ...] = ()
+    """Several at once; empty: `by` alone."""
+    agent: str | None = None
+    model: str | None = None
+    task: str | None = None
+    until: str = ""
+    """A UTC day, inclusive too."""
+    upto: int = 0
+    """Only what comes from facts up to this sequence."""
+    offset: int = 0
+    min_seq: int = 0
+    patience_s: float = PATIENCE
+
+    @property
+    def grouping(self) -> tuple[UsageKey, ...]:
+        """What to group by."""
+        return tuple(dict.fromkeys(self.keys)) or (self.by,)
+
+
+class Latency(Message, frozen=True):
+    """Milliseconds of model calls from a worker's start on them to their last token.
+
+    Percentiles are values that occurred (nearest rank). `count` leaves out deleted sessions, whose
+    times are gone.
+    """
+
+    count: int = 0
+    mean_ms: float = 0.0
+    p50_ms: float = 0.0
+    p95_ms: float = 0.0
+    max_ms: float = 0.0
+
+
+NO_TIMES = Latency()
 
 
 class UsageSummary(Message, frozen=True):
     """One group: model calls, tokens and money. The agent of a stateless completion is ''."""
 
     key: str
+    """The values of the grouping, with `/` between several; `names` has them one by one."""
     calls: int
     usage: Usage
     price: int = 0
+    names: dict[str, str] = msgspec.field(default_factory=dict)
+    latency: Latency = NO_TIMES
 
 
 class UsageReply(Message, frozen=True):
-    """Groups (days in order, the others by size) and the total over all of them."""
+    """Groups and the total over all of them, shown or not.
+
+    Days alone are in order and the newest are shown; with a day among others the newest comes
+    first; all else is by size.
+    """
 
     rows: tuple[UsageSummary, ...] = ()
     total: UsageSummary | None = None
     sequence: int = 0
+    error: Failure | None = None
+    more: bool = False
+    """There are groups beyond `offset` and `limit`."""
+
+
+class LedgerQuery(Message, frozen=True):
+    """`ledger.state`: how far the projection is."""
+
+    min_seq: int = 0
+    patience_s: float = PATIENCE
+
+
+class RebuildLedger(Message, frozen=True):
+    """`ledger.rebuild`: drop every row and read the log again, while facts go on coming in."""
+
+    forget: bool = False
+    """Even if the log does not reach back as far as the ledger does."""
+
+
+class LedgerState(Message, frozen=True):
+    """Where the projection stands; the answer to a rebuild comes once the rows are dropped."""
+
+    sequence: int = 0
+    settled: int = 0
+    """Every fact up to here is applied, unless it is `replaying`."""
+    replaying: bool = False
+    replay_from: int = 0
+    replay_until: int = 0
     error: Failure | None = None

@@ -61,6 +61,8 @@ class Target(Message, frozen=True):
     input_price: int = 0
     """Millionths of a cent per million input tokens; `output_price` likewise."""
     output_price: int = 0
+    cached_price: int | None = None
+    """Of the input that a prefix cache held; None: as any input."""
 
 
 class InferStep(Message, frozen=True):
@@ -121,3 +123,6 @@ class DirectRequest(Message, frozen=True):
     """Filled in by the router."""
     metadata: dict[str, str] = msgspec.field(default_factory=dict)
     """Goes into the usage fact as it is."""
+    key: str = ""
+    """The id of the caller's API key; `trace_id` is of its request. Both go there too."""
+    trace_id: str = ""

@@ -120,7 +120,9 @@ ROUTE = work.RouteStep(
     demands=DEMANDS,
     functions=(TOOL,),
 )
-TARGET = work.Target(model="nano", worker="w1", input_price=2_000_000, output_price=6_000_000)
+TARGET = work.Target(
+    model="nano", worker="w1", input_price=2_000_000, output_price=6_000_000, cached_price=500_000
+)
 CHAT = work.ChatMessage(
     role="assistant",
     content="Let me see.",
@@ -162,7 +164,21 @@ SUMMARY = ledger.TaskSummary(
     input="17 * 23?",
     output="39",
 )
-ROW = ledger.UsageSummary(key="2026-01-31", calls=2, usage=USAGE, price=4_210)
+LATENCY = ledger.Latency(count=2, mean_ms=40.5, p50_ms=30.5, p95_ms=50.5, max_ms=50.5)
+ROW = ledger.UsageSummary(
+    key="2026-01-31", calls=2, usage=USAGE, price=4_210, names={"day": "2026-01-31"},
+    latency=LATENCY,
+)  # fmt: skip
+SESSION = ledger.SessionSummary(
+    session="s-1", state="running", sequence=44, opened=1_790_000_000.25,
+    touched=1_790_000_003.75, agent="helper", tasks=2, open_tasks=1,
+)  # fmt: skip
+REQUEST = ledger.RequestLine(
+    id="t1", kind="task", sequence=40, time=1_790_000_000.25, status="failed", session="s-1",
+    agent="helper", route="deep", model="nano", worker="w1", error_code="step_limit", usage=USAGE,
+    price=4_210, latency_ms=3_500.5, first_token_ms=255.5, trace_id="0123456789abcdef" * 2,
+    user="ada", key="k1", metadata={"ticket": "7"},
+)  # fmt: skip
 
 REPLAYED = replay.ReplayRow(
     seq=42, time=1_790_000_000.5, kind="inferred", task="t1", verdict="explained", step=2, by=41,
@@ -247,14 +263,35 @@ _ALL: tuple[msgspec.Struct, ...] = (
     LINE, facts.Deleted(upto=44, by="ada", usage=(LINE,)),
     facts.Completed(
         id="cmpl_1", model="nano", worker="w1", usage=USAGE, price=4_210, timings=TIMINGS,
-        finish="length", metadata={"user": "ada"},
+        finish="length", metadata={"user": "ada"}, route="fast", error=FAILURE, key="k1",
     ),
     ledger.TasksQuery(
-        tenant="acme", session="s-1", status="running", task="t1", limit=5, before=40
+        tenant="acme", session="s-1", status="running", task="t1", limit=5, before=40,
+        agent="helper", since=1_790_000_000.5, until=1_790_000_009.5, min_seq=39, patience_s=2.5,
     ),
+    ledger.SessionsQuery(
+        tenant="acme", agent="helper", state="idle", since=1_790_000_000.5, limit=5, before=40,
+        min_seq=39, patience_s=2.5,
+    ),
+    SESSION, ledger.SessionsReply(sessions=(SESSION,), sequence=44, error=FAILURE),
+    ledger.RequestsQuery(
+        tenant="acme", id="t1", kind="task", session="s-1", agent="helper", model="nano",
+        status="failed", since=1_790_000_000.5, until=1_790_000_009.5, min_ms=12.5, text="17",
+        limit=5, before=41, min_seq=39, patience_s=2.5,
+    ),
+    REQUEST, ledger.RequestsReply(requests=(REQUEST,), sequence=44, error=FAILURE),
+    ledger.LedgerQuery(min_seq=39, patience_s=2.5), ledger.RebuildLedger(forget=True),
+    ledger.LedgerState(
+        sequence=44, settled=43, replaying=True, replay_from=12, replay_until=40, error=FAILURE
+    ),
+    LATENCY,
     ledger.TasksReply(tasks=(SUMMARY,), sequence=44, error=FAILURE),
-    ledger.UsageQuery(tenant="acme", by="model", session="s-1", since="2026-01-31", limit=5),
-    ledger.UsageReply(rows=(ROW,), total=ROW, sequence=44, error=FAILURE),
+    ledger.UsageQuery(
+        tenant="acme", by="model", session="s-1", since="2026-01-31", limit=5,
+        keys=("agent", "model"), agent="helper", model="nano", task="t1", until="2026-02-28",
+        upto=44, offset=10, min_seq=39, patience_s=2.5,
+    ),
+    ledger.UsageReply(rows=(ROW,), total=ROW, sequence=44, error=FAILURE, more=True),
     log.Malformed(error=FAILURE),
     retrieval.SearchRequest(
         tenant="acme", collection="handbook", query="which key?", limit=5, min_score=0.25,
@@ -295,6 +332,7 @@ _ALL: tuple[msgspec.Struct, ...] = (
     work.DirectRequest(
         id="cmpl_1", tenant="acme", model="fast", messages=(CHAT,), sampling=SAMPLING,
         tools=(TOOL,), demands=DEMANDS, count_only=True, target=TARGET, metadata={"user": "ada"},
+        key="k1", trace_id="0123456789abcdef" * 2,
     ),
     keys.Allowance(requests_per_minute=60, tokens_per_minute=9000, concurrency=4),
     keys.ApiKey(

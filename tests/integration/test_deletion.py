@@ -14,7 +14,8 @@ import pytest
 from services.ledger.__main__ import project, recording
 from services.ledger.adapters.log import BusLog
 from services.ledger.adapters.sql import SqlStore
-from services.ledger.handlers import rebuild, total
+from services.ledger.handlers.questions import total
+from services.ledger.handlers.replaying import rebuild
 from services.tools.adapters.kv import BucketMemory
 from shared.bus.connect import ApiError, Bus, open_bus
 from shared.bus.consume import Consuming

@@ -149,6 +149,8 @@ def _deleted(fact: f.Deleted) -> Line:
 
 
 def _completed(fact: f.Completed) -> Line:
+    if fact.error is not None:
+        return Line("✗", f"{fact.model}, {_error(fact.error)}", "red")
     return Line("●", f"{fact.model}, {tokens(fact.usage)}", "cyan")
 
 

@@ -21,11 +21,12 @@ from shared.bus.direct import answered, received
 from shared.bus.kv import KeyValue
 from shared.bus.log import RunLog
 from shared.contracts.base import Message, SessionRef, as_token, decode, encode
+from shared.contracts.facts import Completed
 from shared.contracts.log import ATTEMPT_HEADER, TASK_HEADER
 from shared.contracts.tokens import DirectEvent, TokenDelta
 from shared.contracts.work import InferStep, RouteStep
 from shared.contracts.workers import WorkerState
-from shared.errors import Failure, Transient
+from shared.errors import Failure, MillraceError, Transient
 from shared.subjects import DIRECT_SESSION, WORKERS, direct_subject, infer_consumer, tokens_subject
 from shared.telemetry import traceparent
 
@@ -139,6 +140,18 @@ class Direct:
         if isinstance(outcome, Failure):
             with contextlib.suppress(Transient):
                 await self._bus.send(message.reply, encode(DirectEvent(error=outcome)))
+            await self._record_failure(message, outcome)
+
+    async def _record_failure(self, message: Msg, failure: Failure) -> None:
+        """The client knows already; the request log should too."""
+        with contextlib.suppress(MillraceError):
+            request = decode(message.data, DirectRequest)
+            if not request.count_only:
+                await self._append(request, self._inference.not_completed(request, failure))
+
+    async def _append(self, request: DirectRequest, fact: Completed) -> None:
+        ref = SessionRef(request.tenant, DIRECT_SESSION)
+        await self._log.append(ref, fact, trace_id=request.trace_id)
 
     async def _stream(self, message: Msg) -> None:
         request = await received(self._bus, message)
@@ -148,8 +161,7 @@ class Direct:
                 if event.done is None or request.count_only:
                     continue  # who only counts is charged nothing
                 if event.done.finish != "aborted":
-                    fact = self._inference.completed(request, event.done)
-                    await self._log.append(SessionRef(request.tenant, DIRECT_SESSION), fact)
+                    await self._append(request, self._inference.completed(request, event.done))
 
 
 class Tokens:

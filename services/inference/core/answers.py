@@ -48,7 +48,12 @@ def price_of(target: Target | None, usage: facts.Usage) -> int:
     """Millionths of a cent, at the prices that the router put on the work."""
     if target is None:
         return 0
-    return cost(usage.input, target.input_price) + cost(usage.output, target.output_price)
+    cached = target.input_price if target.cached_price is None else target.cached_price
+    return cost(
+        (usage.input - usage.cached, target.input_price),
+        (usage.cached, cached),
+        (usage.output, target.output_price),
+    )
 
 
 def function_of(spec: agents.ToolSpec) -> Json:

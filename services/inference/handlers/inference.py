@@ -180,6 +180,20 @@ class Inference:
         done = self._direct_result(request, answer, answer.result)
         yield DirectEvent(done=done, fingerprint=fingerprint)
 
+    def not_completed(self, request: DirectRequest, failure: Failure) -> facts.Completed:
+        """The fact of a stateless completion that failed: part of the request log, not billed."""
+        return facts.Completed(
+            id=request.id,
+            model=self._model.name,
+            worker=self._model.worker,
+            usage=facts.Usage(),
+            finish="aborted",
+            route=request.model,
+            error=Failure(code=failure.code, family=failure.family),
+            metadata=request.metadata,
+            key=request.key,
+        )
+
     def completed(self, request: DirectRequest, result: DirectResult) -> facts.Completed:
         """The usage fact of a stateless completion."""
         return facts.Completed(
@@ -191,6 +205,8 @@ class Inference:
             timings=result.timings,
             finish=result.finish,
             metadata=request.metadata,
+            route=request.model,
+            key=request.key,
         )
 
     async def abort(self, ref: SessionRef, task: str) -> None:

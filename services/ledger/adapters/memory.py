@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
+from services.ledger.adapters import reading
+from services.ledger.adapters.reading import Row
 from services.ledger.core import (
     CONTENT,
     GROUPS,
@@ -12,17 +14,22 @@ from services.ledger.core import (
     Change,
     Horizons,
     Key,
-    Value,
     coalesce,
     horizons_of,
     kept,
 )
 from services.ledger.ports import Page, Position
-from shared.contracts.facts import Usage
-from shared.contracts.ledger import TasksQuery, TaskState, TaskSummary, UsageQuery, UsageSummary
+from shared.contracts.ledger import (
+    RequestLine,
+    RequestsQuery,
+    SessionsQuery,
+    SessionSummary,
+    TasksQuery,
+    TaskSummary,
+    UsageQuery,
+    UsageSummary,
+)
 from shared.contracts.log import StoredFact
-
-Row = dict[str, Value]
 
 
 class MemoryStore:
@@ -100,134 +107,23 @@ class MemoryStore:
 
     async def tasks(self, query: TasksQuery) -> tuple[TaskSummary, ...]:
         """Newest first."""
-        found = [
-            self._summary(key, row)
-            for key, row in self.rows["tasks"].items()
-            if "submitted_seq" in row and key[0] == query.tenant
-        ]
-        wanted = [task for task in found if _matches(task, query)]
-        return tuple(sorted(wanted, key=lambda task: -task.sequence)[: query.limit])
+        return reading.tasks(self.rows, query)
 
-    def _summary(self, key: Key, row: Row) -> TaskSummary:
-        source = row if "done_seq" in row else self._so_far(key)
-        accepted, submitted = float(row.get("accepted", 0.0)), float(row["submitted"])
-        return TaskSummary(
-            task=str(key[2]),
-            session=str(key[1]),
-            agent=str(row["agent"]),
-            status=self._state(key, row),
-            sequence=int(row["submitted_seq"]),
-            submitted=submitted,
-            accepted=accepted,
-            done=float(row.get("done", 0.0)),
-            queue_ms=max(0.0, (accepted - submitted) * 1000) if accepted else 0.0,
-            revision=int(row.get("revision", 0)),
-            steps=int(source["steps"]),
-            infer_steps=int(source["infer_steps"]),
-            tool_steps=int(source["tool_steps"]),
-            usage=_usage(source),
-            price=int(source["price"]),
-            error_code=str(row.get("error_code", "")),
-            input=str(row["input"]),
-            output=str(row.get("output", "")),
-        )
+    async def sessions(self, query: SessionsQuery) -> tuple[SessionSummary, ...]:
+        """The one that was touched last first."""
+        return reading.sessions(self.rows, query)
 
-    def _state(self, key: Key, row: Row) -> TaskState:
-        if "done_seq" in row:
-            return str(row["status"])  # type: ignore[return-value]  # a Status, as the fact has it
-        if "accepted_seq" not in row:
-            return "queued"
-        waits = ((at, one) for at, one in self.rows["waits"].items() if at[:3] == key)
-        return "parked" if any(self._open(at, one) for at, one in waits) else "running"
-
-    def _open(self, key: Key, wait: Row) -> bool:
-        answered = int(wait.get("answered_seq", 0))
-        result = "result_seq" in self.rows["steps"].get(key, {})
-        return int(wait.get("parked_seq", 0)) > answered and not result
-
-    def _so_far(self, key: Key) -> Row:
-        rows = [
-            row
-            for place, row in self.rows["steps"].items()
-            if place[:3] == key and "result_seq" in row
-        ]
-        sums: Row = {name: sum(int(row[name]) for row in rows) for name in _SUMS}
-        infer = sum(row["kind"] == "infer" for row in rows)
-        return sums | {
-            "steps": len(rows),
-            "infer_steps": infer,
-            "tool_steps": len(rows) - infer,
-        }
+    async def requests(self, query: RequestsQuery) -> tuple[RequestLine, ...]:
+        """Newest first."""
+        return reading.requests(self.rows, query)
 
     async def usage(self, query: UsageQuery) -> tuple[UsageSummary, ...]:
         """Groups over first results and stateless completions."""
-        groups: dict[str, UsageSummary] = {}
-        for call in self._calls():
-            if not _counts(call, query):
-                continue
-            key = str(call[query.by])
-            held = groups.get(key, UsageSummary(key=key, calls=0, usage=Usage()))
-            groups[key] = UsageSummary(
-                key=key,
-                calls=held.calls + int(call.get("calls", 1)),
-                usage=held.usage + _usage(call),
-                price=held.price + int(call["price"]),
-            )
-        return tuple(sorted(groups.values(), key=lambda group: _order(group, query)))
-
-    def _calls(self) -> Iterable[Row]:
-        for key, row in self.rows["steps"].items():
-            if row.get("kind") == "infer":
-                tenant, session, task, _ = key
-                agent = self.rows["tasks"].get((tenant, session, task), {}).get("agent", "")
-                yield row | {
-                    "tenant": tenant,
-                    "session": session,
-                    "task": task,
-                    "agent": agent,
-                    "model": row["name"],
-                }
-        for key, row in self.rows["completions"].items():
-            yield row | {"tenant": key[0], "session": "", "task": key[1], "agent": ""}
-        for key, row in self.rows["erased"].items():
-            yield row | dict(zip(KEYS["erased"], key, strict=True)) | {"task": ""}
-
-
-_SUMS = ("input_tokens", "cached_tokens", "output_tokens", "price")
+        return reading.usage(self.rows, query)
 
 
 def _guards_of(table: str, row: Row) -> list[int]:
     return [int(row[g.guard]) for g in GROUPS if g.table == table and g.guard in row]
-
-
-def _usage(row: Row) -> Usage:
-    return Usage(
-        input=int(row["input_tokens"]),
-        cached=int(row["cached_tokens"]),
-        output=int(row["output_tokens"]),
-    )
-
-
-def _matches(task: TaskSummary, query: TasksQuery) -> bool:
-    return (
-        query.session in (None, task.session)
-        and query.task in (None, task.task)
-        and query.status in (None, task.status)
-        and (not query.before or task.sequence < query.before)
-    )
-
-
-def _counts(call: Row, query: UsageQuery) -> bool:
-    return (
-        call["tenant"] == query.tenant
-        and query.session in (None, call["session"])
-        and str(call["day"]) >= query.since
-    )
-
-
-def _order(group: UsageSummary, query: UsageQuery) -> tuple[int, str]:
-    size = 0 if query.by == "day" else group.usage.input + group.usage.output
-    return (-size, group.key)
 
 
 class MemoryLog:

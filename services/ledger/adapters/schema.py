@@ -1,5 +1,7 @@
 """The ledger's tables and its `usage` view, as SQLAlchemy Core metadata; the same on every engine.
 
+They are made by the revisions in `migrations`; tests compare the two.
+
 Column groups are those of `core`: each has a guard column with the sequence of the fact that
 wrote it. Money is an integer (millionths of a cent), times are epoch seconds of the broker.
 """
@@ -10,10 +12,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from services.ledger.core import KEYS, TOKENS
+from services.ledger.core import CALLER, KEYS, TOKENS
 
-SCHEMA_VERSION = 2
-"""2: deletions. Tables are added as they are missing; the view is made anew."""
+SCHEMA_VERSION = 3
+"""What the newest revision in `migrations` writes down for releases that know no Alembic."""
 
 metadata = sa.MetaData()
 
@@ -43,13 +45,17 @@ def _table(name: str, columns: tuple[str, ...], *indexes: sa.Index) -> sa.Table:
     return sa.Table(name, metadata, *keys, *rest, *indexes)
 
 
-sessions = _table("sessions", ("opened_seq", "opened", "touched_seq", "touched"))
+sessions = _table(
+    "sessions",
+    ("opened_seq", "opened", "touched_seq", "touched"),
+    sa.Index("sessions_recent", "tenant", "touched_seq"),
+)
 tasks = _table(
     "tasks",
     (
         *("submitted_seq", "agent", "submitted", "input", "accepted_seq", "revision", "accepted"),
         *("done_seq", "status", "done", "steps", "infer_steps", "tool_steps", *TOKENS),
-        *("error_code", "output"),
+        *("error_code", "output", *CALLER),
     ),
     sa.Index("tasks_recent", "tenant", "submitted_seq"),
 )
@@ -67,9 +73,11 @@ completions = _table(
     "completions",
     (
         *("result_seq", "model", "worker", *TOKENS, "queued_ms", "first_token_ms", "total_ms"),
-        *("finished", "day"),
+        *("finished", "day", "failed_seq", "error_code", "failed", "failed_model"),
+        *("failed_worker", "asked_seq", "route", *CALLER),
     ),
     sa.Index("completions_days", "tenant", "day"),
+    sa.Index("completions_recent", "tenant", "asked_seq"),
 )
 deletions = _table("deletions", ("deleted_seq", "below", "deleted"))
 erased = _table("erased", ("result_seq", "calls", *TOKENS))
@@ -88,55 +96,12 @@ FACT_TABLES = (sessions, tasks, steps, waits, completions, deletions, erased)
 BY_NAME = {table.name: table for table in FACT_TABLES}
 
 
-_ONE: sa.ColumnElement[int] = sa.literal_column("1", sa.BigInteger())
-
-
-def _usage() -> sa.Select[tuple[object, ...]]:
-    """Model calls with a result (retries that led to none are not billed), completions, and what
-    deleted sessions used."""
-    same = sa.and_(*(steps.c[key] == tasks.c[key] for key in KEYS["tasks"]))
-    numbers = [steps.c[name] for name in TOKENS]
-    loop = (
-        sa.select(
-            steps.c.tenant,
-            sa.func.coalesce(tasks.c.agent, "").label("agent"),
-            steps.c.session,
-            steps.c.task,
-            steps.c.name.label("model"),
-            steps.c.day,
-            steps.c.result_seq.label("sequence"),
-            _ONE.label("calls"),
-            *numbers,
-        )
-        .select_from(steps.outerjoin(tasks, same))
-        .where(steps.c.kind == sa.literal_column("'infer'"))
-    )
-    empty: sa.ColumnElement[str] = sa.literal_column("''", sa.Text())
-    direct = sa.select(
-        completions.c.tenant,
-        empty.label("agent"),
-        empty.label("session"),
-        completions.c.id.label("task"),
-        completions.c.model,
-        completions.c.day,
-        completions.c.result_seq.label("sequence"),
-        _ONE.label("calls"),
-        *(completions.c[name] for name in TOKENS),
-    )
-    gone = sa.select(
-        erased.c.tenant,
-        erased.c.agent,
-        erased.c.session,
-        empty.label("task"),
-        erased.c.model,
-        erased.c.day,
-        erased.c.result_seq.label("sequence"),
-        erased.c.calls,
-        *(erased.c[name] for name in TOKENS),
-    )
-    every = sa.union_all(loop, direct, gone).subquery("calls")
-    return sa.select(*every.c)
-
-
-usage_view = sa.CreateView(_usage(), "usage", metadata=metadata)
-usage = usage_view.table
+usage = sa.table(
+    "usage",
+    *(sa.column(name, _type_of(name)) for name in ("tenant", "agent", "session", "task")),
+    *(sa.column(name, _type_of(name)) for name in ("model", "day")),
+    *(sa.column(name, sa.BigInteger()) for name in ("sequence", "calls", *TOKENS)),
+    sa.column("total_ms", sa.Double()),
+)
+"""A view: model calls with a result (retries that led to none are not billed), completions, and
+what deleted sessions used, whose calls have no times any more. Its text is in `migrations`."""

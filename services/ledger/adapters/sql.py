@@ -18,15 +18,29 @@ from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from services.ledger.adapters import erasing, queries, schema
+from services.ledger.adapters import accounts, erasing, queries, requests, schema
+from services.ledger.adapters.migrating import migrate
 from services.ledger.core import GROUPS, KEYS, Change, Group, coalesce, horizons_of, kept
 from services.ledger.ports import Position
-from shared.contracts.ledger import TasksQuery, TaskSummary, UsageQuery, UsageSummary
+from shared.contracts.ledger import (
+    RequestLine,
+    RequestsQuery,
+    SessionsQuery,
+    SessionSummary,
+    TasksQuery,
+    TaskSummary,
+    UsageQuery,
+    UsageSummary,
+)
 from shared.errors import Broken, Permanent, Transient
 
 _INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _BUSY_MS = 10_000
 _PAUSES = (0.1, 0.4)
+_PASSING = ("08", "40", "53", "55P03", "57P")
+"""Classes of SQLSTATE that may go well the next time: connection, conflict, resources, shutdown."""
+_CLAIM = sa.update(schema.projection).values(sequence=schema.projection.c.sequence)
+"""Makes writers follow one another: one that has not seen a deletion must not write behind it."""
 
 
 class SqlStore:
@@ -39,7 +53,7 @@ class SqlStore:
         self._upserts: dict[Group, sa.Executable] = {}
 
     async def open(self) -> None:
-        """Connect and create what is missing.
+        """Connect, and bring the schema to that of this release.
 
         Raises:
             Permanent: `ledger_schema_newer`, or `ledger_database_unknown` for another dialect.
@@ -55,7 +69,7 @@ class SqlStore:
         if dialect == "sqlite":
             sa.event.listen(self._engine.sync_engine, "connect", _pragmas)
         self._upserts = {group: _upsert(_INSERT[dialect], group) for group in GROUPS}
-        for pause in _PAUSES:  # another ledger may create the same tables at this moment
+        for pause in _PAUSES:  # another ledger may be at it for longer than we wait for a lock
             with contextlib.suppress(Transient):
                 await self._create(dialect)
                 return
@@ -64,8 +78,7 @@ class SqlStore:
 
     async def _create(self, dialect: str) -> None:
         async with self._begin() as connection:
-            await _upgrade(connection)
-            await connection.run_sync(schema.metadata.create_all)
+            await connection.run_sync(migrate)
             first = _INSERT[dialect](schema.projection).values(
                 id=1, schema_version=schema.SCHEMA_VERSION, sequence=0, oldest=0, replay_from=1
             )
@@ -87,7 +100,7 @@ class SqlStore:
         except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError, OSError) as error:
             raise Transient("ledger_unavailable", type(error).__name__) from error
         except exc.DBAPIError as error:
-            if error.connection_invalidated:
+            if error.connection_invalidated or _passes(error):
                 raise Transient("ledger_unavailable", type(error).__name__) from error
             raise Broken("ledger_statement", type(error).__name__) from error
         except (exc.SQLAlchemyError, OverflowError) as error:
@@ -106,6 +119,7 @@ class SqlStore:
     ) -> None:
         """One transaction: deletions, an `executemany` per column group, then the position."""
         async with self._begin() as connection:
+            await connection.execute(_CLAIM)
             horizons = horizons_of(changes)
             for key, below in horizons.items():
                 await erasing.erase(connection, key, below)
@@ -121,6 +135,7 @@ class SqlStore:
         """Note the replay; with `drop`, delete every row in the same transaction."""
         values: dict[str, int] = {"replay_from": 1, "replay_until": until}
         async with self._begin() as connection:
+            await connection.execute(_CLAIM)
             if drop:
                 values |= {"sequence": 0, "oldest": 0}
                 for table in schema.FACT_TABLES:
@@ -132,10 +147,20 @@ class SqlStore:
         async with self._begin() as connection:
             return await queries.tasks(connection, query)
 
+    async def sessions(self, query: SessionsQuery) -> tuple[SessionSummary, ...]:
+        """Sessions, the one that was touched last first."""
+        async with self._begin() as connection:
+            return await queries.sessions(connection, query)
+
+    async def requests(self, query: RequestsQuery) -> tuple[RequestLine, ...]:
+        """Tasks and completions, newest first."""
+        async with self._begin() as connection:
+            return await requests.requests(connection, query)
+
     async def usage(self, query: UsageQuery) -> tuple[UsageSummary, ...]:
         """Groups over the `usage` view."""
         async with self._begin() as connection:
-            return await queries.usage(connection, query)
+            return await accounts.usage(connection, query)
 
 
 def _pragmas(connection: Any, _record: object) -> None:  # noqa: ANN401  # the driver's own type
@@ -146,27 +171,8 @@ def _pragmas(connection: Any, _record: object) -> None:  # noqa: ANN401  # the d
     cursor.close()
 
 
-async def _upgrade(connection: AsyncConnection) -> None:
-    """Make room for what this release creates.
-
-    Raises:
-        Permanent: `ledger_schema_newer`.
-    """
-    name = schema.projection.name
-    if not await connection.run_sync(lambda sync: sa.inspect(sync).has_table(name)):
-        return
-    found = await connection.scalar(sa.select(schema.projection.c.schema_version))
-    if found is not None and found > schema.SCHEMA_VERSION:
-        raise Permanent(
-            "ledger_schema_newer",
-            f"the database has schema {found}, this release knows {schema.SCHEMA_VERSION}: "
-            "run the newer release, or name another database in MILLRACE_DATABASE_URL",
-        )
-    if found is not None and found < schema.SCHEMA_VERSION:
-        await connection.execute(sa.text(f"DROP VIEW IF EXISTS {schema.usage.name}"))
-        await connection.execute(
-            sa.update(schema.projection).values(schema_version=schema.SCHEMA_VERSION)
-        )
+def _passes(error: exc.DBAPIError) -> bool:
+    return str(getattr(error.orig, "sqlstate", None) or "").startswith(_PASSING)
 
 
 def _upsert(insert: Any, group: Group) -> sa.Executable:  # noqa: ANN401  # per dialect

@@ -9,7 +9,7 @@ import pytest
 
 from services.ledger.adapters.memory import MemoryStore
 from services.ledger.core import Change
-from services.ledger.handlers import Recorder
+from services.ledger.handlers.recording import Recorder
 from shared.contracts.ledger import TasksQuery
 from shared.errors import Broken, Transient
 from tests.fakes.ledger_log import eventful

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from services.ledger.adapters.memory import MemoryLog, MemoryStore
-from services.ledger.handlers import Queries, catch_up, rebuild
+from services.ledger.handlers.questions import Queries
+from services.ledger.handlers.replaying import catch_up, rebuild
 from shared.contracts.ledger import TasksQuery, UsageQuery
 from shared.errors import Permanent
 from tests.fakes.ledger_log import billed, eventful
@@ -43,9 +44,10 @@ async def test_what_a_killed_process_held_is_read_at_once() -> None:
 async def test_a_rebuild_gives_identical_answers() -> None:
     store, log = MemoryStore(), MemoryLog(LOG)
     await catch_up(store, log)
-    before = await Queries(store).usage(UsageQuery(tenant="default", by="task"))
+    questions, query = Queries(store, MemoryLog()), UsageQuery(tenant="default", by="task")
+    before = await questions.usage(query)
     assert await rebuild(store, log) == len(LOG)
-    assert await Queries(store).usage(UsageQuery(tenant="default", by="task")) == before
+    assert await questions.usage(query) == before
     assert before.total is not None
     assert (before.total.usage, before.total.price) == billed(LOG, "default")
 
@@ -62,4 +64,4 @@ async def test_a_rebuild_refuses_to_forget_what_the_log_no_longer_holds() -> Non
 
 async def test_a_limit_out_of_range_is_refused() -> None:
     with pytest.raises(Permanent, match="invalid_limit"):
-        await Queries(MemoryStore()).tasks(TasksQuery(tenant="default", limit=0))
+        await Queries(MemoryStore(), MemoryLog()).tasks(TasksQuery(tenant="default", limit=0))

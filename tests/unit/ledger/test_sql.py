@@ -43,25 +43,6 @@ async def test_the_database_survives_a_loss_of_power_and_has_a_view(tmp_path: Pa
     await store.close()
 
 
-async def test_an_older_database_learns_of_deletions(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.db"
-    store = SqlStore(url(path))
-    await store.open()
-    await store.close()
-    connection = sqlite3.connect(path)
-    connection.executescript(
-        "DROP VIEW usage; DROP TABLE deletions; DROP TABLE erased;"
-        "CREATE VIEW usage AS SELECT tenant FROM steps; UPDATE projection SET schema_version = 1"
-    )
-    connection.close()
-    await store.open()
-    assert await store.usage(UsageQuery(tenant="default")) == ()
-    await store.close()
-    connection = sqlite3.connect(path)
-    assert connection.execute("SELECT schema_version FROM projection").fetchone() == (2,)
-    connection.close()
-
-
 async def test_an_unreachable_database_is_transient(tmp_path: Path) -> None:
     store = SqlStore(url(tmp_path / "no-such-folder" / "ledger.db"))
     with pytest.raises(Transient, match="ledger_unavailable"):

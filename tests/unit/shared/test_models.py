@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import Permanent
-from shared.models import cost, micro_cents, read_models
+from shared.models import amount, cost, micro_cents, read_models
 
 GOOD = """
 models:
@@ -99,16 +99,31 @@ def test_money_in_millionths_of_a_cent(amount: str, units: int) -> None:
         (0, 2_000_000, 0),
         (1, 2_000_000, 2),
         (1, 499_999, 0),
-        (1, 500_000, 1),
+        (1, 500_000, 0),
+        (1, 500_001, 1),
         (3, 500_000, 2),
+        (5, 500_000, 2),
         (1_000_000, 123, 123),
     ],
 )
-def test_costs_are_rounded_half_up(tokens: int, per_million: int, price: int) -> None:
-    assert cost(tokens, per_million) == price
+def test_costs_are_rounded_half_to_even(tokens: int, per_million: int, price: int) -> None:
+    assert cost((tokens, per_million)) == price
+
+
+def test_a_call_is_rounded_once() -> None:
+    assert cost((1, 400_000), (1, 400_000), (1, 400_000)) == 1
+
+
+@pytest.mark.parametrize(
+    ("price", "text"),
+    [(0, "0.00"), (1, "0.00000001"), (100_000_000, "1.00"), (123_456_000, "1.23456")],
+)
+def test_money_is_shown_to_the_last_digit(price: int, text: str) -> None:
+    assert amount(price) == text
+    assert micro_cents(text) == price
 
 
 @given(st.integers(0, 10**9), st.integers(0, 10**12))
 def test_a_cost_is_exact_to_half_a_unit(tokens: int, per_million: int) -> None:
     exact = Decimal(tokens) * per_million / 1_000_000
-    assert abs(cost(tokens, per_million) - exact) <= Decimal("0.5")
+    assert abs(cost((tokens, per_million)) - exact) <= Decimal("0.5")

@@ -1,0 +1,1 @@
+"""What the ledger does with a fact, a question and a replay."""
