@@ -47,6 +47,14 @@ def fact_id(ref: SessionRef, fact: Message) -> str:
     Results of a step share one id, whoever produced them: the first one wins.
     """
     kind = BY_TYPE[type(fact)].token
+    if isinstance(fact, Noted):
+        return f"{ref}/{kind}/{fact.note}"
+    if isinstance(fact, Deleted):  # the same session may be deleted again
+        return f"{ref}/{kind}/{fact.upto}"
+    return _id_in_task(ref, kind, fact)
+
+
+def _id_in_task(ref: SessionRef, kind: str, fact: Message) -> str:
     task = getattr(fact, "task", "") or getattr(fact, "id", "")
     step = getattr(fact, "step", None)
     base = f"{ref}/{task if step is None else step_id(task, step)}"
@@ -62,12 +70,8 @@ def fact_id(ref: SessionRef, fact: Message) -> str:
             return f"{base}/{kind}/{fact.id}"
         case TimerFired():
             return f"{base}/{fact.timer}/{attempt}.{fact.hold}"
-        case Noted():
-            return f"{ref}/{kind}/{fact.note}"
         case Completed(error=Failure()):  # does not stand in the way of a result
             return f"{base}/{kind}/failed"
-        case Deleted():  # the same session may be deleted again
-            return f"{ref}/{kind}/{fact.upto}"
     return f"{base}/{kind}/{attempt}"
 
 

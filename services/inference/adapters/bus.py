@@ -24,7 +24,7 @@ from shared.contracts.base import Message, SessionRef, as_token, decode, encode
 from shared.contracts.facts import Completed
 from shared.contracts.log import ATTEMPT_HEADER, TASK_HEADER
 from shared.contracts.tokens import DirectEvent, TokenDelta
-from shared.contracts.work import InferStep, RouteStep
+from shared.contracts.work import DirectRequest, InferStep, RouteStep
 from shared.contracts.workers import WorkerState
 from shared.errors import Failure, MillraceError, Transient
 from shared.subjects import DIRECT_SESSION, WORKERS, direct_subject, infer_consumer, tokens_subject
@@ -145,7 +145,7 @@ class Direct:
     async def _record_failure(self, message: Msg, failure: Failure) -> None:
         """The client knows already; the request log should too."""
         with contextlib.suppress(MillraceError):
-            request = decode(message.data, DirectRequest)
+            request = await received(self._bus, message)
             if not request.count_only:
                 await self._append(request, self._inference.not_completed(request, failure))
 
