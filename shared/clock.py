@@ -28,3 +28,8 @@ def mint_id(prefix: str) -> str:
     Sortable by time and a valid subject token. Used only where nothing exists to derive from.
     """
     return f"{prefix}_{time.time_ns() // 1_000_000:012x}{os.urandom(7).hex()}"
+
+
+def mint_trace() -> str:
+    """A new W3C trace id: 32 hex digits."""
+    return os.urandom(16).hex()

@@ -38,6 +38,7 @@ from services.ingress.handlers.responses import ResponseHandlers
 from services.ingress.handlers.schedules import ScheduleHandlers
 from services.ingress.handlers.tasks import TaskHandlers
 from services.ingress.settings import Settings
+from shared.bus.service import tame_collector
 from shared.errors import MillraceError
 from shared.models import read_models
 from shared.settings import masked
@@ -95,6 +96,7 @@ async def serve(settings: Settings, log: Log) -> None:
         lifespan="off",
         log_config=None,
         access_log=False,
+        proxy_headers=False,
         server_header=False,
         timeout_graceful_shutdown=SHUTDOWN_S,
     )
@@ -135,6 +137,7 @@ def main() -> int:
     try:
         settings.check_auth()
         allow_many_connections()
+        tame_collector()
         uvloop.run(serve(settings, log))
     except MillraceError as error:
         log.error("ingress.stopped", code=error.code, detail=error.detail)

@@ -51,6 +51,8 @@ class Answers:
 
     def take(self, message: Msg) -> None:
         """One has come."""
+        if self._failure is not None:
+            return
         self._heard = self._loop.time()
         if len(self._arrived) >= MOST:
             self.fail(Transient("slow_reader", f"more than {MOST} answers were not taken"))

@@ -45,7 +45,7 @@ def run_service(name: str, settings: BusSettings, main: Main) -> None:
         sys.stdout.write(masked(settings) + "\n")
         return
     log = configure(name, settings.log_level)
-    _tame_collector()
+    tame_collector()
     try:
         uvloop.run(_run(name, settings, main, log))
     except MillraceError as error:
@@ -65,7 +65,7 @@ async def _run(name: str, settings: BusSettings, main: Main, log: Log) -> None:
         log.info("service.stopped")
 
 
-def _tame_collector() -> None:
+def tame_collector() -> None:
     """What was imported lives for ever: looking at it again and again costs milliseconds a time."""
     gc.collect()
     gc.freeze()

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from services.ingress.adapters.http.errors import speaks_anthropic, trace_id_of
+from services.ingress.adapters.http.express import ExpressRoute
 from services.ingress.adapters.http.metrics import Metrics
 from services.ingress.adapters.http.request import (
     CallerOf,
@@ -22,6 +23,7 @@ from services.ingress.adapters.http.transport import (
     Json,
     JsonRoute,
     event_stream,
+    gathered,
     sse,
     unless_gone,
 )
@@ -38,7 +40,7 @@ _DRAIN = 10.0
 
 def chat_router(chat: ChatApi, metrics: Metrics) -> APIRouter:
     """Completions."""
-    router = APIRouter(route_class=JsonRoute, tags=["OpenAI"])
+    router = APIRouter(route_class=ExpressRoute, tags=["OpenAI"])
 
     @router.post("/v1/chat/completions", summary="Complete a chat, statelessly or by an agent")
     async def completions(
@@ -51,7 +53,7 @@ def chat_router(chat: ChatApi, metrics: Metrics) -> APIRouter:
                 return Response(status_code=CLIENT_GONE)
             frames = _frames(streamed, metrics, trace_id_of(request.scope))
             drain = None if streamed.durable else _DRAIN
-            return event_stream(frames, streamed.headers, drain=drain)
+            return event_stream(gathered(frames), streamed.headers, drain=drain)
         answer = await unless_gone(request, chat.answer(caller, body, key))
         if answer is None:
             return Response(status_code=CLIENT_GONE)

@@ -9,13 +9,14 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from services.ingress.adapters.http.errors import trace_id_of
+from services.ingress.adapters.http.express import ExpressRoute
 from services.ingress.adapters.http.metrics import Metrics
 from services.ingress.adapters.http.request import CallerOf, NamedBy
 from services.ingress.adapters.http.transport import (
     CLIENT_GONE,
     Json,
-    JsonRoute,
     event_stream,
+    gathered,
     sse,
     unless_gone,
 )
@@ -33,7 +34,7 @@ _HEARTBEAT = sse(PING, event="ping")
 
 def messages_router(messages: MessagesApi, metrics: Metrics) -> APIRouter:
     """Messages."""
-    router = APIRouter(route_class=JsonRoute, tags=["Anthropic"])
+    router = APIRouter(route_class=ExpressRoute, tags=["Anthropic"])
 
     @router.post("/v1/messages", summary="Answer messages, statelessly or by an agent")
     async def create(
@@ -46,7 +47,7 @@ def messages_router(messages: MessagesApi, metrics: Metrics) -> APIRouter:
                 return Response(status_code=CLIENT_GONE)
             frames = _frames(streamed, metrics, trace_id_of(request.scope))
             return event_stream(
-                frames,
+                gathered(frames),
                 _headers(request, streamed.headers),
                 drain=_DRAIN,
                 heartbeat=_HEARTBEAT,

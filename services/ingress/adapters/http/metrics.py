@@ -36,16 +36,26 @@ class Metrics:
         self._streams = Gauge(
             "millrace_http_streams_open", "Open streams", ("kind",), registry=self._registry
         )
+        self._counted: dict[tuple[str, str, int], Counter] = {}
+        self._timed: dict[tuple[str, str], Histogram] = {}
         for kind in ("completion", "task", "session", "socket"):
             self._streams.labels(kind)
 
     def answered(self, method: str, route: str, status: int) -> None:
         """Count a request."""
-        self._requests.labels(method, route, str(status)).inc()
+        key = method, route, status
+        counter = self._counted.get(key)
+        if counter is None:  # finding it by its labels costs more than counting
+            counter = self._counted[key] = self._requests.labels(method, route, str(status))
+        counter.inc()
 
     def took(self, method: str, route: str, seconds: float) -> None:
         """Record how long a request took."""
-        self._seconds.labels(method, route).observe(seconds)
+        key = method, route
+        histogram = self._timed.get(key)
+        if histogram is None:
+            histogram = self._timed[key] = self._seconds.labels(method, route)
+        histogram.observe(seconds)
 
     @contextmanager
     def stream(self, kind: str) -> Iterator[None]:

@@ -5,22 +5,30 @@ Plain ASGI: starlette's own base class would stand between a stream and its disc
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.ingress.adapters.http.errors import TRACE_KEY, refusal
 from services.ingress.adapters.http.metrics import Metrics
 from services.ingress.adapters.http.transport import Refused
 from services.ingress.core.caller import trace_of
-from shared.clock import mint_id, monotonic
+from shared.clock import mint_trace, monotonic
 from shared.errors import Failure
 
 _REQUESTS = frozenset({"http", "websocket"})
 _STARTS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def header(scope: Mapping[str, Any], name: bytes) -> str | None:
+    """One header of a request or an answer, read without making a mapping of all of them."""
+    for key, value in scope.get("headers", ()):
+        if key == name:
+            return bytes(value).decode("latin-1")
+    return None
 
 
 class Trace:
@@ -34,17 +42,16 @@ class Trace:
         if scope["type"] not in _REQUESTS:
             await self._app(scope, receive, send)
             return
-        minted = hashlib.blake2b(mint_id("trace").encode(), digest_size=16).hexdigest()
-        trace_id = trace_of(Headers(scope=scope).get("traceparent")) or minted
+        trace_id = trace_of(header(scope, b"traceparent")) or mint_trace()
         scope[TRACE_KEY] = trace_id
 
         async def sending(message: Message) -> None:
             if message["type"] in _STARTS:
-                message.setdefault("headers", [])
-                headers = MutableHeaders(raw=list(message["headers"]))
-                headers["X-Trace-Id"] = trace_id
-                headers["traceparent"] = f"00-{trace_id}-{trace_id[:16]}-01"
-                message["headers"] = headers.raw
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    (b"x-trace-id", trace_id.encode()),
+                    (b"traceparent", f"00-{trace_id}-{trace_id[:16]}-01".encode()),
+                ]
             await send(message)
 
         await self._app(scope, receive, sending)
@@ -71,8 +78,7 @@ class Measured:
                 status, streams = 101, True
             elif message["type"] in _STARTS:
                 status = message["status"]
-                kind = Headers(scope=message).get("content-type", "")
-                streams = kind.startswith("text/event-stream")
+                streams = (header(message, b"content-type") or "").startswith("text/event-stream")
             await send(message)
 
         try:
@@ -99,18 +105,18 @@ class LocalOnly:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         asks = scope["type"] in _REQUESTS
-        failure = self._objection(Headers(scope=scope)) if asks else None
+        failure = self._objection(scope) if asks else None
         if failure is not None:
             await refusal(scope, failure)(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
-    def _objection(self, headers: Headers) -> Failure | None:
-        host = headers.get("host", "")
+    def _objection(self, scope: Scope) -> Failure | None:
+        host = header(scope, b"host") or ""
         if not self._is_local(f"//{host}"):
             detail = f"without authentication this answers to local names only, not {host[:80]!r}"
             return Failure(code="foreign_host", detail=detail, field="Host")
-        origin = headers.get("origin")
+        origin = header(scope, b"origin")
         if origin is not None and not self._is_local(origin):
             detail = f"without authentication pages of {origin[:80]!r} may not call this"
             return Failure(code="foreign_origin", detail=detail, field="Origin")
@@ -134,7 +140,7 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        declared = Headers(scope=scope).get("content-length", "")
+        declared = header(scope, b"content-length") or ""
         if declared.isascii() and declared.isdigit() and int(declared[:20]) > self._limit:
             await refusal(scope, self._failure())(scope, receive, send)
             return

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from contextlib import aclosing
 from typing import Any
 
-import anyio
 import orjson
 from fastapi import Request
 from fastapi.routing import APIRoute
@@ -21,6 +21,10 @@ from shared.errors import Failure
 
 CLIENT_GONE = 499
 """nginx's number for a client that did not wait; nobody reads it but the metrics."""
+_UNWATCHED = 0.05
+"""Seconds that work goes on before anybody looks whether its client is still there."""
+_AT_ONCE = 64
+"""Frames that are gathered while the client reads."""
 _JSON_TYPES = ("application/json", "+json")
 
 
@@ -67,8 +71,10 @@ class JsonRoute(APIRoute):
         takes_json = self.body_field is not None
 
         async def handle(request: StarletteRequest) -> Response:
-            checked = JsonRequest(request.scope, request.receive)
-            if takes_json and not _is_json(checked) and await checked.body():
+            checked = request
+            if not isinstance(request, JsonRequest):
+                checked = JsonRequest(request.scope, request.receive)
+            if takes_json and not is_json(checked) and await checked.body():
                 kind = checked.headers.get("content-type", "")[:80]
                 raise Refused(
                     Failure(
@@ -82,7 +88,8 @@ class JsonRoute(APIRoute):
         return handle
 
 
-def _is_json(request: StarletteRequest) -> bool:
+def is_json(request: StarletteRequest) -> bool:
+    """Whether the body says that it is JSON."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     return kind.endswith(_JSON_TYPES)
 
@@ -107,25 +114,85 @@ def event_stream(
     return EventStream(frames, headers, drain=drain, heartbeat=heartbeat)
 
 
-async def _drop(*futures: asyncio.Future[Any] | None) -> None:
-    waiting = [future for future in futures if future is not None and not future.done()]
-    for future in waiting:
-        future.cancel()
-    with anyio.CancelScope(shield=True):
-        await asyncio.gather(*waiting, return_exceptions=True)
-
-
 async def unless_gone[T](request: Request, work: Coroutine[Any, Any, T]) -> T | None:
-    """The result of `work`, or None (and `work` cancelled) when the client hangs up before."""
-    job = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_hang_up(request))
+    """The result of `work`, or None (and `work` cancelled) when the client hangs up before.
+
+    Most work is done before it is worth a look whether somebody still waits for it, so nobody
+    looks at first: a task for each request costs more than the rest of this.
+    """
+    watch = _Watch(request)
     try:
-        await asyncio.wait({job, gone}, return_when=asyncio.FIRST_COMPLETED)
-        return job.result() if job.done() else None
+        result = await work
+    except asyncio.CancelledError:
+        if not watch.gone:
+            raise
+        return None
     finally:
-        await _drop(job, gone)
+        watch.stop()
+    return result
 
 
-async def _hang_up(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        continue
+class _Watch:
+    """Cancels the task that made it when its client goes."""
+
+    def __init__(self, request: Request) -> None:
+        loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        self._request = request
+        self._timer = loop.call_later(_UNWATCHED, self._begin)
+        self._watcher: asyncio.Task[None] | None = None
+        self.gone = False
+
+    def stop(self) -> None:
+        """It is over, one way or the other."""
+        self._timer.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+        if self.gone and self._task is not None:
+            self._task.uncancel()
+
+    def _begin(self) -> None:
+        self._watcher = asyncio.create_task(self._hang_up())
+
+    async def _hang_up(self) -> None:
+        while (await self._request.receive())["type"] != "http.disconnect":
+            continue
+        if self._task is not None:
+            self.gone = True
+            self._task.cancel()
+
+
+async def gathered(frames: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """What is ready at the same time leaves at the same time, as one piece.
+
+    Frames that come faster than they are sent would each be a message to the server, a chunk on
+    the wire and a read of the client. Who reads slowly holds the source back.
+    """
+    ready: list[bytes] = []
+    some, room = asyncio.Event(), asyncio.Event()
+
+    async def fill() -> None:
+        try:
+            async with aclosing(frames):
+                async for frame in frames:
+                    ready.append(frame)
+                    some.set()
+                    if len(ready) >= _AT_ONCE:
+                        room.clear()
+                        await room.wait()
+        finally:
+            some.set()
+
+    filling = asyncio.create_task(fill())
+    try:
+        while not filling.done() or ready:
+            await some.wait()
+            some.clear()
+            if ready:
+                piece = b"".join(ready)
+                ready.clear()
+                room.set()
+                yield piece
+        await filling
+    finally:
+        filling.cancel()
+        await asyncio.gather(filling, return_exceptions=True)
