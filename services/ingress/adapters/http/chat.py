@@ -34,8 +34,9 @@ from services.ingress.core.problems import openai_error
 from services.ingress.ports import Catalog, ChatApi, Chunks, Documents
 from shared.errors import MillraceError
 
-_DRAIN = 10.0
-"""Seconds that a stateless completion gets to finish when the server shuts down."""
+_DRAIN = 4.0
+"""Seconds that a stateless completion gets to finish when the server shuts down; the process has
+five until it cancels what still runs."""
 
 
 def chat_router(chat: ChatApi, metrics: Metrics) -> APIRouter:

@@ -26,7 +26,7 @@ from services.ingress.core.problems import anthropic_error
 from services.ingress.ports import Chunks, MessagesApi
 from shared.errors import MillraceError
 
-_DRAIN = 10.0
+_DRAIN = 4.0
 """Seconds that an answer gets to finish when the server shuts down. An agent's too: these clients
 know no way to come back to one, and a stream that ends in order would pass for the whole."""
 _HEARTBEAT = sse(PING, event="ping")

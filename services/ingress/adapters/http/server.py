@@ -9,12 +9,21 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
 
 from services.ingress.adapters.http.streams import ABORT, CURSOR, Streams
 from services.ingress.core.socket import TRY_LATER
 
+LINGER = 0.5
+"""Seconds that a kept connection may be idle while the server stops, before it is closed."""
 _GRACE = 5.0
 """Seconds that a socket's client gets to read what waits for it, and why that is the end."""
+
+
+class State(ServerState):
+    """What the connections of a server share."""
+
+    stopping = False
 
 
 class Server(uvicorn.Server):
@@ -22,24 +31,67 @@ class Server(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, streams: Streams) -> None:
         super().__init__(config)
+        self.server_state = self._shared = State()
         self._streams = streams
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop listening, end the streams, then everything else."""
         for server in self.servers:
             server.close()
+        self._shared.stopping = True
         await self._streams.stop()  # before uvicorn says the last word of each socket without it
         await super().shutdown(sockets)
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """Tells the application how to end a connection whose client does not read."""
+    """Tells the application how to end a connection whose client does not read.
+
+    While the server stops, no request that was sent on a kept connection is lost: its answer says
+    that it is the last one (`Connection: close`), and only a connection that has been idle for a
+    while is closed without a word. uvicorn closes them at once, and with them what is on its way.
+    """
 
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
         extensions: dict[str, Any] = {ABORT: self.transport.abort}
         self.scope["extensions"] = extensions
+
+    def on_headers_complete(self) -> None:
+        """A request is about to be answered."""
+        super().on_headers_complete()
+        if self._stopping:
+            self._say_close()
+
+    def on_response_complete(self) -> None:
+        """It is answered."""
+        super().on_response_complete()
+        if self._stopping and not self.transport.is_closing():
+            self.loop.call_later(LINGER, self._close_idle)
+
+    def shutdown(self) -> None:
+        """The server stops."""
+        if self._idle:
+            self.loop.call_later(LINGER, self._close_idle)
+        else:
+            self._say_close()
+
+    @property
+    def _stopping(self) -> bool:
+        return isinstance(self.server_state, State) and self.server_state.stopping
+
+    @property
+    def _idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _say_close(self) -> None:
+        """An answer whose head is out cannot say it any more: the next one will."""
+        if self.cycle is not None and not self.cycle.response_started:
+            self.cycle.keep_alive = False
+
+    def _close_idle(self) -> None:
+        if self._idle:
+            self.transport.close()
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
