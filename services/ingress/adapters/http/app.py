@@ -14,6 +14,7 @@ from services.ingress.adapters.http.control import control_router
 from services.ingress.adapters.http.conversations import conversations_router, items_router
 from services.ingress.adapters.http.documents import documents_router
 from services.ingress.adapters.http.errors import install
+from services.ingress.adapters.http.express import Express
 from services.ingress.adapters.http.forks import forks_router
 from services.ingress.adapters.http.housekeeping import dead_router, deletion_router
 from services.ingress.adapters.http.keys import keys_router
@@ -71,6 +72,7 @@ def build_api(parts: Parts, metrics: Metrics) -> FastAPI:
         summary="OpenAI- and Anthropic-compatible completions and durable agent tasks",
         description=f"## WebSocket\n\n{socket.__doc__}",
         version="0.1.0",
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # ours are elsewhere
     )
     api.include_router(chat_router(parts.chat, metrics))
     api.include_router(messages_router(parts.messages, metrics))
@@ -124,6 +126,6 @@ def build(
     metrics = Metrics()
     api = build_api(parts, metrics)
     api.state.streams = Streams() if streams is None else streams
-    inner = BodyLimit(api, body_limit)
+    inner = BodyLimit(Express(api), body_limit)
     guarded = LocalOnly(inner, host) if guard is None else guard(inner)
     return Trace(Measured(guarded, metrics))

@@ -68,7 +68,8 @@ async def _http(request: Request, error: Exception) -> Response:
     return response
 
 
-async def _bug_answer(request: Request, _error: Exception) -> Response:
+async def bug_answer(request: Request, _error: Exception) -> Response:
+    """The answer to a bug."""
     return refusal(request.scope, _bug())
 
 
@@ -77,9 +78,14 @@ def _bug() -> Failure:
     return Failure(code="internal", family="broken", detail="an error of ours; it is logged")
 
 
+async def answer_to(request: Request, error: HTTPException | MillraceError) -> Response:
+    """The answer to a request that was refused."""
+    return await (_ours if isinstance(error, MillraceError) else _http)(request, error)
+
+
 def install(app: FastAPI) -> None:
     """Put the handlers into the application."""
     app.add_exception_handler(MillraceError, _ours)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, _bug_answer)
+    app.add_exception_handler(Exception, bug_answer)

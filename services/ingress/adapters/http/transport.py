@@ -71,9 +71,7 @@ class JsonRoute(APIRoute):
         takes_json = self.body_field is not None
 
         async def handle(request: StarletteRequest) -> Response:
-            checked = request
-            if not isinstance(request, JsonRequest):
-                checked = JsonRequest(request.scope, request.receive)
+            checked = JsonRequest(request.scope, request.receive)
             if takes_json and not is_json(checked) and await checked.body():
                 kind = checked.headers.get("content-type", "")[:80]
                 raise Refused(
