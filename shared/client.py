@@ -191,15 +191,13 @@ class Millrace:
         """The tenant's dead letters; `everyone`'s are for whoever runs the system."""
         return DeadLetters(self.bus, None if everyone else self.tenant)
 
-    async def complete(self, request: DirectRequest) -> AsyncGenerator[DirectEvent]:
+    def complete(self, request: DirectRequest) -> AsyncGenerator[DirectEvent]:
         """A stateless completion; the last event has `done` or `error`. Closing it aborts it.
 
         Raises:
             Transient: `no_responders` when no router runs, `request_timeout` when nothing comes.
         """
-        async with aclosing(complete(self.bus, request)) as events:
-            async for event in events:
-                yield event
+        return complete(self.bus, request)
 
     async def workers(self) -> list[WorkerState]:
         """The inference workers that are alive."""

@@ -208,12 +208,9 @@ class BusCompletions:
     def __init__(self, link: Link) -> None:
         self._link = link
 
-    async def complete(self, request: DirectRequest) -> AsyncGenerator[DirectEvent]:
+    def complete(self, request: DirectRequest) -> AsyncGenerator[DirectEvent]:
         """Through the router to a worker."""
-        client = self._link.client(request.tenant)
-        async with aclosing(client.complete(request)) as events:
-            async for event in events:
-                yield event
+        return self._link.client(request.tenant).complete(request)
 
 
 class BusDocuments:

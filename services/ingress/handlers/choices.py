@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 
 from shared.contracts.tokens import DirectEvent
 
@@ -16,8 +17,9 @@ async def interleaved(streams: Sequence[Events]) -> AsyncGenerator[tuple[int, Di
     The first error ends all of them. Closing it closes them, which aborts what still runs.
     """
     if len(streams) == 1:  # by far the most: without a task per event
-        async for event in _closing(streams[0]):
-            yield 0, event
+        async with aclosing(streams[0]) as only:
+            async for event in only:
+                yield 0, event
         return
     upcoming = {_next(stream): index for index, stream in enumerate(streams)}
     try:
@@ -35,14 +37,6 @@ async def interleaved(streams: Sequence[Events]) -> AsyncGenerator[tuple[int, Di
         await asyncio.gather(*upcoming, return_exceptions=True)
         for stream in streams:
             await stream.aclose()
-
-
-async def _closing(stream: Events) -> Events:
-    try:
-        async for event in stream:
-            yield event
-    finally:
-        await stream.aclose()
 
 
 def _next(stream: Events) -> asyncio.Future[DirectEvent | None]:
