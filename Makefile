@@ -36,7 +36,7 @@ test: $(DEV_STAMP) ## unit, contract, integration and end-to-end tests
 chaos: $(DEV_STAMP) ## kill, freeze, fill and repeat everything; fail unless every invariant holds
 	@exec $(PY) -m tests.chaos $(ARGS)
 
-bench: $(DEV_STAMP) ## what Millrace itself costs per step, against a floor of the same run
+bench: $(DEV_STAMP) ## what Millrace itself costs per step and completion, against floors of the same run
 	@exec $(PY) -m tests.bench $(ARGS)
 
 lint: $(DEV_STAMP) ## ruff, mypy, import-linter

@@ -43,9 +43,14 @@ class Connection(asyncio.Protocol):
             self._left = _missing(data)
         elif self._left >= 0:
             self._left -= len(data)
-        if self._left == 0 or (self._left < 0 and data.endswith(_END)):
+        if self._left == 0 or (self._left < 0 and self._ends(data)):
             self._load.answered(b"".join(self._pieces), monotonic() - self._sent)
             self._again()
+
+    def _ends(self, data: bytes) -> bool:
+        if len(data) < len(_END):  # the end itself is cut
+            data = b"".join(self._pieces[-len(_END) :])
+        return data.endswith(_END)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._load.lost()
@@ -77,26 +82,29 @@ class Load:
         self.over = False
         self._open = connections
         self._took: list[float] = []
-        self._refused = self._events = 0
+        self.refused = self.events = 0
         self._ended = asyncio.Event()
         self._started, self._cpu = monotonic(), os.times()
 
     def answered(self, answer: bytes, seconds: float) -> None:
         """An answer is complete."""
-        if not answer.startswith(b"HTTP/1.1 200 "):
-            self._refused += 1
-        if b'"error"' in answer:
-            self._refused += 1
+        if not answer.startswith(b"HTTP/1.1 200 ") or b'"error"' in answer:
+            self.refused += 1
         self._took.append(seconds)
-        self._events += answer.count(b"data: ")
+        self.events += answer.count(b"data: ")
 
     def lost(self) -> None:
         """A connection is closed."""
         self._open -= 1
         if not self.over:
-            self._refused += 1
+            self.refused += 1
         if not self._open:
             self._ended.set()
+
+    @property
+    def answers(self) -> int:
+        """How many are complete."""
+        return len(self._took)
 
     async def report(self, seconds: float) -> dict[str, float]:
         """Wait; then let the last answers come in."""
@@ -107,9 +115,9 @@ class Load:
         took = sorted(self._took)
         return {
             "requests": len(took),
-            "refused": self._refused,
+            "refused": self.refused,
             "per_s": len(took) / elapsed,
-            "events_per_s": self._events / elapsed,
+            "events_per_s": self.events / elapsed,
             "p50_ms": took[len(took) // 2] * 1e3,
             "p99_ms": took[len(took) * 99 // 100] * 1e3,
             "own_cpu_s": cpu.user + cpu.system - self._cpu.user - self._cpu.system,
