@@ -29,7 +29,7 @@ from shared.errors import Failure, MillraceError
 After = Annotated[int, Query(ge=0, description="the number of the last event seen")]
 
 
-_DRAIN = 10.0
+_DRAIN = 4.0
 """Seconds that a response gets to finish when the server shuts down, where nobody can resume it."""
 
 
