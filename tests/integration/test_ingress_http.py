@@ -27,6 +27,7 @@ from shared.contracts.tokens import DirectEvent, DirectResult
 from shared.errors import Transient
 from tests.fakes.housekeeping import FakeHousekeeping
 from tests.fakes.ingress_system import FakeSchedules, FakeSystem
+from tests.fakes.keys import FakeKeys
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
 CHAT = {"model": "default", "messages": [{"role": "user", "content": "Hello"}]}
@@ -57,6 +58,7 @@ async def served(system: FakeSystem) -> AsyncIterator[tuple[uvicorn.Server, http
         schedules=ScheduleHandlers(FakeSchedules(), system),
         documents=system,
         housekeeping=FakeHousekeeping(),
+        keys=FakeKeys(),
         catalog=system,
         health=system,
     )
