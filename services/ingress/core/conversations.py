@@ -53,9 +53,18 @@ def conversation_not_found(name: str) -> Permanent:
     return Permanent("conversation_not_found", detail, field="conversation")
 
 
-def living(history: Iterable[StoredFact]) -> list[StoredFact]:
-    """The facts of a session without what is left of its former lives."""
-    return [stored for stored in history if stored.kind != "deleted"]
+def conversation_of(name: str, history: Iterable[StoredFact]) -> list[StoredFact]:
+    """The facts of a session that began as a conversation, without what is left of former lives.
+
+    Other sessions are none: whoever may only talk to models must not see what tasks have done.
+
+    Raises:
+        Permanent: `conversation_not_found`.
+    """
+    living = [stored for stored in history if stored.kind != "deleted"]
+    if not living or not isinstance(living[0].fact, Noted):
+        raise conversation_not_found(name)
+    return living
 
 
 def conversation_json(name: str, history: Sequence[StoredFact]) -> Json:

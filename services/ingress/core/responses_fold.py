@@ -264,14 +264,15 @@ class TaskFold:
         if last.open:
             last.input = (*last.input, message)
             return []
-        terms = fact.terms if isinstance(fact, f.Approved) and fact.terms else last.terms
+        new = fact.terms if isinstance(fact, f.Approved) else None
+        terms, metadata = (new, new.metadata) if new else (last.terms, last.metadata)
         response = Response(
             Place(self._task, len(self.responses)),
             seq,
             time,
             terms,
             terms.sampling or last.sampling,
-            terms.metadata,
+            metadata,
             (message,),
             "in_progress",
             clients={tool.name for tool in terms.tools},

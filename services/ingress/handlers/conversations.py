@@ -9,9 +9,8 @@ from services.ingress.core.conversations import (
     ConversationCreateBody,
     Entry,
     conversation_json,
-    conversation_not_found,
+    conversation_of,
     entries_of,
-    living,
     noted_entries,
     the_entry,
 )
@@ -106,10 +105,7 @@ class ConversationHandlers:
         return SessionRef(caller.tenant, check_token(name, "conversation_id"))
 
     async def _history(self, ref: SessionRef) -> list[StoredFact]:
-        history = living(await self.tasks.history(ref))
-        if not history:
-            raise conversation_not_found(ref.session)
-        return history
+        return conversation_of(ref.session, await self.tasks.history(ref))
 
     async def _entries(self, ref: SessionRef) -> list[Entry]:
         return entries_of(await self._history(ref))

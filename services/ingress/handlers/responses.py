@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 
 from services.ingress.core.caller import Caller
 from services.ingress.core.catalog import find_agent
-from services.ingress.core.conversations import conversation_not_found, living
+from services.ingress.core.conversations import conversation_of
 from services.ingress.core.responses_body import ResponseBody, terms_of_body
 from services.ingress.core.responses_branch import said_until
 from services.ingress.core.responses_events import ResponseEvents
 from services.ingress.core.responses_fold import (
+    ECHO,
     Json,
     Place,
     Response,
@@ -81,6 +82,7 @@ class ResponseHandlers:
         Raises:
             Permanent: what is wrong with the request, naming the field.
         """
+        caller.check_model(body.model)
         agent = await self._agent(caller, body)
         items = await self._resolved(caller, body.input)
         given = parts_of(messages_of(items))
@@ -139,7 +141,7 @@ class ResponseHandlers:
             detail = f"{previous} is still in progress: wait for it, or cancel it"
             raise Permanent("response_in_progress", detail, field="previous_response_id")
         check_balance(ask.given.messages, [call.id for call in found.waiting])
-        keeps = ask.body.stored or not _stored(found)
+        keeps = ask.body.stored or previous in own
         if found is responses[-1] and not found.waiting and keeps:
             return await self._submitted(ask, task.session, ask.given.messages)
         history = await self.tasks.history(SessionRef(ask.caller.tenant, task.session))
@@ -148,9 +150,7 @@ class ResponseHandlers:
 
     async def _in_conversation(self, ask: _Ask, name: str) -> Opened:
         ref = SessionRef(ask.caller.tenant, check_token(name, "conversation"))
-        history = living(await self.tasks.history(ref))
-        if not history:
-            raise conversation_not_found(name)
+        history = conversation_of(name, await self.tasks.history(ref))
         responses = responses_of(history)
         last = responses[-1] if responses else None
         if last is not None and ask.given.results:
@@ -340,7 +340,8 @@ class ResponseHandlers:
 
 
 def _stored(response: Response) -> bool:
-    return response.echo.get("store") is not False
+    """Whether it may be looked at: it was asked for as a response, and to be stored."""
+    return ECHO in response.metadata and response.echo.get("store") is not False
 
 
 def _the(responses: list[Response], where: Place) -> Response:

@@ -348,6 +348,22 @@ async def test_a_hidden_item_is_hidden_from_models_too(fronts, client) -> None:
     assert shown == ["system", "user", "assistant"]
 
 
+async def test_a_task_is_no_response_and_its_session_no_conversation(fronts, client) -> None:
+    task = await fronts.loop.client.submit("helper", "say secret", session="of-tasks")
+    await task.result(20)
+    for look in (
+        client.responses.retrieve(f"resp_{task.id}_0"),
+        client.responses.create(
+            model="default", input="x", previous_response_id=f"resp_{task.id}_0"
+        ),
+        client.conversations.retrieve("of-tasks"),
+        client.conversations.delete("of-tasks"),
+        client.responses.create(model="default", input="x", conversation="of-tasks"),
+    ):
+        with pytest.raises(openai.NotFoundError):
+            await look
+
+
 async def test_a_conversation_is_locked_while_it_waits(client) -> None:
     talk = await client.conversations.create()
     ask = {"model": "agent:careful", "conversation": talk.id}

@@ -13,8 +13,9 @@ from starlette.websockets import WebSocketDisconnect
 
 from services.ingress.adapters.http.errors import refusal, trace_id_of
 from services.ingress.adapters.http.metrics import Metrics
+from services.ingress.adapters.http.request import caller_of
 from services.ingress.adapters.http.streams import ABORT, LAST_WORD, Streams
-from services.ingress.core.caller import TENANT_HEADER, Caller, tenant_of
+from services.ingress.core.caller import Caller
 from services.ingress.core.responses_fold import Json
 from services.ingress.core.responses_socket import RESTART, body_of, error_frame
 from services.ingress.ports import Opened, ResponsesApi
@@ -30,13 +31,13 @@ def responses_socket_router(responses: ResponsesApi, metrics: Metrics) -> APIRou
     async def responses_socket(websocket: WebSocket) -> None:
         scope = websocket.scope
         try:
-            tenant = tenant_of(websocket.headers.get(TENANT_HEADER))
+            caller = caller_of(scope)
         except MillraceError as error:
             answer = refusal(scope, error.as_failure())
             await answer(scope, websocket.receive, websocket.send)
             return
         with metrics.stream("socket"):
-            await Socket(websocket, responses).serve(Caller(tenant, trace_id_of(scope)))
+            await Socket(websocket, responses).serve(caller)
 
     return router
 
