@@ -50,7 +50,7 @@ def fact_id(ref: SessionRef, fact: Message) -> str:
     task = getattr(fact, "task", "") or getattr(fact, "id", "")
     step = getattr(fact, "step", None)
     base = f"{ref}/{task if step is None else step_id(task, step)}"
-    attempt = getattr(fact, "attempt", 1)
+    attempt = "failed" if _failed(fact) else getattr(fact, "attempt", 1)
     match fact:
         case Inferred() | ToolDone() | ToolFailed(retry=False):
             return f"{base}/result"
@@ -64,11 +64,14 @@ def fact_id(ref: SessionRef, fact: Message) -> str:
             return f"{base}/{fact.timer}/{attempt}.{fact.hold}"
         case Noted():
             return f"{ref}/{kind}/{fact.note}"
-        case Completed(error=Failure()):  # does not stand in the way of a result
-            return f"{base}/{kind}/failed"
         case Deleted():  # the same session may be deleted again
             return f"{ref}/{kind}/{fact.upto}"
     return f"{base}/{kind}/{attempt}"
+
+
+def _failed(fact: Message) -> bool:
+    """A completion that failed does not stand in the way of one that comes after all."""
+    return isinstance(fact, Completed) and fact.error is not None
 
 
 def fact_headers(ref: SessionRef, fact: Message, trace_id: str = "") -> dict[str, str]:
