@@ -1,4 +1,4 @@
-"""`millrace usage` and `millrace ledger rebuild`: what was used, and the same from the log again."""
+"""`millrace usage` and `ledger rebuild`: what was used, and the same from the log again."""
 
 from __future__ import annotations
 
