@@ -22,7 +22,7 @@ from shared.bus.direct import complete
 from shared.bus.feed import Feed
 from shared.bus.kv import KeyValue
 from shared.bus.log import RunLog
-from shared.bus.tasks import submit_task
+from shared.bus.tasks import Origin, submit_task
 from shared.clock import mint_id
 from shared.contracts.agents import AgentSpec, LimitsPatch, OnBusy, Sampling
 from shared.contracts.base import Message, SessionRef, check_token, decode
@@ -70,6 +70,8 @@ class TaskOptions(TypedDict, total=False):
     """What becomes of it where the session is busy; absent: what the running agent says."""
     trace_id: str
     """The W3C trace that the task belongs to; absent: derived from the task."""
+    key: str
+    """The id of the API key that it came with."""
 
 
 class Millrace:
@@ -135,8 +137,8 @@ class Millrace:
             route=terms.route,
             demands=terms.demands,
         )
-        trace = options.get("trace_id", "")
-        ack = await submit_task(self.bus, ref, agent, name, submitted, trace)
+        origin = Origin(options.get("trace_id", ""), options.get("key", ""))
+        ack = await submit_task(self.bus, ref, agent, name, submitted, origin)
         if ack.duplicate and not await self.log.holds(ack.seq):
             raise Permanent("task_id_used", f"{name!r} was deleted with its session", field="task")
         return Task(self, ref.session, name, ack.seq - 1)

@@ -12,7 +12,15 @@ from shared.contracts.control import DeleteReply
 from shared.contracts.dead import Filed, Letters, Retried, Wanted
 from shared.contracts.facts import Done, Forked
 from shared.contracts.keys import Allowance, ApiKey, Issued, NewKey
-from shared.contracts.ledger import TasksQuery, TasksReply, UsageQuery, UsageReply
+from shared.contracts.ledger import (
+    LedgerQuery,
+    LedgerState,
+    RebuildLedger,
+    TasksQuery,
+    TasksReply,
+    UsageQuery,
+    UsageReply,
+)
 from shared.contracts.log import Event, StoredFact
 from shared.contracts.replay import Check, ReplayReply, ReplayRow
 from shared.contracts.retrieval import IndexState, SearchReply
@@ -215,6 +223,12 @@ class Client(Protocol):
 
     async def usage(self, query: UsageQuery) -> UsageReply:
         """What the ledger has summed up."""
+
+    async def ledger_state(self, query: LedgerQuery) -> LedgerState:
+        """How far the ledger is."""
+
+    async def rebuild_ledger(self, order: RebuildLedger) -> LedgerState:
+        """Have it read the log again; `log_too_short`."""
 
 
 class Terminal(Protocol):

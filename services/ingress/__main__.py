@@ -28,6 +28,7 @@ from services.ingress.adapters.http.app import Parts, build
 from services.ingress.adapters.http.server import HttpProtocol, Server, SocketProtocol
 from services.ingress.adapters.http.streams import Streams
 from services.ingress.adapters.keys import BusKeys, KeyRing
+from services.ingress.adapters.ledger import BusLedger
 from services.ingress.adapters.metered import Metered
 from services.ingress.adapters.schedules import BusSchedules
 from services.ingress.handlers.chat import ChatHandlers
@@ -37,6 +38,7 @@ from services.ingress.handlers.messages import MessageHandlers
 from services.ingress.handlers.responses import ResponseHandlers
 from services.ingress.handlers.schedules import ScheduleHandlers
 from services.ingress.handlers.tasks import TaskHandlers
+from services.ingress.handlers.usage import UsageHandlers
 from services.ingress.settings import Settings
 from shared.bus.service import tame_collector
 from shared.errors import MillraceError
@@ -49,7 +51,7 @@ SHUTDOWN_S = 5
 """Seconds for requests in flight when told to stop; tasks go on without us in any case."""
 
 
-def compose(link: Link, routes: Sequence[str]) -> Parts:
+def compose(link: Link, routes: Sequence[str], currency: str = "USD") -> Parts:
     """What is connected to what."""
     tasks, catalog, housekeeping = BusTasks(link), BusCatalog(link, routes), BusHousekeeping(link)
     completions = Metered(BusCompletions(link))
@@ -64,6 +66,7 @@ def compose(link: Link, routes: Sequence[str]) -> Parts:
         schedules=ScheduleHandlers(BusSchedules(link), catalog),
         documents=BusDocuments(link),
         housekeeping=housekeeping,
+        usage=UsageHandlers(BusLedger(link), currency),
         catalog=catalog,
         health=BusHealth(link),
     )
@@ -72,7 +75,8 @@ def compose(link: Link, routes: Sequence[str]) -> Parts:
 async def serve(settings: Settings, log: Log) -> None:
     """Listen until told to stop; the bus may come and go meanwhile."""
     link = Link(log)
-    parts = compose(link, tuple(read_models(settings.models).routes))
+    models = read_models(settings.models)
+    parts = compose(link, tuple(models.routes), models.currency)
     ring = KeyRing(link, log)
     streams = Streams(settings.heartbeat, settings.viewer_patience)
     guard = partial(Access, ring=ring, defaults=settings.allowance())

@@ -32,6 +32,16 @@ from shared.contracts.dead import Filed, Letters, Retried, Wanted
 from shared.contracts.documents import DocumentChanged
 from shared.contracts.facts import Done, Forked, Noted
 from shared.contracts.keys import Allowance, ApiKey, Issued, NewKey
+from shared.contracts.ledger import (
+    RequestsQuery,
+    RequestsReply,
+    SessionsQuery,
+    SessionsReply,
+    TasksQuery,
+    TasksReply,
+    UsageQuery,
+    UsageReply,
+)
 from shared.contracts.log import Event, StoredFact
 from shared.contracts.retrieval import EmbedReply, SearchReply
 from shared.contracts.schedules import Schedule, Scheduled
@@ -239,6 +249,26 @@ class Housekeeping(Protocol):
 
     async def delete_session(self, ref: SessionRef, *, force: bool, by: str) -> DeleteReply:
         """Forget a session; `session_busy` while a task has not ended, except with `force`."""
+        ...
+
+
+class Ledger(Protocol):
+    """What was used and what was asked, as far as it is recorded; `ledger_behind` for `min_seq`."""
+
+    async def usage(self, query: UsageQuery) -> UsageReply:
+        """Tokens, money and times, grouped."""
+        ...
+
+    async def requests(self, query: RequestsQuery) -> RequestsReply:
+        """Tasks and completions, newest first."""
+        ...
+
+    async def sessions(self, query: SessionsQuery) -> SessionsReply:
+        """Sessions, touched last first."""
+        ...
+
+    async def tasks(self, query: TasksQuery) -> TasksReply:
+        """Tasks, newest first."""
         ...
 
 

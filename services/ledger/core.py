@@ -18,14 +18,12 @@ import orjson
 
 from shared.contracts import facts as f
 from shared.contracts.base import step_id
-from shared.contracts.log import Malformed, StoredFact
+from shared.contracts.log import KEY_HEADER, Malformed, StoredFact
 from shared.contracts.tasks import TaskSubmitted, said
 
 PREVIEW = 200
 """Characters of input and output that the ledger keeps; the whole text is in the log."""
 
-KEY_HEADER = "Millrace-Key"
-"""The header of a task's fact that holds the id of the API key it came with, if any."""
 Value = str | int | float | bool
 Key = tuple[str | int, ...]
 

@@ -47,18 +47,10 @@ def fact_id(ref: SessionRef, fact: Message) -> str:
     Results of a step share one id, whoever produced them: the first one wins.
     """
     kind = BY_TYPE[type(fact)].token
-    if isinstance(fact, Noted):
-        return f"{ref}/{kind}/{fact.note}"
-    if isinstance(fact, Deleted):  # the same session may be deleted again
-        return f"{ref}/{kind}/{fact.upto}"
-    return _id_in_task(ref, kind, fact)
-
-
-def _id_in_task(ref: SessionRef, kind: str, fact: Message) -> str:
     task = getattr(fact, "task", "") or getattr(fact, "id", "")
     step = getattr(fact, "step", None)
     base = f"{ref}/{task if step is None else step_id(task, step)}"
-    attempt = getattr(fact, "attempt", 1)
+    attempt = "failed" if _failed(fact) else getattr(fact, "attempt", 1)
     match fact:
         case Inferred() | ToolDone() | ToolFailed(retry=False):
             return f"{base}/result"
@@ -70,9 +62,16 @@ def _id_in_task(ref: SessionRef, kind: str, fact: Message) -> str:
             return f"{base}/{kind}/{fact.id}"
         case TimerFired():
             return f"{base}/{fact.timer}/{attempt}.{fact.hold}"
-        case Completed(error=Failure()):  # does not stand in the way of a result
-            return f"{base}/{kind}/failed"
+        case Noted():
+            return f"{ref}/{kind}/{fact.note}"
+        case Deleted():  # the same session may be deleted again
+            return f"{ref}/{kind}/{fact.upto}"
     return f"{base}/{kind}/{attempt}"
+
+
+def _failed(fact: Message) -> bool:
+    """A completion that failed does not stand in the way of one that comes after all."""
+    return isinstance(fact, Completed) and fact.error is not None
 
 
 def fact_headers(ref: SessionRef, fact: Message, trace_id: str = "") -> dict[str, str]:

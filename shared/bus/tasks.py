@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from shared.bus import claims
 from shared.bus.connect import Bus, PubAck
 from shared.contracts.base import SessionRef, encode
-from shared.contracts.log import MSG_ID, TASK_HEADER
+from shared.contracts.log import KEY_HEADER, MSG_ID, TASK_HEADER
 from shared.contracts.tasks import TaskSubmitted
 from shared.subjects import task_subject
 from shared.telemetry import traceparent
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a task comes from: the trace of its request (empty: derived), the id of its key."""
+
+    trace_id: str = ""
+    key: str = ""
+
+
 async def submit_task(
-    bus: Bus, ref: SessionRef, agent: str, task: str, body: TaskSubmitted, trace_id: str = ""
+    bus: Bus,
+    ref: SessionRef,
+    agent: str,
+    task: str,
+    body: TaskSubmitted,
+    origin: Origin = Origin(),  # frozen
 ) -> PubAck:
     """Durable when this returns. Repeating a task id in its session changes nothing.
 
@@ -23,6 +38,8 @@ async def submit_task(
     headers = {
         MSG_ID: f"{ref}/{task}/task",
         TASK_HEADER: task,
-        "traceparent": traceparent(ref, task, "task", trace_id),
+        "traceparent": traceparent(ref, task, "task", origin.trace_id),
     }
+    if origin.key:
+        headers[KEY_HEADER] = origin.key
     return await claims.publish(bus, ref, task_subject(ref, agent), encode(body), headers)

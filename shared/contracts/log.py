@@ -15,6 +15,8 @@ from shared.errors import Failure, Permanent
 from shared.subjects import BY_TOKEN, FactKind, RunAddress, check_session, parse_run
 
 MSG_ID, TASK_HEADER, ATTEMPT_HEADER = "Nats-Msg-Id", "Millrace-Task", "Millrace-Attempt"
+KEY_HEADER = "Millrace-Key"
+"""The id of the API key that a task came with, if any."""
 _TRACE = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
 

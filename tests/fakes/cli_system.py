@@ -15,7 +15,15 @@ from shared.contracts.agents import AgentSpec, LimitsPatch, OnBusy
 from shared.contracts.base import Message, SessionRef, check_token
 from shared.contracts.control import DeleteReply, ForkSession
 from shared.contracts.dead import Filed, Letters, Retried, Wanted
-from shared.contracts.ledger import TasksQuery, TasksReply, UsageQuery, UsageReply
+from shared.contracts.ledger import (
+    LedgerQuery,
+    LedgerState,
+    RebuildLedger,
+    TasksQuery,
+    TasksReply,
+    UsageQuery,
+    UsageReply,
+)
 from shared.contracts.log import Event, StoredFact
 from shared.contracts.replay import Check as Compared
 from shared.contracts.replay import ReplayQuery, ReplayReply, ReplayRow
@@ -206,6 +214,10 @@ class FakeSystem:
     alive: list[WorkerState] = field(default_factory=list)
     ledger: TasksReply | None = None
     used: UsageReply | None = None
+    rebuilt: UsageReply | None = None
+    """What the ledger says after a rebuild, where that is something else."""
+    rebuilds: list[RebuildLedger] = field(default_factory=list)
+    queries: list[UsageQuery] = field(default_factory=list)
     asked: list[tuple[str, str, str | None, LimitsPatch | None]] = field(default_factory=list)
     cancelled: list[tuple[str, str]] = field(default_factory=list)
     forked: list[tuple[str, ForkSession]] = field(default_factory=list)
@@ -272,7 +284,17 @@ class FakeSystem:
     async def usage(self, query: UsageQuery) -> UsageReply:
         if self.used is None:
             raise Transient("no_responders", "nobody answers ledger.usage")
-        return self.used
+        self.queries.append(query)
+        return self.rebuilt if self.rebuilt is not None and self.rebuilds else self.used
+
+    async def ledger_state(self, query: LedgerQuery) -> LedgerState:
+        if self.used is None:
+            raise Transient("no_responders", "nobody answers ledger.state")
+        return LedgerState(sequence=44, settled=43)
+
+    async def rebuild_ledger(self, order: RebuildLedger) -> LedgerState:
+        self.rebuilds.append(order)
+        return LedgerState(replaying=True, replay_from=1, replay_until=44)
 
 
 @dataclass

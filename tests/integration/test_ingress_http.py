@@ -22,12 +22,14 @@ from services.ingress.handlers.messages import MessageHandlers
 from services.ingress.handlers.responses import ResponseHandlers
 from services.ingress.handlers.schedules import ScheduleHandlers
 from services.ingress.handlers.tasks import TaskHandlers
+from services.ingress.handlers.usage import UsageHandlers
 from shared.contracts.facts import Done, Timings, Usage
 from shared.contracts.tokens import DirectEvent, DirectResult
 from shared.errors import Transient
 from tests.fakes.housekeeping import FakeHousekeeping
 from tests.fakes.ingress_system import FakeSchedules, FakeSystem
 from tests.fakes.keys import FakeKeys
+from tests.fakes.ledger import FakeLedger
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
 CHAT = {"model": "default", "messages": [{"role": "user", "content": "Hello"}]}
@@ -59,6 +61,7 @@ async def served(system: FakeSystem) -> AsyncIterator[tuple[uvicorn.Server, http
         documents=system,
         housekeeping=FakeHousekeeping(),
         keys=FakeKeys(),
+        usage=UsageHandlers(FakeLedger(), "USD"),
         catalog=system,
         health=system,
     )

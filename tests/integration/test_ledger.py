@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import orjson
 import pytest
+from msgspec.structs import replace
 
 from infra.local import broker
 from infra.local.settings import ROOT, inherited_environment
@@ -23,6 +25,7 @@ from shared.contracts.tasks import TaskSubmitted
 from shared.errors import Transient
 from shared.subjects import fact_subject, task_subject
 from shared.telemetry import configure
+from tests.fakes import postgres
 from tests.fakes.ledger_log import billed, inferred
 
 pytestmark = pytest.mark.integration
@@ -33,18 +36,29 @@ TASKS = 40
 class System:
     """A broker and, when asked for, a ledger on it."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, database: str = "") -> None:
         self.data = data
         self.environment = inherited_environment() | {
             "MILLRACE_DATA": str(data),
             "PYTHONPATH": str(ROOT),
         }
+        if database:
+            self.environment["MILLRACE_DATABASE_URL"] = database
 
     async def run(self, *arguments: str) -> asyncio.subprocess.Process:
         command = [sys.executable, "-m", "services.ledger", *arguments]
         return await asyncio.create_subprocess_exec(
             *command, env=self.environment, stderr=asyncio.subprocess.PIPE
         )
+
+    async def millrace(self, *arguments: str) -> tuple[int, bytes]:
+        """Exit code and output of the command line."""
+        command = [sys.executable, "-m", "services.cli", "--data", str(self.data), *arguments]
+        process = await asyncio.create_subprocess_exec(
+            *command, env=self.environment, stdout=asyncio.subprocess.PIPE
+        )
+        out, _ = await asyncio.wait_for(process.communicate(), 40)
+        return process.returncode or 0, out
 
     @asynccontextmanager
     async def ledger(self, *, kill: bool = False) -> AsyncIterator[None]:
@@ -73,17 +87,42 @@ async def _read(process: asyncio.subprocess.Process, started: asyncio.Event) -> 
 
 @pytest.fixture
 async def system(tmp_path: Path) -> AsyncIterator[System]:
+    async with brokered(tmp_path):
+        yield System(tmp_path)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def either(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[System]:
+    """A system over each kind of database."""
+    async with brokered(tmp_path):
+        if request.param == "sqlite":
+            yield System(tmp_path)
+        else:
+            with postgres.running() as server:
+                yield System(tmp_path, server)
+
+
+@asynccontextmanager
+async def brokered(tmp_path: Path) -> AsyncIterator[None]:
     identity = broker.identity_of(tmp_path)
     supervisor = Supervisor(tmp_path, lambda _change: None, grace=5.0)
     program = broker.program(tmp_path, identity, "2m", inherited_environment())
     prepare = broker.preparation(tmp_path, identity, LOG)
     await asyncio.wait_for(supervisor.start(program, prepare).prepared.wait(), 20)
-    yield System(tmp_path)
-    await supervisor.stop()
+    try:
+        yield
+    finally:
+        await supervisor.stop()
 
 
 @pytest.fixture
 async def client(system: System) -> AsyncIterator[CommandClient]:
+    async with connected(system) as found:
+        yield found
+
+
+@asynccontextmanager
+async def connected(system: System) -> AsyncIterator[CommandClient]:
     async with connect(CliSettings().address_on(system.data), "default") as found:
         yield found
 
@@ -173,14 +212,39 @@ async def test_a_malformed_question_is_refused_and_the_ledger_goes_on(
         assert empty.tasks == ()
 
 
-async def test_two_write_the_same_bill_and_one_of_them_dies(
-    system: System, client: CommandClient
-) -> None:
+async def test_two_write_the_same_bill_and_one_of_them_dies(either: System) -> None:
     half = TASKS // 2
-    async with system.ledger(), system.ledger():
+    async with connected(either) as client, either.ledger(), either.ledger():
         await asyncio.gather(*(task(client, number) for number in range(half)))
         await settled(client, half)
-        async with system.ledger(kill=True):
+        async with either.ledger(kill=True):
             await asyncio.gather(*(task(client, number) for number in range(half, TASKS)))
         await direct(client)
         await check(client)
+
+
+async def test_a_rebuild_beside_two_writers_gives_the_same(either: System) -> None:
+    """Tasks come in all the while; what was there before is there again, to the cent."""
+    half = TASKS // 2
+    async with connected(either) as client, either.ledger(), either.ledger():
+        await asyncio.gather(*(task(client, number) for number in range(half)))
+        await settled(client, half)
+        coming = asyncio.gather(*(task(client, number) for number in range(half, TASKS)))
+        code, out = await either.millrace("ledger", "rebuild", "--json")
+        await coming
+        told = orjson.loads(out)
+        assert (code, told["same"]) == (0, True)
+        assert told["before"][-1]["calls"] >= half
+        await direct(client)
+        await check(client)
+
+
+async def test_a_client_reads_what_it_wrote(system: System, client: CommandClient) -> None:
+    async with system.ledger():
+        await settled(client, 0)
+        await task(client, 1)
+        last = (await client.log.read_filter("run.>"))[-1].seq
+        query = UsageQuery(tenant="default", by="task", min_seq=last, patience_s=20.0)
+        assert [row.key for row in (await client.usage(query)).rows] == ["t1"]
+        with pytest.raises(Transient, match="ledger_behind"):
+            await client.usage(replace(query, min_seq=last + 1, patience_s=0.1))

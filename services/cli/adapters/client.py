@@ -1,4 +1,4 @@
-"""The client of a running system, with the two questions to the ledger; and how to connect."""
+"""The client of a running system, with the questions to the ledger; and how to connect."""
 
 from __future__ import annotations
 
@@ -9,12 +9,20 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from shared.bus.connect import open_bus
 from shared.client import Millrace, Task
 from shared.contracts.agents import LimitsPatch, OnBusy
-from shared.contracts.ledger import TasksQuery, TasksReply, UsageQuery, UsageReply
+from shared.contracts.ledger import (
+    LedgerQuery,
+    LedgerState,
+    RebuildLedger,
+    TasksQuery,
+    TasksReply,
+    UsageQuery,
+    UsageReply,
+)
 from shared.documents import ask
 from shared.errors import Transient
 from shared.keys import Keys
 from shared.settings import Address
-from shared.subjects import LEDGER_TASKS, LEDGER_USAGE
+from shared.subjects import LEDGER_REBUILD, LEDGER_STATE, LEDGER_TASKS, LEDGER_USAGE
 from shared.telemetry import configure
 
 PATIENCE = 4.0
@@ -55,6 +63,23 @@ class CommandClient(Millrace):
             Transient: `no_responders` while the ledger is away.
         """
         return await ask(self.bus, LEDGER_USAGE, query, UsageReply)
+
+    async def ledger_state(self, query: LedgerQuery) -> LedgerState:
+        """How far the ledger is.
+
+        Raises:
+            Transient: `no_responders` while it is away.
+        """
+        return await ask(self.bus, LEDGER_STATE, query, LedgerState)
+
+    async def rebuild_ledger(self, order: RebuildLedger) -> LedgerState:
+        """Have it drop its rows and read the log again.
+
+        Raises:
+            Permanent: `log_too_short`.
+            Transient: `no_responders`.
+        """
+        return await ask(self.bus, LEDGER_REBUILD, order, LedgerState, 60.0)
 
 
 @asynccontextmanager

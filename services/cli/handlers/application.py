@@ -15,6 +15,7 @@ from services.cli.handlers import (
     fork,
     history,
     keys,
+    ledger,
     replay,
     schedule,
     sessions,
@@ -47,7 +48,7 @@ def build() -> typer.Typer:
     application.command("show")(history.show_command)
     application.command("logs")(history.logs_command)
     application.command("fork")(fork.fork_command)
-    application.command("usage")(history.usage_command)
+    application.command("usage")(ledger.usage_command)
     application.command("cancel")(control.cancel_command)
     application.command("steer")(control.steer_command)
     application.command("approve")(control.approve_command)
@@ -57,6 +58,7 @@ def build() -> typer.Typer:
     application.add_typer(schedule.schedule, name="schedule")
     application.add_typer(docs.docs, name="docs")
     application.add_typer(dead.dead, name="dead")
+    application.add_typer(ledger.ledger, name="ledger")
     application.add_typer(keys.keys, name="keys")
     application.add_typer(sessions.sessions, name="sessions")
     application.command("models")(system.models_command)

@@ -26,7 +26,14 @@ FAILED, USAGE = 1, 2
 _AWAY = frozenset({"no_broker", "bus_unavailable"})
 
 _WRONG_USAGE = frozenset(
-    {"invalid_name", "invalid_limit", "invalid_schedule", "invalid_step", "step_needed"}
+    {
+        "invalid_name",
+        "invalid_limit",
+        "invalid_grouping",
+        "invalid_schedule",
+        "invalid_step",
+        "step_needed",
+    }
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]

@@ -1,4 +1,4 @@
-"""`millrace tasks`, `show`, `logs` and `usage`: what happened, from the ledger and from the log."""
+"""`millrace tasks`, `show` and `logs`: what happened, from the ledger and from the log."""
 
 from __future__ import annotations
 
@@ -27,14 +27,13 @@ from services.cli.handlers.context import FAILED, App, Json, app_of, execute, pr
 from services.cli.handlers.display import grid, print_table
 from services.cli.handlers.story import note_text, row_text
 from services.cli.ports import Client
-from shared.contracts.ledger import TasksQuery, TaskSummary, UsageQuery, UsageReply
+from shared.contracts.ledger import TasksQuery, TaskSummary
 from shared.contracts.log import Event, StoredFact
 from shared.contracts.tokens import TokenDelta
 from shared.errors import Permanent, Transient
 from shared.timeline import Timeline, overheads, p50, timeline
 
 State = Literal["queued", "running", "parked", "completed", "failed", "cancelled"]
-Grouping = Literal["day", "agent", "model", "session", "task"]
 _COLOURS = {"completed": "green", "failed": "red", "running": "cyan"}
 _COLOURS |= dict.fromkeys(("cancelled", "parked"), "yellow")
 _AWAY = "the ledger is away; `millrace logs SESSION` and `show TASK --session SESSION` read the log"
@@ -246,48 +245,3 @@ def _print_fact(app: App, event: Event, *, as_json: bool) -> None:
     text.append(f"{event.kind:<12} ", style=line.style)
     text.append(f"{event.task}  ", style="dim").append(f"{line.icon} {line.text}")
     app.out.print(text, soft_wrap=True)
-
-
-def usage_command(
-    context: typer.Context,
-    by: Annotated[Grouping, typer.Option(help="What to group by.")] = "day",
-    session: Annotated[str | None, typer.Option(help="Only of this session.")] = None,
-    since: Annotated[str, typer.Option(metavar="YYYY-MM-DD", help="From this day (UTC) on.")] = "",
-    limit: Limit = 100,
-    json: Json = False,
-) -> None:
-    """Tokens and money, from the ledger."""
-    app = app_of(context)
-
-    async def work(client: Client) -> int:
-        query = UsageQuery(tenant=client.tenant, by=by, session=session, since=since, limit=limit)
-        reply = await client.usage(query)
-        if json:
-            print_json(app, {"rows": reply.rows, "total": reply.total, "sequence": reply.sequence})
-        else:
-            _usage_table(app, by, reply)
-        return 0
-
-    execute(app, work)
-
-
-def _usage_table(app: App, by: str, reply: UsageReply) -> None:
-    if not reply.rows:
-        app.err.print("nothing used yet")
-        return
-    table = grid(
-        *((by, False), ("calls", True), ("input", True), ("cached", True)),
-        *(("output", True), ("cost", True)),
-    )
-    rows = [*reply.rows, reply.total] if reply.total and len(reply.rows) > 1 else reply.rows
-    for row in rows:
-        table.add_row(
-            row.key or "(direct)",
-            f"{row.calls:,}",
-            f"{row.usage.input:,}",
-            f"{row.usage.cached:,}",
-            f"{row.usage.output:,}",
-            money(row.price),
-            style="bold" if row is reply.total else "",
-        )
-    print_table(app.out, table)

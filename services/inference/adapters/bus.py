@@ -136,16 +136,17 @@ class Direct:
         task.add_done_callback(self._running.discard)
 
     async def _answer(self, message: Msg) -> None:
-        outcome = await attempt(lambda: self._stream(message), self._bus.log)
+        heard: list[DirectRequest] = []
+        outcome = await attempt(lambda: self._stream(message, heard), self._bus.log)
         if isinstance(outcome, Failure):
             with contextlib.suppress(Transient):
                 await self._bus.send(message.reply, encode(DirectEvent(error=outcome)))
-            await self._record_failure(message, outcome)
+            for request in heard:
+                await self._record_failure(request, outcome)
 
-    async def _record_failure(self, message: Msg, failure: Failure) -> None:
+    async def _record_failure(self, request: DirectRequest, failure: Failure) -> None:
         """The client knows already; the request log should too."""
         with contextlib.suppress(MillraceError):
-            request = await received(self._bus, message)
             if not request.count_only:
                 await self._append(request, self._inference.not_completed(request, failure))
 
@@ -153,8 +154,9 @@ class Direct:
         ref = SessionRef(request.tenant, DIRECT_SESSION)
         await self._log.append(ref, fact, trace_id=request.trace_id)
 
-    async def _stream(self, message: Msg) -> None:
+    async def _stream(self, message: Msg, heard: list[DirectRequest]) -> None:
         request = await received(self._bus, message)
+        heard.append(request)
         async with contextlib.aclosing(self._inference.complete(request)) as events:
             async for event in events:
                 await answered(self._bus, request, event, message.reply)

@@ -113,6 +113,7 @@ class BusTasks:
             on_busy=order.on_busy,
             terms=order.terms,
             trace_id=trace_id,
+            key=order.key,
         )
 
     def task(self, ref: SessionRef, task: str) -> TaskHandle:

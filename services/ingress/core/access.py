@@ -28,6 +28,7 @@ _SCOPES: dict[str, Scope] = {
     "sessions": "sessions",
     "collections": "documents",
     "usage": "usage",
+    "requests": "usage",
 }
 
 

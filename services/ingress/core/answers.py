@@ -18,6 +18,11 @@ BOOLEAN: Schema = {"type": "boolean"}
 ANYTHING: Schema = {}
 TIME: Schema = {"type": "number", "description": "epoch seconds"}
 MONEY: Schema = {"type": "integer", "description": "millionths of a cent"}
+DECIMAL: Schema = {"type": "string", "description": "the same in the currency, no digit lost"}
+STATE: Schema = {
+    "type": "string",
+    "enum": ["queued", "running", "parked", "completed", "failed", "cancelled"],
+}
 TEXTS: Schema = {"type": "object", "additionalProperties": STRING}
 
 
@@ -85,6 +90,62 @@ SCHEMAS: dict[str, Schema] = {
     "Usage": shape(input=INTEGER, cached=INTEGER, output=INTEGER),
     "Totals": shape(
         steps=INTEGER, infer_steps=INTEGER, tool_steps=INTEGER, usage=ref("Usage"), price=MONEY
+    ),
+    "Latency": shape(count=INTEGER, mean_ms=NUMBER, p50_ms=NUMBER, p95_ms=NUMBER, max_ms=NUMBER),
+    "UsageNumbers": shape(
+        dict.fromkeys(("tenant", "day", "agent", "model", "session", "task"), STRING),
+        calls=INTEGER,
+        input_tokens=INTEGER,
+        cached_tokens=INTEGER,
+        output_tokens=INTEGER,
+        price=MONEY,
+        cost=DECIMAL,
+        latency=ref("Latency"),
+    ),
+    "RequestLine": shape(
+        id=STRING,
+        kind=just("task", "completion"),
+        sequence=INTEGER,
+        time=TIME,
+        status=STATE,
+        **dict.fromkeys(("session", "agent", "route", "model", "worker", "error_code"), STRING),
+        usage=ref("Usage"),
+        price=MONEY,
+        cost=DECIMAL,
+        currency=STRING,
+        latency_ms=NUMBER,
+        first_token_ms=NUMBER,
+        trace_id=STRING,
+        user=STRING,
+        key=STRING,
+        metadata=TEXTS,
+    ),
+    "TaskLine": shape(
+        task=STRING,
+        session=STRING,
+        agent=STRING,
+        status=STATE,
+        sequence=INTEGER,
+        submitted=TIME,
+        accepted=TIME,
+        done=TIME,
+        queue_ms=NUMBER,
+        **dict.fromkeys(("revision", "steps", "infer_steps", "tool_steps"), INTEGER),
+        usage=ref("Usage"),
+        price=MONEY,
+        cost=DECIMAL,
+        currency=STRING,
+        **dict.fromkeys(("error_code", "input", "output"), STRING),
+    ),
+    "SessionLine": shape(
+        session=STRING,
+        state=just("running", "idle"),
+        sequence=INTEGER,
+        opened=TIME,
+        touched=TIME,
+        agent=STRING,
+        tasks=INTEGER,
+        open_tasks=INTEGER,
     ),
     "TaskLinks": shape(task=STRING, session=STRING, events=STRING),
     "Recorded": shape(task=STRING, session=STRING, sequence=INTEGER),
@@ -216,6 +277,12 @@ def answers(schema: Schema, status: int = 200, **others: Schema) -> Answers:
     return found | {name.removeprefix("_"): {JSON: other} for name, other in others.items()}
 
 
+def paged(name: str, row: str) -> Answers:
+    """A page of the ledger; `next` is the `before` of the following one."""
+    rows = shape(**{name: many(ref(row))}, next=maybe(INTEGER), sequence=INTEGER)
+    return answers(rows)
+
+
 def streamed(schema: Schema | None = None) -> Answers:
     """Server-sent events, or where a schema is given JSON, as the body asks."""
     return {"200": ({JSON: schema} if schema else {}) | {EVENTS: STRING}}
@@ -256,6 +323,23 @@ ANSWERS: dict[str, Answers] = {
     "POST /v1/messages": streamed(ref("AnthropicMessage")),
     "POST /v1/messages/count_tokens": answers(shape(input_tokens=INTEGER)),
     "POST /v1/tasks": answers(ref("TaskLinks"), 202, _200=ref("Task")),
+    "GET /v1/tasks": paged("tasks", "TaskLine"),
+    "GET /v1/sessions": paged("sessions", "SessionLine"),
+    "GET /v1/requests": paged("requests", "RequestLine"),
+    "GET /v1/requests/{request}": answers(ref("RequestLine")),
+    "GET /v1/usage": {
+        "200": {
+            JSON: shape(
+                by=many(STRING),
+                currency=STRING,
+                rows=many(ref("UsageNumbers")),
+                total=maybe(ref("UsageNumbers")),
+                more=BOOLEAN,
+                sequence=INTEGER,
+            ),
+            "text/csv": STRING,
+        }
+    },
     "GET /v1/tasks/{task}": answers(ref("Task")),
     "POST /v1/tasks/{task}/cancel": answers(ref("Recorded"), 202),
     "POST /v1/tasks/{task}/steer": answers(ref("Recorded"), 202),

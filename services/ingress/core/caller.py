@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from shared.contracts.base import check_token
+from shared.contracts.work import DirectRequest
 from shared.errors import Permanent
 
 TENANT_HEADER = "X-Millrace-Tenant"
@@ -22,6 +25,10 @@ class Caller:
     trace_id: str = ""
     models: tuple[str, ...] = ()
     key: str = ""
+
+    def signed(self, request: DirectRequest) -> DirectRequest:
+        """With the key and the trace of this request, for the usage fact."""
+        return replace(request, key=self.key, trace_id=self.trace_id)
 
     def may_use(self, name: str) -> bool:
         """Whether this may stand in `model`; an agent is called `agent:<name>` here."""

@@ -31,6 +31,7 @@ STATUS_BY_CODE = {
     "unknown_session": 404,
     "unknown_step": 404,
     "unknown_letter": 404,
+    "unknown_request": 404,
     "unknown_document": 404,
     "unknown_collection": 404,
     "unknown_schedule": 404,

@@ -33,6 +33,8 @@ class Order:
     metadata: dict[str, str] = field(default_factory=dict)
     on_busy: OnBusy | None = None
     terms: Terms = NO_TERMS
+    key: str = ""
+    """The id of the API key that it came with."""
 
 
 def task_of_key(tenant: str, key: str) -> str:

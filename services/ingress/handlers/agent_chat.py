@@ -94,6 +94,7 @@ class AgentChat:
             await self._check_waiting(placed.ref)
         order = Order(
             ref=placed.ref,
+            key=caller.key,
             task=placed.task,
             agent=spec.name,
             input=task_input(body, existing=existing),

@@ -79,7 +79,8 @@ def _direct(caller: Caller, body: ChatBody) -> tuple[list[DirectRequest], Frame]
         model=body.model,
         include_usage=body.include_usage,
     )
-    return direct_requests(body, caller.tenant, name), frame
+    requests = direct_requests(body, caller.tenant, name)
+    return [caller.signed(request) for request in requests], frame
 
 
 async def _direct_chunks(

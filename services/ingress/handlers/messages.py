@@ -137,6 +137,7 @@ class MessageHandlers:
             return placed.known
         order = Order(
             ref=placed.ref,
+            key=caller.key,
             task=placed.task,
             agent=spec.name,
             input=task_input(body, existing=await self.tasks.exists(placed.ref)),
@@ -181,7 +182,7 @@ def _direct(caller: Caller, body: MessagesBody, named: Named) -> tuple[DirectReq
         detail = f"{SESSION_HEADER}: a session needs model: agent:<name>"
         raise Permanent("invalid_request", detail, field=SESSION_HEADER)
     name = mint_id("msg")
-    return direct_request(body, caller.tenant, name), Envelope(name, body.model)
+    return caller.signed(direct_request(body, caller.tenant, name)), Envelope(name, body.model)
 
 
 def _task_envelope(task: TaskHandle, body: MessagesBody) -> Envelope:

@@ -183,6 +183,7 @@ class ResponseHandlers:
             terms = ask.terms
             order = Order(
                 ref=placed.ref,
+                key=ask.caller.key,
                 task=placed.task,
                 agent=ask.body.agent,
                 input=messages,

@@ -39,6 +39,7 @@ class TaskHandlers:
         find_agent(body.agent, await self.catalog.agents(caller.tenant), "agent")
         order = Order(
             ref=placed.ref,
+            key=caller.key,
             task=placed.task,
             agent=body.agent,
             input=body.as_input(),

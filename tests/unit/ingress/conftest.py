@@ -15,9 +15,11 @@ from services.ingress.handlers.messages import MessageHandlers
 from services.ingress.handlers.responses import ResponseHandlers
 from services.ingress.handlers.schedules import ScheduleHandlers
 from services.ingress.handlers.tasks import TaskHandlers
+from services.ingress.handlers.usage import UsageHandlers
 from tests.fakes.housekeeping import FakeHousekeeping
 from tests.fakes.ingress_system import FakeSchedules, FakeSystem
 from tests.fakes.keys import FakeKeys
+from tests.fakes.ledger import FakeLedger
 
 SCHEDULES, KEYS = FakeSchedules(), FakeKeys()
 STREAMS = Streams()
@@ -44,6 +46,7 @@ def running(kept: FakeHousekeeping) -> tuple[FakeSystem, ASGIApp]:
         schedules=ScheduleHandlers(SCHEDULES, system),
         documents=system,
         housekeeping=kept,
+        usage=UsageHandlers(FakeLedger(), "EUR"),
         catalog=system,
         health=system,
     )

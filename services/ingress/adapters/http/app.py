@@ -28,9 +28,11 @@ from services.ingress.adapters.http.schedules import schedules_router
 from services.ingress.adapters.http.socket import socket_router
 from services.ingress.adapters.http.streams import Streams
 from services.ingress.adapters.http.tasks import events_router, sessions_router, tasks_router
+from services.ingress.adapters.http.usage import lists_router, usage_router
 from services.ingress.core import socket
 from services.ingress.core.openapi import completed
 from services.ingress.handlers.socket import SocketHandlers
+from services.ingress.handlers.usage import UsageHandlers
 from services.ingress.ports import (
     Catalog,
     ChatApi,
@@ -61,6 +63,7 @@ class Parts:
     schedules: SchedulesApi
     documents: Documents
     housekeeping: Housekeeping
+    usage: UsageHandlers
     catalog: Catalog
     health: Health
 
@@ -83,6 +86,8 @@ def build_api(parts: Parts, metrics: Metrics) -> FastAPI:
     api.include_router(items_router(parts.conversations))
     api.include_router(models_router(parts.catalog, parts.documents))
     api.include_router(tasks_router(parts.tasks))
+    api.include_router(lists_router(parts.usage))
+    api.include_router(usage_router(parts.usage))
     api.include_router(control_router(parts.tasks, parts.control))
     api.include_router(schedules_router(parts.schedules))
     api.include_router(events_router(parts.tasks, metrics))
