@@ -126,7 +126,7 @@ def asked(body: bytes) -> Asked:
     """
     try:
         return msgspec.json.decode(body, type=Asked)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         decode(body, DirectRequest)  # says what is wrong, and where
         raise Permanent("invalid_message", "the body is no completion") from None
 
