@@ -121,9 +121,10 @@ class ResponseHandlers:
         if name is not None:
             ref = SessionRef(ask.caller.tenant, session_of_task(name))
             task = await self.tasks.known(ref, name)
-            opened = None if task is None else await self._continued(ask, task)
-            if opened is not None:
-                return opened
+            if task is not None and await self._alike(ask, task):
+                opened = await self._continued(ask, task)
+                if opened is not None:
+                    return opened
         check_balance(ask.given.messages)
         return await self._submitted(ask, None, ask.given.messages)
 
@@ -134,15 +135,17 @@ class ResponseHandlers:
         found = _the(responses, where)
         if not _stored(found) and previous not in own:
             raise not_found(previous)
-        opened = await self._continued(ask, task)
-        if opened is not None and opened.place.number == where.number + 1:
-            return opened
+        alike = ask.body.stored == _stored(found)
+        waiting = [call.id for call in found.waiting]
+        if alike and set(waiting) == set(ask.answers.outputs):
+            opened = await self._continued(ask, task)
+            if opened is not None:
+                return opened
         if found.open:
             detail = f"{previous} is still in progress: wait for it, or cancel it"
             raise Permanent("response_in_progress", detail, field="previous_response_id")
-        check_balance(ask.given.messages, [call.id for call in found.waiting])
-        keeps = ask.body.stored or previous in own
-        if found is responses[-1] and not found.waiting and keeps:
+        check_balance(ask.given.messages, waiting)
+        if found is responses[-1] and not waiting and alike:
             return await self._submitted(ask, task.session, ask.given.messages)
         history = await self.tasks.history(SessionRef(ask.caller.tenant, task.session))
         messages = (*said_until(history, found), *ask.given.messages)
@@ -164,6 +167,14 @@ class ResponseHandlers:
         known = [] if last is None else [call.id for call in last.waiting]
         check_balance(ask.given.messages, known)
         return await self._submitted(ask, name, ask.given.messages)
+
+    async def _alike(self, ask: _Ask, task: TaskHandle) -> bool:
+        """Whether a task is kept as its client wants this response to be kept.
+
+        What is stored must not go with what is not, so the two never share a session.
+        """
+        last = responses_of(await task.facts())[-1:]
+        return [_stored(one) for one in last] == [ask.body.stored]
 
     async def _continued(self, ask: _Ask, task: TaskHandle) -> Opened | None:
         """The response that the results open, where they fit."""

@@ -348,6 +348,32 @@ async def test_a_hidden_item_is_hidden_from_models_too(fronts, client) -> None:
     assert shown == ["system", "user", "assistant"]
 
 
+async def test_what_is_stored_does_not_go_with_what_is_not(client, other) -> None:
+    ask = {"model": "default", "tools": [TOOL]}
+    first = await client.responses.create(input="call mine", **ask)
+    given = {"previous_response_id": first.id, "input": [output(call_of(first), "42")]}
+    hidden = await client.responses.create(**given, **ask, store=False)
+    assert hidden.output_text == "got 42"
+    shown = await other.responses.create(**given, **ask)
+    assert shown.output_text == "got 42"
+    assert shown.id.rpartition("_")[0] == first.id.rpartition("_")[0]
+    last = await client.responses.create(
+        input="say bye", previous_response_id=shown.id, store=False, **ask
+    )
+    assert last.output_text == "bye"
+    assert (await other.responses.retrieve(shown.id)).output_text == "got 42"
+
+
+async def test_results_for_the_calls_of_another_response_are_refused(client) -> None:
+    ask = {"model": "default", "tools": [TOOL]}
+    first = await client.responses.create(input="call mine", **ask)
+    second = await client.responses.create(input="say hello", **ask)
+    with pytest.raises(openai.BadRequestError, match="unknown_call"):
+        await client.responses.create(
+            previous_response_id=second.id, input=[output(call_of(first), "42")], **ask
+        )
+
+
 async def test_a_task_is_no_response_and_its_session_no_conversation(fronts, client) -> None:
     task = await fronts.loop.client.submit("helper", "say secret", session="of-tasks")
     await task.result(20)

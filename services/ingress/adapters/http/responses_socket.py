@@ -98,7 +98,7 @@ class Socket:
 
     def _forget(self) -> None:
         """Nobody can go on with what was not stored."""
-        for opened in self._kept.values():
+        for opened in {one.task.session: one for one in self._kept.values()}.values():
             self._responses.forget(replace(opened, keep=False))
 
     async def _say(self, frame: Json) -> None:
