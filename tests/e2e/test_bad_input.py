@@ -89,7 +89,7 @@ def test_http_malformed_json(system: System) -> None:
 
 
 def test_http_oversized_body(system: System) -> None:
-    body = {"agent": "assistant", "input": "x" * 2_000_000}
+    body = {"agent": "assistant", "input": "x" * 17_000_000}
     answer = _post(system, "/v1/tasks", json=body)
     assert answer.status_code == 413
     assert answer.json()["code"] == "body_too_large"
