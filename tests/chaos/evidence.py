@@ -67,10 +67,15 @@ class Fault:
 
 @dataclass(frozen=True)
 class Bill:
-    """Tokens and money of a session."""
+    """Model calls, tokens and money."""
 
-    usage: Usage
-    price: int
+    usage: Usage = field(default_factory=Usage)
+    price: int = 0
+    calls: int = 0
+
+
+Account = tuple[str, str, str]
+"""A tenant, what its usage is grouped by, and the group."""
 
 
 @dataclass
@@ -85,7 +90,10 @@ class Evidence:
     reruns: Counter[Place] = field(default_factory=Counter)
     """How often a person said of a step: run it again."""
     readings: list[Reading] = field(default_factory=list)
-    ledger: dict[SessionRef, Bill] = field(default_factory=dict)
+    ledger: dict[Account, Bill] = field(default_factory=dict)
+    """What `/v1/usage` of an ingress says."""
+    billed: dict[Account, Bill] = field(default_factory=dict)
+    """The sums over the whole log, of this scenario and all before it."""
     letters: list[DeadLetter] = field(default_factory=list)
     replayed: list[str] = field(default_factory=list)
     """What `replay --check` says against the sessions; none of it should be."""

@@ -8,14 +8,15 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 
 from shared.contracts.base import SessionRef, encode
-from shared.contracts.facts import Done, Inferred, ToolDone, Usage
+from shared.contracts.facts import Done, Inferred, ToolDone
 from shared.contracts.log import Malformed, StoredFact
 from shared.contracts.tasks import TaskSubmitted
 from shared.transcript import Transcript
 from tests.chaos.answers import expected_results
-from tests.chaos.evidence import Bill, Evidence, Submission
+from tests.chaos.evidence import Account, Bill, Evidence, Submission
 from tests.chaos.folding import TaskKey, by_task, closed, is_balanced, is_result, results
 from tests.chaos.reading_checks import readings
 
@@ -149,22 +150,38 @@ def balance(evidence: Evidence) -> Iterator[str]:
 # -- 5: the bill ----------------------------------------------------------------------------------
 
 
-def bills(facts: Iterable[StoredFact]) -> dict[SessionRef, Bill]:
-    """The sums over the log, session by session."""
-    found: dict[SessionRef, Bill] = {}
+GROUPINGS = ("agent", "model", "session", "task", "day")
+
+
+def bills(facts: Iterable[StoredFact]) -> dict[Account, Bill]:
+    """The sums over the log, by everything that usage can be grouped by."""
+    facts = list(facts)
+    agents = {(s.ref, s.task): s.rest for s in facts if s.kind == "task"}
+    found: dict[Account, Bill] = {}
     for place, stored in results(facts).items():
-        if isinstance(stored.fact, Inferred):
-            before = found.get(place.ref, Bill(Usage(), 0))
-            usage, price = before.usage + stored.fact.usage, before.price + stored.fact.price
-            found[place.ref] = Bill(usage, price)
+        if not isinstance(fact := stored.fact, Inferred):
+            continue
+        names = {
+            "agent": agents.get((place.ref, place.task), ""),
+            "model": fact.model,
+            "session": place.ref.session,
+            "task": place.task,
+            "day": datetime.fromtimestamp(stored.time, UTC).date().isoformat(),
+        }
+        for grouping, name in names.items():
+            account = (place.ref.tenant, grouping, name)
+            before = found.get(account, Bill())
+            usage, price = before.usage + fact.usage, before.price + fact.price
+            found[account] = Bill(usage, price, before.calls + 1)
     return found
 
 
 def ledger(evidence: Evidence) -> Iterator[str]:
-    """The ledger's sums are the sums over the log."""
-    for ref, bill in bills(evidence.facts).items():
-        if evidence.ledger.get(ref) != bill:
-            yield f"ledger of {ref}: {evidence.ledger.get(ref)}, log: {bill}"
+    """What `/v1/usage` says are the sums over the log, no more and no less."""
+    for account in sorted(evidence.billed.keys() | evidence.ledger.keys()):
+        said, due = evidence.ledger.get(account), evidence.billed.get(account)
+        if said != due:
+            yield f"usage of {account}: {said}, log: {due}"
 
 
 # -- 7, 8, 10: cost, tenants, bad input ------------------------------------------------------------

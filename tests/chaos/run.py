@@ -15,17 +15,16 @@ from shared.bus.connect import Bus
 from shared.bus.log import Page, RunLog
 from shared.client import Millrace
 from shared.clock import monotonic
-from shared.contracts.base import SessionRef, decode, encode
+from shared.contracts.base import SessionRef, decode
 from shared.contracts.dead import DeadLetter
-from shared.contracts.facts import Done
-from shared.contracts.ledger import UsageQuery, UsageReply
+from shared.contracts.facts import Done, Usage
 from shared.contracts.log import StoredFact
 from shared.errors import MillraceError, Transient
 from shared.replay import check_session
-from shared.subjects import DEAD, LEDGER_USAGE
-from tests.chaos.evidence import Bill, Evidence, Fault, Submission
+from shared.subjects import DEAD
+from tests.chaos.evidence import Account, Bill, Evidence, Fault, Submission
 from tests.chaos.faults import Field
-from tests.chaos.invariants import bills
+from tests.chaos.invariants import GROUPINGS, bills
 from tests.chaos.load import TENANTS, Plan, Shape, Submitter, plans
 from tests.chaos.person import Person
 from tests.chaos.readers import Reader, feed_source, sse_source
@@ -141,7 +140,8 @@ class Driver:
         runs = read_lines(data / EXECUTIONS, Execution)
         found.executions = [one for one in runs if one.place.ref in refs]
         found.effects = [e for e in read_lines(data / EFFECTS, Effect) if e.place.ref in refs]
-        found.ledger = await self._ledger(bills(facts))
+        found.billed = bills(self.tail.facts)
+        found.ledger = await self._ledger(found.billed)
         found.letters = await self._letters()
         found.replayed = [text for ref in sorted(refs) if (text := await self._replayed(ref))]
         return found
@@ -171,23 +171,41 @@ class Driver:
                     continue
                 await asyncio.sleep(0.3)
 
-    async def _ledger(self, wanted: dict[SessionRef, Bill]) -> dict[SessionRef, Bill]:
+    async def _ledger(self, wanted: dict[Account, Bill]) -> dict[Account, Bill]:
         """What the ledger says, once it has caught up with the log or had its time."""
-        found: dict[SessionRef, Bill] = {}
+        found: dict[Account, Bill] = {}
         end = monotonic() + _LEDGER_WITHIN
         while monotonic() < end:
-            with contextlib.suppress(MillraceError):
-                found = {ref: bill for t in TENANTS for ref, bill in (await self._usage(t)).items()}
-                if all(found.get(ref) == bill for ref, bill in wanted.items()):
+            with contextlib.suppress(httpx.HTTPError):
+                found = {}
+                for tenant in TENANTS:
+                    for grouping in GROUPINGS:
+                        found |= await self._usage(tenant, grouping)
+                if found == wanted:
                     return found
             await asyncio.sleep(0.5)
         return found
 
-    async def _usage(self, tenant: str) -> dict[SessionRef, Bill]:
-        query = UsageQuery(tenant=tenant, by="session", limit=500)
-        reply = decode(await self.bus.request(LEDGER_USAGE, encode(query)), UsageReply)
-        rows = reply.rows
-        return {SessionRef(tenant, row.key): Bill(row.usage, row.price) for row in rows}
+    async def _usage(self, tenant: str, grouping: str) -> dict[Account, Bill]:
+        """All pages of `/v1/usage`."""
+        found: dict[Account, Bill] = {}
+        query = {"by": grouping, "limit": 500, "min_seq": self.tail.after}
+        while True:
+            answer = await self._http.get(
+                f"{self.system.urls[0]}/v1/usage",
+                params={**query, "offset": len(found)},
+                headers={"X-Millrace-Tenant": tenant},
+            )
+            page = answer.raise_for_status().json()
+            for row in page["rows"]:
+                usage = Usage(
+                    input=row["input_tokens"],
+                    cached=row["cached_tokens"],
+                    output=row["output_tokens"],
+                )
+                found[tenant, grouping, row[grouping]] = Bill(usage, row["price"], row["calls"])
+            if not page["more"]:
+                return found
 
     async def _letters(self) -> list[DeadLetter]:
         """All dead letters there are."""

@@ -57,6 +57,10 @@ GOOD: list[tuple[str, str, str, dict[str, Any] | None]] = [
     ("GET", "/v1/schedules", "", None),
     ("DELETE", "/v1/schedules/{name}", "/v1/schedules/n", None),
     ("GET", "/v1/dead", "", None),
+    ("GET", "/v1/usage", "/v1/usage?by=agent,model", None),
+    ("GET", "/v1/requests", "", None),
+    ("GET", "/v1/tasks", "", None),
+    ("GET", "/v1/sessions", "", None),
 ]
 """Method, path, the same with its names filled in, body."""
 

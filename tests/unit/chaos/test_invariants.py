@@ -81,7 +81,8 @@ def evidence() -> Evidence:
         executions=[Execution("infer", "default", "s", "t", 0, "w", 2.5, 2.6)],
         effects=[Effect("default", "s", "t", 1)],
         readings=[reading()],
-        ledger={REF: Bill(USAGE + USAGE, 14)},
+        ledger=invariants.bills(log()),
+        billed=invariants.bills(log()),
     )
 
 
@@ -179,10 +180,29 @@ def test_what_is_not_balanced(messages: list[dict[str, object]]) -> None:
     assert not is_balanced(messages)
 
 
-def test_a_ledger_that_differs_from_the_log_is_found() -> None:
+def test_the_log_is_summed_up_by_all_that_usage_is_grouped_by() -> None:
+    sums = invariants.bills(log())
+    assert {account[1] for account in sums} == set(invariants.GROUPINGS)
+    assert sums["default", "session", "s"] == Bill(USAGE + USAGE, 14, 2)
+    assert sums["default", "day", "1970-01-01"] == Bill(USAGE + USAGE, 14, 2)
+
+
+@pytest.mark.parametrize("grouping", invariants.GROUPINGS)
+def test_usage_that_differs_from_the_log_is_found(grouping: str) -> None:
+    for said in (Bill(USAGE, 7, 1), Bill(USAGE + USAGE, 14, 1), None):
+        bad = evidence()
+        (account,) = (one for one in bad.ledger if one[1] == grouping)
+        if said is None:
+            del bad.ledger[account]
+        else:
+            bad.ledger[account] = said
+        assert any("usage of" in one for one in invariants.problems(bad))
+
+
+def test_usage_that_nobody_had_is_found() -> None:
     bad = evidence()
-    bad.ledger[REF] = Bill(USAGE, 7)
-    assert any("ledger" in one for one in invariants.problems(bad))
+    bad.ledger["default", "agent", "ghost"] = Bill(USAGE, 7, 1)
+    assert any("ghost" in one for one in invariants.problems(bad))
 
 
 @pytest.mark.parametrize(
@@ -229,7 +249,7 @@ def replace_mark(mark: str) -> Order:
 def test_what_comes_behind_the_end_is_no_readers_business() -> None:
     good = evidence()
     good.facts.append(stored(7, "inferred", inferred(4, "too late")))
-    good.ledger[REF] = Bill(USAGE + USAGE + USAGE, 21)
+    good.ledger = good.billed = invariants.bills(good.facts)
     assert invariants.problems(good) == []
 
 
