@@ -19,12 +19,12 @@ from tests.fakes.ledger_log import eventful
 
 
 class FakeLedger:
-    """The ingress's port `Ledger`. Everything is applied from the start."""
+    """The ingress's port `Ledger`. The last fact is applied and not acknowledged yet."""
 
     def __init__(self) -> None:
         self.store, self.facts = MemoryStore(), eventful()
         last = self.facts[-1].seq
-        self._queries = Queries(self.store, MemoryLog(self.facts, in_flight=(last + 1, last)))
+        self._queries = Queries(self.store, MemoryLog(self.facts, in_flight=(last, last)))
         self._fed = False
 
     async def _ready(self) -> Queries:

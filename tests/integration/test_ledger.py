@@ -22,7 +22,7 @@ from shared.contracts.agents import AgentSpec, Limits, Sampling
 from shared.contracts.base import SessionRef, encode
 from shared.contracts.ledger import TasksQuery, TasksReply, UsageQuery, UsageReply
 from shared.contracts.tasks import TaskSubmitted
-from shared.errors import Transient
+from shared.errors import Permanent, Transient
 from shared.subjects import fact_subject, task_subject
 from shared.telemetry import configure
 from tests.fakes import postgres
@@ -246,5 +246,5 @@ async def test_a_client_reads_what_it_wrote(system: System, client: CommandClien
         last = (await client.log.read_filter("run.>"))[-1].seq
         query = UsageQuery(tenant="default", by="task", min_seq=last, patience_s=20.0)
         assert [row.key for row in (await client.usage(query)).rows] == ["t1"]
-        with pytest.raises(Transient, match="ledger_behind"):
-            await client.usage(replace(query, min_seq=last + 1, patience_s=0.1))
+        with pytest.raises(Permanent, match="invalid_cursor"):
+            await client.usage(replace(query, min_seq=last + 1))

@@ -108,9 +108,20 @@ class Queries:
         """Until everything up to `min_seq` is acknowledged, which happens after its commit.
 
         The highest sequence applied would not do: deliveries overtake one another.
+
+        Raises:
+            Permanent: `invalid_cursor` for what is beyond the end of the log.
+            Transient: `ledger_behind`.
         """
-        if not query.min_seq:
+        if not query.min_seq or (await self._log.unsettled())[0] > query.min_seq:
             return
+        _, last = await self._log.bounds()
+        if query.min_seq > last:
+            raise Permanent(
+                "invalid_cursor",
+                f"the log ends at {last}: nobody has written {query.min_seq} yet",
+                field="min_seq",
+            )
         patience = min(max(0.0, query.patience_s), LONGEST_PATIENCE)
         waited = 0.0
         while (await self._log.unsettled())[0] <= query.min_seq:

@@ -115,7 +115,13 @@ async def test_a_client_reads_what_it_wrote_or_is_told_to_come_again(
     http: httpx.AsyncClient,
 ) -> None:
     last = eventful()[-1].seq
-    assert (await http.get("/v1/usage", params={"min_seq": last})).status_code == 200
-    later = await http.get("/v1/usage", params={"min_seq": last + 1}, headers={"Prefer": "wait=0"})
-    assert (later.status_code, later.json()["code"]) == (503, "ledger_behind")
-    assert later.headers["retry-after"] == "1"
+    assert (await http.get("/v1/usage", params={"min_seq": last - 1})).status_code == 200
+    soon = await http.get("/v1/usage", params={"min_seq": last}, headers={"Prefer": "wait=0"})
+    assert (soon.status_code, soon.json()["code"]) == (503, "ledger_behind")
+    assert soon.headers["retry-after"] == "1"
+
+
+async def test_nobody_waits_for_what_nobody_wrote(http: httpx.AsyncClient) -> None:
+    never = await http.get("/v1/requests", params={"min_seq": eventful()[-1].seq + 1})
+    assert (never.json()["code"], never.json()["field"]) == ("invalid_cursor", "min_seq")
+    assert never.status_code in (400, 422)
