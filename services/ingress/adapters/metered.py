@@ -22,11 +22,18 @@ class Metered:
     def __init__(self, completions: Completions) -> None:
         self._completions = completions
 
-    async def complete(self, request: DirectRequest) -> AsyncGenerator[DirectEvent]:
-        """The other one's events."""
+    def complete(self, request: DirectRequest) -> AsyncGenerator[DirectEvent]:
+        """The other one's events, themselves where nobody is charged."""
+        events = self._completions.complete(request)
         charge = CHARGE.get()
-        async with aclosing(self._completions.complete(request)) as events:
-            async for event in events:
-                if charge is not None and event.done is not None:
-                    charge(event.done.usage.input + event.done.usage.output)
-                yield event
+        return events if charge is None else _charged(events, charge)
+
+
+async def _charged(
+    events: AsyncGenerator[DirectEvent], charge: Callable[[int], None]
+) -> AsyncGenerator[DirectEvent]:
+    async with aclosing(events):
+        async for event in events:
+            if event.done is not None:
+                charge(event.done.usage.input + event.done.usage.output)
+            yield event
