@@ -30,7 +30,7 @@ from shared.contracts.control import DeleteReply, DeleteSession, NoteSession
 from shared.contracts.facts import Accepted, Done, Forked
 from shared.contracts.log import Event, StoredFact
 from shared.contracts.replay import Check, ReplayQuery, ReplayReply, ReplayRow
-from shared.contracts.tasks import NO_TERMS, InputMessage, TaskSubmitted, Terms
+from shared.contracts.tasks import NO_TERMS, InputMessage, TaskSubmitted, Terms, check_repeated
 from shared.contracts.tokens import DirectEvent
 from shared.contracts.work import DirectRequest
 from shared.contracts.workers import WorkerState
@@ -72,6 +72,8 @@ class TaskOptions(TypedDict, total=False):
     """The W3C trace that the task belongs to; absent: derived from the task."""
     key: str
     """The id of the API key that it came with."""
+    fingerprint: str
+    """Of the request whose idempotency key names the task."""
 
 
 class Millrace:
@@ -119,7 +121,8 @@ class Millrace:
 
         Raises:
             Permanent: `invalid_name`, `payload_too_large`; `task_id_used` for an id that the
-                session had a moment ago, before it was deleted.
+                session had a moment ago, before it was deleted; `idempotency_conflict` for one
+                that the request of another fingerprint has named.
             Transient: `bus_unavailable`.
         """
         ref = SessionRef(self.tenant, session or mint_id("s"))
@@ -136,12 +139,20 @@ class Millrace:
             instructions=terms.instructions,
             route=terms.route,
             demands=terms.demands,
+            fingerprint=options.get("fingerprint", ""),
         )
         origin = Origin(options.get("trace_id", ""), options.get("key", ""))
         ack = await submit_task(self.bus, ref, agent, name, submitted, origin)
         if ack.duplicate and not await self.log.holds(ack.seq):
             raise Permanent("task_id_used", f"{name!r} was deleted with its session", field="task")
+        if ack.duplicate and submitted.fingerprint:
+            await self._check_repeated(ref, ack.seq, submitted.fingerprint)
         return Task(self, ref.session, name, ack.seq - 1)
+
+    async def _check_repeated(self, ref: SessionRef, seq: int, fingerprint: str) -> None:
+        for stored in await self.log.read(ref, seq - 1):
+            if stored.seq == seq and isinstance(stored.fact, TaskSubmitted):
+                check_repeated(stored.fact, fingerprint)
 
     def task(self, task: str, session: str) -> Task:
         """A task whose session is known."""
@@ -278,10 +289,20 @@ class Task(Control):
         return await send_order(self._client.bus, self._ref, verb, order)
 
     async def retry(self, task: str | None = None, by: str = "") -> Task:
-        """Go on where this task failed, as a new task of the session; see `Control.retry_as`."""
+        """Go on where this task failed, as a new task of the session; see `Control.retry_as`.
+
+        A name that is given makes it once, also when it has run meanwhile.
+        """
         name = task or mint_id("task")
-        await self.retry_as(name, by)
-        return Task(self._client, self.session, name, None)
+        made = Task(self._client, self.session, name, None)
+        known = () if task is None else await made.facts()
+        if not any(_retries(stored, self.id) for stored in known):
+            await self.retry_as(name, by)
+        return made
+
+
+def _retries(stored: StoredFact, task: str) -> bool:
+    return isinstance(stored.fact, TaskSubmitted) and stored.fact.retry_of == task
 
 
 class Session:

@@ -25,6 +25,7 @@ from services.ingress.adapters.bus import (
 from services.ingress.adapters.housekeeping import BusHousekeeping
 from services.ingress.adapters.http.access import Access
 from services.ingress.adapters.http.app import Parts, build
+from services.ingress.adapters.http.head import Bounds
 from services.ingress.adapters.http.server import HttpProtocol, Server, SocketProtocol
 from services.ingress.adapters.http.streams import Streams
 from services.ingress.adapters.keys import BusKeys, KeyRing
@@ -84,6 +85,7 @@ async def serve(settings: Settings, log: Log) -> None:
         parts,
         host=settings.http_host,
         body_limit=settings.body_limit,
+        body_timeout=settings.body_timeout,
         streams=streams,
         guard=guard if settings.auth == "keys" else None,
     )
@@ -108,7 +110,7 @@ async def serve(settings: Settings, log: Log) -> None:
     follow = ring.open() if settings.auth == "keys" else nullcontext()
     async with link.open(settings.address), follow:
         log.info("ingress.listening", host=settings.http_host, port=settings.http_port)
-        await Server(config, streams).serve()
+        await Server(config, streams, Bounds(seconds=settings.head_timeout)).serve()
     log.info("ingress.stopped")
 
 

@@ -25,6 +25,12 @@ class Settings(BusSettings):
     body_limit: int = Field(
         default=16 << 20, ge=1024, description="bytes of a request's body at most"
     )
+    head_timeout: float = Field(
+        default=10.0, gt=0, description="seconds for a client to send the headers of a request"
+    )
+    body_timeout: float = Field(
+        default=60.0, gt=0, description="seconds for a client to send the body of a request"
+    )
     requests_per_minute: int = Field(
         default=0, ge=0, description="of a tenant, at all replicas together; 0: no limit"
     )

@@ -9,6 +9,7 @@ import msgspec
 from shared.contracts.agents import LimitsPatch, OnBusy, Sampling, ToolSpec
 from shared.contracts.base import Message, SessionRef, step_id
 from shared.contracts.demands import Demands
+from shared.errors import Permanent
 
 
 class TextPart(Message, frozen=True):
@@ -89,6 +90,23 @@ class TaskSubmitted(Message, frozen=True):
     instructions: str = ""
     route: str = ""
     demands: Demands = Demands()
+    fingerprint: str = ""
+    """Of the request whose idempotency key named the task: tells a repetition from another."""
+
+
+def check_repeated(task: TaskSubmitted, fingerprint: str) -> None:
+    """Refuse a request that differs from the one that named this task; one without a mark passes.
+
+    Raises:
+        Permanent: `idempotency_conflict`.
+    """
+    ours = task.retry_of or task.parent is not None
+    if ours or task.fingerprint not in ("", fingerprint):
+        raise Permanent(
+            "idempotency_conflict",
+            "the key names the task of another request: take a new one for a new request",
+            field="idempotency_key",
+        )
 
 
 def terms_of(task: TaskSubmitted) -> Terms:

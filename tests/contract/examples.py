@@ -315,7 +315,7 @@ _ALL: tuple[msgspec.Struct, ...] = (
     tasks.TaskSubmitted(
         input=(INPUT,), limits=PATCH, sampling=SAMPLING, metadata={"ticket": "7"}, on_busy="steer",
         retry_of="t0", parent=PARENT, tools=(TOOL,), instructions="In euros.", route="deep",
-        demands=DEMANDS,
+        demands=DEMANDS, fingerprint="5e1fd0",
     ),
     tokens.TokenDelta(task="t1", step=2, index=3, text=" see", attempt=2),
     SCORED,

@@ -89,6 +89,7 @@ class FakeSystem:
             instructions=terms.instructions,
             route=terms.route,
             demands=terms.demands,
+            fingerprint=order.fingerprint,
         )
         self.add(order.ref, body, order.task, order.agent)
         for fact in self.plan:

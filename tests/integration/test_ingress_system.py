@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import httpx
@@ -157,6 +158,29 @@ async def test_a_task_is_found_and_its_key_remembered(front):
     assert (late.status_code, late.json()["code"]) == (409, "task_ended")
     history = (await front.http.get(f"/v1/sessions/{done.json()['session']}/history")).json()
     assert [fact["kind"] for fact in history["facts"]].count("task") == 1
+
+
+async def test_a_key_stands_for_one_body_at_every_replica(front):
+    """Also where two requests race: one of them is the task, the other is told."""
+    assert front.system is not None
+    headers = {"Idempotency-Key": "order/2"}
+    async with ingress(front.system.data) as other:
+        await other.ready("retrieval", "ledger")
+        raced = await asyncio.gather(
+            front.http.post("/v1/tasks", json=ASK, headers=headers),
+            other.http.post("/v1/tasks", json=ASK | {"input": "Goodbye"}, headers=headers),
+        )
+        assert sorted(answer.status_code for answer in raced) == [202, 409]
+        refused = next(answer for answer in raced if answer.status_code == 409).json()
+        assert (refused["code"], refused["field"]) == ("idempotency_conflict", "idempotency_key")
+        task = next(answer for answer in raced if answer.status_code == 202).json()
+        said = (await front.http.get(f"/v1/tasks/{task['task']}")).json()["input"]
+        for replica in (front, other):
+            for words in ("Hello", "Goodbye"):
+                again = await replica.http.post(
+                    "/v1/tasks", json=ASK | {"input": words}, headers=headers
+                )
+                assert again.status_code == (202 if words == said else 409)
 
 
 async def test_a_viewer_that_goes_leaves_the_task_alone(front):

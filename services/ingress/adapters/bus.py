@@ -114,6 +114,7 @@ class BusTasks:
             terms=order.terms,
             trace_id=trace_id,
             key=order.key,
+            fingerprint=order.fingerprint,
         )
 
     def task(self, ref: SessionRef, task: str) -> TaskHandle:

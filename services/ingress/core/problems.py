@@ -17,6 +17,7 @@ STATUS_BY_CODE = {
     "invalid_json": 400,
     "unsupported_parameter": 400,
     "invalid_encoding": 400,
+    "invalid_http": 400,
     "missing_api_key": 401,
     "invalid_api_key": 401,
     "key_expired": 401,
@@ -62,11 +63,14 @@ STATUS_BY_CODE = {
     "original_gone": 410,
     "task_cancelled": 409,
     "key_ended": 409,
+    "client_too_slow": 408,
     "body_too_large": 413,
     "payload_too_large": 413,
+    "url_too_long": 414,
     "unsupported_media_type": 415,
     "rate_limited": 429,
     "too_many_failures": 429,
+    "headers_too_large": 431,
     "overloaded": 429,
     "request_timeout": 504,
     "deadline_exceeded": 504,
@@ -84,13 +88,16 @@ _TITLES = {
     403: "Forbidden",
     404: "Not found",
     405: "Method not allowed",
+    408: "The request came too slowly",
     409: "Conflict",
     410: "Gone",
     413: "Body too large",
+    414: "URL too long",
     415: "Unsupported media type",
     421: "Misdirected request",
     422: "Invalid request",
     429: "Too many requests",
+    431: "Headers too large",
     500: "Internal error",
     503: "Not available now",
     504: "Took too long",
@@ -212,7 +219,7 @@ def problem_of(failure: Failure, path: str, trace_id: str, *, anthropic: bool = 
     if status == 401:
         unsure = "" if failure.code == "missing_api_key" else ', error="invalid_token"'
         headers["WWW-Authenticate"] = f'Bearer realm="millrace"{unsure}'
-    if status == 413:
+    if status in (408, 413):
         headers["Connection"] = "close"  # the rest of the body is not read, so nothing can follow
     if dialect == "anthropic":
         headers["request-id"] = trace_id

@@ -35,6 +35,8 @@ class Order:
     terms: Terms = NO_TERMS
     key: str = ""
     """The id of the API key that it came with."""
+    fingerprint: str = ""
+    """Of the request whose idempotency key names the task."""
 
 
 def task_of_key(tenant: str, key: str) -> str:

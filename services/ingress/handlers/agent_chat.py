@@ -84,7 +84,7 @@ class AgentChat:
         terms, given = terms_of_chat(body, spec.sampling), given_in_chat(body)
         metadata = dict(body.metadata or {})
         session = metadata.pop("session", None)
-        placed = await place(self.tasks, caller.tenant, key, session)
+        placed = await place(self.tasks, caller.tenant, key, session, body)
         if given.results and (part := await self._continued(placed.ref, body, given, terms)):
             return part
         if placed.known is not None:
@@ -94,6 +94,7 @@ class AgentChat:
             await self._check_waiting(placed.ref)
         order = Order(
             ref=placed.ref,
+            fingerprint=placed.fingerprint,
             key=caller.key,
             task=placed.task,
             agent=spec.name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from services.ingress.core.caller import Caller
 from services.ingress.core.control_bodies import ApproveBody, RejectBody, RetryBody, SteerBody
+from services.ingress.core.repetition import check_same_retry, check_same_words
 from services.ingress.core.tasks import task_of_key
 from services.ingress.ports import TaskHandle
 from shared.contracts.base import as_token
@@ -16,9 +17,13 @@ class ControlHandlers:
         """The sequence of what was said; the same key says it once.
 
         Raises:
-            Permanent: `not_running`, `task_ended`.
+            Permanent: `not_running`, `task_ended`, `idempotency_conflict`.
         """
-        return await task.steer(body.text, id=None if key is None else as_token(key), by=body.by)
+        if key is None:
+            return await task.steer(body.text, by=body.by)
+        seq = await task.steer(body.text, id=as_token(key), by=body.by)
+        check_same_words(await task.facts(), seq, body.text)
+        return seq
 
     async def approve(self, task: TaskHandle, body: ApproveBody) -> int:
         """The sequence of the approval.
@@ -49,6 +54,10 @@ class ControlHandlers:
         """The new task; a key names it, so that it is made once.
 
         Raises:
-            Permanent: `not_failed`, `superseded`.
+            Permanent: `not_failed`, `superseded`, `idempotency_conflict`.
         """
-        return await task.retry(None if key is None else task_of_key(caller.tenant, key), body.by)
+        if key is None:
+            return await task.retry(None, body.by)
+        new = await task.retry(task_of_key(caller.tenant, key), body.by)
+        check_same_retry(await new.facts(), task.id)
+        return new

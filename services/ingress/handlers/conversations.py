@@ -14,6 +14,7 @@ from services.ingress.core.conversations import (
     noted_entries,
     the_entry,
 )
+from services.ingress.core.repetition import check_same_note
 from services.ingress.core.responses_fold import Json
 from services.ingress.core.responses_input import check_balance, messages_of
 from services.ingress.ports import Housekeeping, Tasks
@@ -35,7 +36,7 @@ class ConversationHandlers:
         """A new conversation; the same key makes it once.
 
         Raises:
-            Permanent: what is wrong with the items, naming the one.
+            Permanent: what is wrong with the items, naming the one; `idempotency_conflict`.
         """
         name = mint_id("conv") if key is None else as_token(f"conv-{key}")
         messages = messages_of(body.items or [], "items")
@@ -43,7 +44,9 @@ class ConversationHandlers:
         ref = SessionRef(caller.tenant, name)
         note = Noted(note=f"{name}-0"[-64:], messages=messages, metadata=body.metadata or {})
         await self.tasks.note(ref, note)
-        return conversation_json(name, await self._history(ref))
+        history = await self._history(ref)
+        check_same_note(history, note)
+        return conversation_json(name, history)
 
     async def get(self, caller: Caller, name: str) -> Json:
         """A conversation."""
@@ -77,7 +80,8 @@ class ConversationHandlers:
         """Set items down; the same key does it once.
 
         Raises:
-            Permanent: what is wrong with them; `session_busy` while an answer is under way.
+            Permanent: what is wrong with them; `session_busy` while an answer is under way;
+                `idempotency_conflict`.
         """
         ref = self._ref(caller, name)
         await self._history(ref)
@@ -85,6 +89,8 @@ class ConversationHandlers:
         check_balance(messages)
         note = Noted(note=mint_id("note") if key is None else as_token(key), messages=messages)
         await self.tasks.note(ref, note)
+        if key is not None:
+            check_same_note(await self._history(ref), note)
         return [entry.item for entry in noted_entries(note)]
 
     async def remove(self, caller: Caller, name: str, item: str) -> Json:

@@ -132,11 +132,12 @@ class MessageHandlers:
     ) -> TaskHandle:
         if named.session is not None:
             check_token(named.session, SESSION_HEADER)
-        placed = await place(self.tasks, caller.tenant, named.key, named.session)
+        placed = await place(self.tasks, caller.tenant, named.key, named.session, body)
         if placed.known is not None:
             return placed.known
         order = Order(
             ref=placed.ref,
+            fingerprint=placed.fingerprint,
             key=caller.key,
             task=placed.task,
             agent=spec.name,

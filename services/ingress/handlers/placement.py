@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pydantic import BaseModel
+
+from services.ingress.core.repetition import check_same_task, fingerprint_of
 from services.ingress.core.tasks import session_of_task, task_of_key
 from services.ingress.ports import TaskHandle, Tasks
 from shared.clock import mint_id
@@ -18,9 +21,12 @@ class Placement:
     ref: SessionRef
     task: str
     known: TaskHandle | None = None
+    fingerprint: str = ""
 
 
-async def place(tasks: Tasks, tenant: str, key: str | None, session: str | None) -> Placement:
+async def place(
+    tasks: Tasks, tenant: str, key: str | None, session: str | None, body: BaseModel
+) -> Placement:
     """Name the task and its session.
 
     Without a session the name is derived from the task, so that a repeated request finds the
@@ -29,7 +35,7 @@ async def place(tasks: Tasks, tenant: str, key: str | None, session: str | None)
 
     Raises:
         Permanent: `invalid_name`; `idempotency_conflict` where the key has been used in another
-            session.
+            session, or with another body.
     """
     if session is not None:
         check_token(session, "session")
@@ -44,4 +50,7 @@ async def place(tasks: Tasks, tenant: str, key: str | None, session: str | None)
             f"the key names a task of session {known.session!r} already",
             field="idempotency_key",
         )
-    return Placement(ref, task, known)
+    fingerprint = fingerprint_of(body)
+    if known is not None:
+        check_same_task(await known.facts(), fingerprint)
+    return Placement(ref, task, known, fingerprint)

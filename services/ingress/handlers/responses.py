@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from services.ingress.core.caller import Caller
 from services.ingress.core.catalog import find_agent
 from services.ingress.core.conversations import conversation_of
+from services.ingress.core.repetition import check_same_task, fingerprint_of
 from services.ingress.core.responses_body import ResponseBody, terms_of_body
 from services.ingress.core.responses_branch import said_until
 from services.ingress.core.responses_events import ResponseEvents
@@ -88,6 +89,7 @@ class ResponseHandlers:
         given = parts_of(messages_of(items))
         ask = _Ask(caller, body, key, terms_of_body(body, agent.sampling), given)
         if key is not None and (known := await self._known(caller.tenant, key)) is not None:
+            check_same_task(await known.facts(), fingerprint_of(body))
             return Opened(known, Place(known.id), caller.tenant, stored=body.stored)
         if not given.messages:
             raise Permanent("invalid_request", "the input is empty", field="input")
@@ -188,12 +190,13 @@ class ResponseHandlers:
     async def _submitted(
         self, ask: _Ask, session: str | None, messages: tuple[InputMessage, ...]
     ) -> Opened:
-        placed = await place(self.tasks, ask.caller.tenant, ask.key, session)
+        placed = await place(self.tasks, ask.caller.tenant, ask.key, session, ask.body)
         task = placed.known
         if task is None:
             terms = ask.terms
             order = Order(
                 ref=placed.ref,
+                fingerprint=placed.fingerprint,
                 key=ask.caller.key,
                 task=placed.task,
                 agent=ask.body.agent,

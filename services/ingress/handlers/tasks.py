@@ -33,12 +33,13 @@ class TaskHandlers:
         """
         check_token(body.agent, "agent")
         caller.check_model(f"agent:{body.agent}", "agent")
-        placed = await place(self.tasks, caller.tenant, _one_key(key, body), body.session)
+        placed = await place(self.tasks, caller.tenant, _one_key(key, body), body.session, body)
         if placed.known is not None:
             return placed.known
         find_agent(body.agent, await self.catalog.agents(caller.tenant), "agent")
         order = Order(
             ref=placed.ref,
+            fingerprint=placed.fingerprint,
             key=caller.key,
             task=placed.task,
             agent=body.agent,

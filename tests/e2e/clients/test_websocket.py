@@ -146,10 +146,14 @@ async def test_a_running_task_is_steered_and_cancelled_and_retried(face: Face) -
         keyed = {"task": task, "text": "say enough", "idempotency_key": "k1"}
         first, second = await client.ask("steer", **keyed), await client.ask("steer", **keyed)
         assert first["sequence"] == second["sequence"]
+        other = await client.ask("steer", **keyed | {"text": "say more"})
+        assert other["error"]["code"] == "idempotency_conflict"
         assert (await client.ask("cancel", task=task, by="kim"))["type"] == "ok"
         assert (await client.event("done", task))["data"]["status"] == "cancelled"
         again = await client.ask("retry", task=task, idempotency_key="k2")
         assert again["retry_of"] == task
+        same = await client.ask("retry", task=task, idempotency_key="k2", by="kim")
+        assert (same["task"], same["retry_of"]) == (again["task"], task)
         assert (await client.event("done", again["task"]))["data"]["status"] == "completed"
         refused = await client.ask("retry", task=again["task"])
         assert (refused["type"], refused["error"]["code"]) == ("error", "not_failed")

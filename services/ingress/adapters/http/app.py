@@ -121,6 +121,7 @@ def build(
     *,
     host: str,
     body_limit: int,
+    body_timeout: float = 60.0,
     streams: Streams | None = None,
     guard: Guard | None = None,
 ) -> ASGIApp:
@@ -131,6 +132,6 @@ def build(
     metrics = Metrics()
     api = build_api(parts, metrics)
     api.state.streams = Streams() if streams is None else streams
-    inner = BodyLimit(Express(api), body_limit)
+    inner = BodyLimit(Express(api), body_limit, body_timeout)
     guarded = LocalOnly(inner, host) if guard is None else guard(inner)
     return Trace(Measured(guarded, metrics))

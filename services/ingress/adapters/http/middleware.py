@@ -5,6 +5,7 @@ Plain ASGI: starlette's own base class would stand between a stream and its disc
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -130,10 +131,10 @@ class LocalOnly:
 
 
 class BodyLimit:
-    """Stops reading a body that is too long, whatever its Content-Length says."""
+    """Stops reading a body that is too long, whatever its Content-Length says, or too slow."""
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
-        self._app, self._limit = app, limit
+    def __init__(self, app: ASGIApp, limit: int, seconds: float) -> None:
+        self._app, self._limit, self._seconds = app, limit, seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -144,17 +145,28 @@ class BodyLimit:
         if declared.isascii() and declared.isdigit() and int(declared[:20]) > self._limit:
             await refusal(scope, self._failure())(scope, receive, send)
             return
-        size = 0
+        size, whole, until = 0, False, monotonic() + self._seconds
 
         async def receiving() -> Message:
-            nonlocal size
-            message = await receive()
+            nonlocal size, whole
+            if whole:  # what comes now is that the client goes, whenever that is
+                return await receive()
+            message = await self._in_time(receive, until)
+            whole = not message.get("more_body", False)
             size += len(message.get("body", b""))
             if size > self._limit:
                 raise Refused(self._failure())
             return message
 
         await self._app(scope, receiving, send)
+
+    async def _in_time(self, receive: Receive, until: float) -> Message:
+        try:
+            async with asyncio.timeout(until - monotonic()):
+                return await receive()
+        except TimeoutError:
+            detail = f"the body did not come within {self._seconds:g} s"
+            raise Refused(Failure(code="client_too_slow", detail=detail)) from None
 
     def _failure(self) -> Failure:
         return Failure(code="body_too_large", detail=f"the body is longer than {self._limit} bytes")

@@ -7,10 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from uvicorn.server import ServerState
 
+from services.ingress.adapters.http.head import BOUNDS, BoundedHead, Bounds, State
 from services.ingress.adapters.http.streams import ABORT, CURSOR, Streams
 from services.ingress.core.socket import TRY_LATER
 
@@ -20,18 +19,17 @@ _GRACE = 5.0
 """Seconds that a socket's client gets to read what waits for it, and why that is the end."""
 
 
-class State(ServerState):
-    """What the connections of a server share."""
-
-    stopping = False
-
-
 class Server(uvicorn.Server):
     """Ends the open streams before it asks the connections to close."""
 
-    def __init__(self, config: uvicorn.Config, streams: Streams) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        streams: Streams,
+        bounds: Bounds = BOUNDS,
+    ) -> None:
         super().__init__(config)
-        self.server_state = self._shared = State()
+        self.server_state = self._shared = State(bounds)
         self._streams = streams
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -43,7 +41,7 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-class HttpProtocol(HttpToolsProtocol):
+class HttpProtocol(BoundedHead):
     """Tells the application how to end a connection whose client does not read.
 
     While the server stops, no request that was sent on a kept connection is lost: its answer says
