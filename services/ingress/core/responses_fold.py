@@ -61,11 +61,15 @@ def not_found(response: str) -> Permanent:
 
 @dataclass(slots=True)
 class Result:
-    """What a call returned, and when in the order of its turn."""
+    """What a call returned, and when in the order of its turn.
+
+    One that came after the end of its response is shown nowhere in it: an end stays as it was.
+    """
 
     text: str
     failed: bool
     order: int
+    late: bool = False
 
 
 @dataclass(slots=True)
@@ -240,6 +244,7 @@ class TaskFold:
         result = _result(fact, len(turn.results))
         if result is None:
             return []
+        result.late = not owner.open
         turn.results[call.id] = result
         if owner.open:
             changes = [Change("result", owner, turn, call)]

@@ -160,7 +160,8 @@ def call_item(response: Response, turn: Turn, place: int, call: f.ToolCall) -> J
             "name": call.name,
             "arguments": call.arguments,
         }
-    result = turn.results.get(call.id)
+    found = turn.results.get(call.id)
+    result = None if found is None or found.late else found
     status = "in_progress" if response.open else "incomplete"
     if result is not None:
         status = "failed" if result.failed else "completed"
