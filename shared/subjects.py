@@ -518,6 +518,11 @@ def infer_consumer(model: str, worker: str) -> Consumer:
     )
 
 
+def is_model_lane(consumer: str) -> bool:
+    """Whether a consumer of WORK, by its name, reads model calls."""
+    return consumer.startswith("infer-")
+
+
 @dataclass(frozen=True, slots=True)
 class Bucket:
     """A key-value bucket. `ttl` in seconds, 0 for none."""

@@ -14,12 +14,12 @@ from functools import partial
 import uvicorn
 import uvloop
 
+from services.ingress.adapters.admission import AdmittedCompletions, AdmittedTasks, Gate
 from services.ingress.adapters.bus import (
     BusCatalog,
     BusCompletions,
     BusDocuments,
     BusHealth,
-    BusTasks,
     Link,
 )
 from services.ingress.adapters.housekeeping import BusHousekeeping
@@ -52,10 +52,11 @@ SHUTDOWN_S = 5
 """Seconds for requests in flight when told to stop; tasks go on without us in any case."""
 
 
-def compose(link: Link, routes: Sequence[str], currency: str = "USD") -> Parts:
+def compose(link: Link, gate: Gate, routes: Sequence[str], currency: str = "USD") -> Parts:
     """What is connected to what."""
-    tasks, catalog, housekeeping = BusTasks(link), BusCatalog(link, routes), BusHousekeeping(link)
-    completions = Metered(BusCompletions(link))
+    tasks, catalog = AdmittedTasks(link, gate), BusCatalog(link, routes)
+    housekeeping = BusHousekeeping(link)
+    completions = AdmittedCompletions(Metered(BusCompletions(link)), gate)
     return Parts(
         chat=ChatHandlers(completions, tasks, catalog),
         messages=MessageHandlers(completions, tasks, catalog),
@@ -77,7 +78,8 @@ async def serve(settings: Settings, log: Log) -> None:
     """Listen until told to stop; the bus may come and go meanwhile."""
     link = Link(log)
     models = read_models(settings.models)
-    parts = compose(link, tuple(models.routes), models.currency)
+    gate = Gate(link, settings.queue_limit, log)
+    parts = compose(link, gate, tuple(models.routes), models.currency)
     ring = KeyRing(link, log)
     streams = Streams(settings.heartbeat, settings.viewer_patience)
     guard = partial(Access, ring=ring, defaults=settings.allowance())
@@ -108,7 +110,7 @@ async def serve(settings: Settings, log: Log) -> None:
     )
     keep_alive_through_shutdown()
     follow = ring.open() if settings.auth == "keys" else nullcontext()
-    async with link.open(settings.address), follow:
+    async with link.open(settings.address), follow, gate.open():
         log.info("ingress.listening", host=settings.http_host, port=settings.http_port)
         await Server(config, streams, Bounds(seconds=settings.head_timeout)).serve()
     log.info("ingress.stopped")

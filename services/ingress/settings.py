@@ -47,6 +47,11 @@ class Settings(BusSettings):
             concurrency=self.concurrency,
         )
 
+    queue_limit: int = Field(
+        default=1000,
+        ge=0,
+        description="model calls that may wait for a slot, then new work is refused; 0: any number",
+    )
     heartbeat: float = Field(
         default=15.0, gt=0, description="seconds between signs of life on a silent stream"
     )

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.ingress.core.validation import MAX_MESSAGES
 from shared.contracts.agents import LimitsPatch, OnBusy
 from shared.contracts.tasks import InputMessage, TextPart
 
@@ -44,6 +45,9 @@ class MessageBody(Body):
         return InputMessage(role=self.role, content=parts)
 
 
+Messages = Annotated[list[MessageBody], Field(min_length=1, max_length=MAX_MESSAGES)]
+
+
 class LimitsBody(Body):
     """Bounds of one task; what is absent comes from the agent."""
 
@@ -64,8 +68,8 @@ class AskBody(Body):
     """What is asked of an agent."""
 
     agent: str = Field(description="the name of an agent", examples=["assistant"])
-    input: Text | Annotated[list[MessageBody], Field(min_length=1)] = Field(
-        examples=["What is 17 * 23?"]
+    input: Text | Annotated[list[MessageBody], Field(min_length=1, max_length=MAX_MESSAGES)] = (
+        Field(examples=["What is 17 * 23?"])
     )
     session: str | None = Field(
         default=None,

@@ -23,6 +23,7 @@ from services.ingress.core.chat_parts import (
     refuse_message,
     unsupported,
 )
+from services.ingress.core.validation import MAX_MESSAGES
 from shared.contracts.agents import Sampling
 from shared.contracts.base import check_token
 from shared.contracts.demands import Demands, ResponseFormat
@@ -52,7 +53,9 @@ class ChatBody(BaseModel):
         examples=["agent:assistant"],
     )
     messages: list[ChatMessageBody] = Field(
-        min_length=1, examples=[[{"role": "user", "content": "What is 17 * 23?"}]]
+        min_length=1,
+        max_length=MAX_MESSAGES,
+        examples=[[{"role": "user", "content": "What is 17 * 23?"}]],
     )
     stream: bool | None = None
     stream_options: StreamOptions | None = None

@@ -27,6 +27,7 @@ from services.ingress.core.message_blocks import (
     results_of,
     text_of,
 )
+from services.ingress.core.validation import MAX_MESSAGES
 from shared.contracts.agents import Sampling, ToolSpec
 from shared.contracts.base import check_token
 from shared.contracts.demands import Demands
@@ -111,7 +112,9 @@ class PromptBody(BaseModel):
         examples=["agent:assistant"],
     )
     messages: list[TurnBody] = Field(
-        min_length=1, examples=[[{"role": "user", "content": "What is 17 * 23?"}]]
+        min_length=1,
+        max_length=MAX_MESSAGES,
+        examples=[[{"role": "user", "content": "What is 17 * 23?"}]],
     )
     system: str | list[TextBlockBody] | None = None
     tools: list[ClientToolBody] | None = Field(default=None, max_length=128)

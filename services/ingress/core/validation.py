@@ -9,13 +9,16 @@ from shared.errors import Failure
 
 MAX_DEPTH = 64
 """orjson reads 1,024 levels and writes 254; nothing that we take needs more than a few."""
+MAX_MESSAGES = 4096
+"""Of one request; a conversation that is longer than that belongs into a session."""
 _SOURCES = frozenset({"body", "query", "path", "header"})
 
 
 def failure_of_validation(errors: Iterable[Mapping[str, Any]]) -> Failure:
     """The first of pydantic's errors, as FastAPI reports them.
 
-    Of a union every member reports; the one that got furthest into the value is the one meant.
+    Of a union every member reports. The one that got furthest into the value is the one meant; of
+    those that got equally far, one that did not fail for the value's type alone.
     """
     first, *others = errors
     if first["type"] == "json_invalid":
@@ -26,11 +29,15 @@ def failure_of_validation(errors: Iterable[Mapping[str, Any]]) -> Failure:
     root = field.split(".")[0]
     for other in others:
         deeper = _field(other["loc"])
-        if deeper.split(".")[0] == root and deeper.count(".") > field.count("."):
+        if deeper.split(".")[0] == root and _rank(deeper, other) > _rank(field, first):
             field, first = deeper, other
     if field == "":
         return Failure(code="invalid_request", detail="the body must be a JSON object")
     return Failure(code="invalid_request", detail=f"{field}: {first['msg']}", field=field)
+
+
+def _rank(field: str, error: Mapping[str, Any]) -> tuple[int, bool]:
+    return field.count("."), not str(error["type"]).endswith("_type")
 
 
 def _field(location: Sequence[int | str]) -> str:
