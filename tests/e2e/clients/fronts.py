@@ -14,6 +14,7 @@ import uvicorn
 
 from infra.local.broker import free_port
 from services.ingress.__main__ import compose
+from services.ingress.adapters.admission import Gate
 from services.ingress.adapters.bus import Link
 from services.ingress.adapters.http.app import build
 from services.ingress.adapters.http.server import HttpProtocol, Server, SocketProtocol
@@ -53,7 +54,12 @@ async def front(server: NatsServer) -> AsyncIterator[str]:
     """One ingress in this process, on a free port."""
     link, port = Link(LOG), free_port()
     streams = Streams()
-    app = build(compose(link, ("default",)), host=HOST, body_limit=1 << 20, streams=streams)
+    app = build(
+        compose(link, Gate(link, 0, LOG), ("default",)),
+        host=HOST,
+        body_limit=1 << 20,
+        streams=streams,
+    )
     config = uvicorn.Config(
         app,
         host=HOST,
