@@ -23,7 +23,7 @@ from services.ingress.core.chat_parts import (
     refuse_message,
     unsupported,
 )
-from services.ingress.core.validation import MAX_MESSAGES
+from services.ingress.core.validation import MAX_MESSAGES, supported
 from shared.contracts.agents import Sampling
 from shared.contracts.base import check_token
 from shared.contracts.demands import Demands, ResponseFormat
@@ -108,14 +108,7 @@ def refuse_unsupported(body: Mapping[str, object]) -> dict[str, object]:
         Permanent: `unsupported_parameter`, naming the first parameter that asks for something
             that we do not do.
     """
-    kept: dict[str, object] = {}
-    for name, value in body.items():
-        if value is None:
-            continue
-        if name in ChatBody.model_fields:
-            kept[name] = value
-        elif value not in _NEUTRAL.get(name, ()):
-            raise unsupported(name[:80])
+    kept = supported(body, ChatBody.model_fields, _NEUTRAL)
     messages = kept.get("messages")
     for index, message in enumerate(messages if isinstance(messages, list) else ()):
         refuse_message(message, f"messages.{index}")

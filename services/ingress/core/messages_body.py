@@ -27,7 +27,7 @@ from services.ingress.core.message_blocks import (
     results_of,
     text_of,
 )
-from services.ingress.core.validation import MAX_MESSAGES
+from services.ingress.core.validation import MAX_MESSAGES, supported
 from shared.contracts.agents import Sampling, ToolSpec
 from shared.contracts.base import check_token
 from shared.contracts.demands import Demands
@@ -40,9 +40,9 @@ _NEUTRAL: dict[str, tuple[object, ...]] = {
     "thinking": ({"type": "disabled"},),
     "service_tier": ("auto", "standard_only"),
     "mcp_servers": ([],),
-    "output_config": ({},),
     "speed": ("standard",),
     "context_management": ({}, {"edits": []}),
+    "output_config": ({},),
 }
 _REFUSALS = {"thread": "thread_unsupported_request"}
 """Parameters whose refusal has a code that Anthropic's clients know: they do without, then."""
@@ -207,15 +207,7 @@ def refuse_unsupported(body: Mapping[str, object], known: Mapping[str, Any]) -> 
         Permanent: `unsupported_parameter` or `unsupported_content`, naming the first thing that
             asks for something that we do not do.
     """
-    kept: dict[str, object] = {}
-    for name, value in body.items():
-        if value is None:
-            continue
-        if name in known:
-            kept[name] = value
-        elif value not in _NEUTRAL.get(name, ()):
-            code = _REFUSALS.get(name, "unsupported_parameter")
-            raise Permanent(code, f"Unsupported parameter: {name[:80]!r}", field=name[:80])
+    kept = supported(body, known, _NEUTRAL, _REFUSALS)
     refuse_other_blocks(kept.get("messages"), kept.get("system"))
     _refuse_server_tools(kept.get("tools"))
     return kept

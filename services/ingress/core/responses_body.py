@@ -17,12 +17,12 @@ from services.ingress.core.bodies import Body
 from services.ingress.core.chat_body import AGENT_PREFIX
 from services.ingress.core.responses_fold import ECHO
 from services.ingress.core.responses_input import MOST
+from services.ingress.core.validation import supported
 from shared.contracts.agents import BARE, Sampling, ToolSpec
 from shared.contracts.demands import Demands, ResponseFormat
 from shared.contracts.tasks import Terms
 from shared.errors import Permanent
 
-_NOTHING: tuple[object, ...] = ([], {})
 _NEUTRAL: dict[str, tuple[object, ...]] = {
     "include": ([], ["reasoning.encrypted_content"]),
     "reasoning": ({},),
@@ -30,7 +30,7 @@ _NEUTRAL: dict[str, tuple[object, ...]] = {
     "top_logprobs": (0,),
     "truncation": ("disabled",),
     "prompt_cache_retention": ("in_memory", "in-memory", "24h"),
-    "context_management": _NOTHING,
+    "context_management": ([], {}),
 }
 _HOSTED = "tools on this side are those of an agent (model: agent:<name>); only 'function' is yours"
 
@@ -184,22 +184,9 @@ def refuse_unsupported(body: Mapping[str, object]) -> dict[str, object]:
         Permanent: `unsupported_parameter`, naming the first parameter that asks for something
             that we do not do.
     """
-    kept: dict[str, object] = {}
-    for name, value in body.items():
-        if value is None:
-            continue
-        if name in ResponseBody.model_fields:
-            kept[name] = value
-        elif value not in _NEUTRAL.get(name, ()) and not _empty(value):
-            detail = f"Unsupported parameter: {name[:80]!r}"
-            raise Permanent("unsupported_parameter", detail, field=name[:80])
+    kept = supported(body, ResponseBody.model_fields, _NEUTRAL)
     _refuse_hosted(kept)
     return kept
-
-
-def _empty(value: object) -> bool:
-    """An object without any value in it, as `reasoning: {effort: null}`."""
-    return isinstance(value, dict) and all(one is None for one in value.values())
 
 
 def _refuse_hosted(body: Mapping[str, object]) -> None:

@@ -9,19 +9,15 @@ on with on its own socket, and is deleted when that closes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import orjson
 from pydantic import ValidationError
 
 from services.ingress.core.problems import openai_error, status_of
 from services.ingress.core.responses_body import ResponseBody
 from services.ingress.core.responses_fold import Json
-from services.ingress.core.validation import failure_of_validation, too_deep
+from services.ingress.core.socket import frame_of
+from services.ingress.core.validation import failure_of_validation
 from shared.errors import Failure, Permanent, error_of
 
-RESTART = 1012
-"""Service restart (IANA registry of WebSocket close codes): connect again, and go on."""
 _TRANSPORTS = ("stream", "background", "stream_options")
 
 
@@ -31,7 +27,7 @@ def body_of(text: str | None) -> ResponseBody:
     Raises:
         Permanent: `invalid_json`, `unknown_event`, `unsupported_parameter`, `invalid_request`.
     """
-    frame = _frame(text)
+    frame = frame_of(text)
     if frame.get("type") != "response.create":
         detail = f"{str(frame.get('type'))[:80]!r} is no event of ours; there is: response.create"
         raise Permanent("unknown_event", detail, field="type")
@@ -46,18 +42,6 @@ def body_of(text: str | None) -> ResponseBody:
         return ResponseBody.model_validate({k: v for k, v in frame.items() if k not in left})
     except ValidationError as error:
         raise error_of(failure_of_validation(error.errors())) from error
-
-
-def _frame(text: str | None) -> Mapping[str, object]:
-    try:
-        frame = orjson.loads(text or "")
-    except orjson.JSONDecodeError as error:
-        raise Permanent("invalid_json", f"the message is not JSON: {error}") from error
-    if not isinstance(frame, dict):
-        raise Permanent("invalid_request", "the message must be a JSON object")
-    if (failure := too_deep(frame)) is not None:
-        raise error_of(failure)
-    return frame
 
 
 def error_frame(failure: Failure, trace_id: str) -> Json:

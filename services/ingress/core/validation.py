@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
-from shared.errors import Failure
+from shared.errors import Failure, Permanent
 
 MAX_DEPTH = 64
 """orjson reads 1,024 levels and writes 254; nothing that we take needs more than a few."""
@@ -54,6 +54,39 @@ def _is_type(part: str) -> bool:
         or any(c in part for c in "[(")
         or (part.endswith("Body") and part[:1].isupper())
     )
+
+
+def supported(
+    body: Mapping[str, object],
+    known: Container[str],
+    neutral: Mapping[str, Container[object]],
+    codes: Mapping[str, str] | None = None,
+) -> dict[str, object]:
+    """The members of a body that are known, without nulls.
+
+    What is not known is let through where it asks for nothing: clients send such values always.
+
+    Raises:
+        Permanent: `unsupported_parameter`, or the code that `codes` has for it, naming the first
+            one that asks for something that we do not do.
+    """
+    kept: dict[str, object] = {}
+    for name, value in body.items():
+        if value is None:
+            continue
+        if name in known:
+            kept[name] = value
+        elif _bare(value) not in neutral.get(name, ()):
+            code = (codes or {}).get(name, "unsupported_parameter")
+            raise Permanent(code, f"Unsupported parameter: {name[:80]!r}", field=name[:80])
+    return kept
+
+
+def _bare(value: object) -> object:
+    """Without members that are null: `reasoning: {effort: null}` is `{}`."""
+    if not isinstance(value, dict):
+        return value
+    return {name: one for name, one in value.items() if one is not None}
 
 
 def too_deep(value: object) -> Failure | None:

@@ -38,6 +38,7 @@ class ChatHandlers:
 
     async def answer(self, caller: Caller, body: ChatBody, key: str | None) -> Answer:
         """The whole answer at once."""
+        caller.check_model(body.model)
         if body.agent is not None:
             return await AgentChat(self.tasks, self.catalog).answer(caller, body, key)
         requests, frame = _direct(caller, body)
@@ -54,6 +55,7 @@ class ChatHandlers:
     async def stream(self, caller: Caller, body: ChatBody, key: str | None) -> Chunks:
         """Chunks. A stateless completion waits for its first event, so that a refusal of the
         router is a status, not a broken stream."""
+        caller.check_model(body.model)
         if body.agent is not None:
             return await AgentChat(self.tasks, self.catalog).stream(caller, body, key)
         requests, frame = _direct(caller, body)

@@ -51,6 +51,7 @@ class MessageHandlers:
 
     async def answer(self, caller: Caller, body: MessagesBody, named: Named) -> Answer:
         """The whole answer at once."""
+        caller.check_model(body.model)
         if body.agent is not None:
             return await self._agent_answer(caller, body, named)
         request, envelope = _direct(caller, body, named)
@@ -59,6 +60,7 @@ class MessageHandlers:
     async def stream(self, caller: Caller, body: MessagesBody, named: Named) -> Chunks:
         """Events. A stateless answer waits for its first event, so that a refusal of the router
         is a status, not a broken stream."""
+        caller.check_model(body.model)
         if body.agent is not None:
             asked = await self._ask(caller, body, named)
             told = TaskMessageEvents(_task_envelope(asked.task, body), asked.turn)
@@ -76,6 +78,7 @@ class MessageHandlers:
 
     async def count(self, caller: Caller, body: CountBody) -> Json:
         """How many tokens a model would read."""
+        caller.check_model(body.model)
         request = count_request(body, caller.tenant, mint_id("count"))
         return {"input_tokens": (await self._result(request)).usage.input}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -17,12 +16,13 @@ from services.ingress.adapters.http.request import (
     PageOf,
     known_models,
 )
+from services.ingress.adapters.http.streams import DRAIN, EventStream
 from services.ingress.adapters.http.transport import (
     CLIENT_GONE,
     DONE,
     Json,
     JsonRoute,
-    event_stream,
+    framed,
     gathered,
     sse,
     unless_gone,
@@ -32,11 +32,6 @@ from services.ingress.core.chat_body import ChatBody
 from services.ingress.core.embeddings import EmbeddingsBody, embeddings
 from services.ingress.core.problems import openai_error
 from services.ingress.ports import Catalog, ChatApi, Chunks, Documents
-from shared.errors import MillraceError
-
-_DRAIN = 4.0
-"""Seconds that a stateless completion gets to finish when the server shuts down; the process has
-five until it cancels what still runs."""
 
 
 def chat_router(chat: ChatApi, metrics: Metrics) -> APIRouter:
@@ -47,14 +42,13 @@ def chat_router(chat: ChatApi, metrics: Metrics) -> APIRouter:
     async def completions(
         request: Request, body: ChatBody, caller: CallerOf, key: IdempotencyKey
     ) -> Response:
-        caller.check_model(body.model)
         if body.stream:
             streamed = await unless_gone(request, chat.stream(caller, body, key))
             if streamed is None:
                 return Response(status_code=CLIENT_GONE)
             frames = _frames(streamed, metrics, trace_id_of(request.scope))
-            drain = None if streamed.durable else _DRAIN
-            return event_stream(gathered(frames), streamed.headers, drain=drain)
+            drain = None if streamed.durable else DRAIN
+            return EventStream(gathered(frames), streamed.headers, drain=drain)
         answer = await unless_gone(request, chat.answer(caller, body, key))
         if answer is None:
             return Response(status_code=CLIENT_GONE)
@@ -63,17 +57,12 @@ def chat_router(chat: ChatApi, metrics: Metrics) -> APIRouter:
     return router
 
 
-async def _frames(streamed: Chunks, metrics: Metrics, trace_id: str) -> AsyncGenerator[bytes]:
-    """Chunks as server-sent events; a failure on the way is OpenAI's error object, and the end."""
-    with metrics.stream("task" if streamed.durable else "completion"):
-        async with aclosing(streamed.chunks) as chunks:
-            try:
-                async for chunk in chunks:
-                    yield sse(chunk)
-            except MillraceError as error:
-                yield sse(openai_error(error.as_failure(), trace_id))
-                return
-        yield DONE
+def _frames(streamed: Chunks, metrics: Metrics, trace_id: str) -> AsyncGenerator[bytes]:
+    """Chunks as server-sent events; a failure on the way is OpenAI's error object."""
+    opened = metrics.stream("task" if streamed.durable else "completion")
+    return framed(
+        opened, streamed.chunks, sse, lambda failure: sse(openai_error(failure, trace_id)), DONE
+    )
 
 
 def models_router(catalog: Catalog, documents: Documents) -> APIRouter:

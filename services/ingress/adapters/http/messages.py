@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -12,24 +11,21 @@ from services.ingress.adapters.http.errors import trace_id_of
 from services.ingress.adapters.http.express import ExpressRoute
 from services.ingress.adapters.http.metrics import Metrics
 from services.ingress.adapters.http.request import CallerOf, NamedBy
+from services.ingress.adapters.http.streams import DRAIN, EventStream
 from services.ingress.adapters.http.transport import (
     CLIENT_GONE,
     Json,
-    event_stream,
+    framed,
     gathered,
-    sse,
+    typed,
     unless_gone,
 )
 from services.ingress.core.message_events import PING
 from services.ingress.core.messages_body import CountBody, MessagesBody
 from services.ingress.core.problems import anthropic_error
 from services.ingress.ports import Chunks, MessagesApi
-from shared.errors import MillraceError
 
-_DRAIN = 4.0
-"""Seconds that an answer gets to finish when the server shuts down. An agent's too: these clients
-know no way to come back to one, and a stream that ends in order would pass for the whole."""
-_HEARTBEAT = sse(PING, event="ping")
+_HEARTBEAT = typed(PING)
 
 
 def messages_router(messages: MessagesApi, metrics: Metrics) -> APIRouter:
@@ -40,16 +36,16 @@ def messages_router(messages: MessagesApi, metrics: Metrics) -> APIRouter:
     async def create(
         request: Request, body: MessagesBody, caller: CallerOf, named: NamedBy
     ) -> Response:
-        caller.check_model(body.model)
         if body.stream:
             streamed = await unless_gone(request, messages.stream(caller, body, named))
             if streamed is None:
                 return Response(status_code=CLIENT_GONE)
             frames = _frames(streamed, metrics, trace_id_of(request.scope))
-            return event_stream(
+            # an agent's, too: these clients know no way to come back to one
+            return EventStream(
                 gathered(frames),
                 _headers(request, streamed.headers),
-                drain=_DRAIN,
+                drain=DRAIN,
                 heartbeat=_HEARTBEAT,
             )
         answer = await unless_gone(request, messages.answer(caller, body, named))
@@ -59,7 +55,6 @@ def messages_router(messages: MessagesApi, metrics: Metrics) -> APIRouter:
 
     @router.post("/v1/messages/count_tokens", summary="How many tokens a model would read")
     async def count_tokens(request: Request, body: CountBody, caller: CallerOf) -> Response:
-        caller.check_model(body.model)
         counted = await unless_gone(request, messages.count(caller, body))
         if counted is None:
             return Response(status_code=CLIENT_GONE)
@@ -73,12 +68,9 @@ def _headers(request: Request, own: Mapping[str, str]) -> dict[str, str]:
     return {"request-id": trace_id_of(request.scope), **own}
 
 
-async def _frames(streamed: Chunks, metrics: Metrics, trace_id: str) -> AsyncGenerator[bytes]:
-    """Events under their names; a failure on the way is an `error` event, and the end."""
-    with metrics.stream("task" if streamed.durable else "completion"):
-        async with aclosing(streamed.chunks) as events:
-            try:
-                async for event in events:
-                    yield sse(event, event=str(event["type"]))
-            except MillraceError as error:
-                yield sse(anthropic_error(error.as_failure(), trace_id), event="error")
+def _frames(streamed: Chunks, metrics: Metrics, trace_id: str) -> AsyncGenerator[bytes]:
+    """Events under their names; a failure on the way is an `error` event."""
+    opened = metrics.stream("task" if streamed.durable else "completion")
+    return framed(
+        opened, streamed.chunks, typed, lambda failure: typed(anthropic_error(failure, trace_id))
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -12,25 +11,22 @@ from starlette.responses import Response
 from services.ingress.adapters.http.errors import trace_id_of
 from services.ingress.adapters.http.metrics import Metrics
 from services.ingress.adapters.http.request import CallerOf, IdempotencyKey
+from services.ingress.adapters.http.streams import DRAIN, EventStream
 from services.ingress.adapters.http.transport import (
     CLIENT_GONE,
     Json,
     JsonRoute,
-    event_stream,
-    sse,
+    framed,
+    typed,
     unless_gone,
 )
 from services.ingress.core.pages import page_of
 from services.ingress.core.problems import openai_error
 from services.ingress.core.responses_body import ResponseBody
 from services.ingress.ports import Opened, ResponsesApi
-from shared.errors import Failure, MillraceError
+from shared.errors import Failure
 
 After = Annotated[int, Query(ge=0, description="the number of the last event seen")]
-
-
-_DRAIN = 4.0
-"""Seconds that a response gets to finish when the server shuts down, where nobody can resume it."""
 
 
 def responses_router(responses: ResponsesApi, metrics: Metrics) -> APIRouter:
@@ -44,8 +40,8 @@ def responses_router(responses: ResponsesApi, metrics: Metrics) -> APIRouter:
         opened = await responses.create(caller, body, key)
         if body.stream:
             frames = _frames(responses, opened, -1, metrics, trace_id_of(request.scope))
-            drain = None if opened.stored else _DRAIN
-            return event_stream(frames, _headers(opened), drain=drain)
+            drain = None if opened.stored else DRAIN
+            return EventStream(frames, _headers(opened), drain=drain)
         if body.background:
             return Json(await responses.now(opened), headers=_headers(opened))
         answer = await unless_gone(request, responses.answer(opened))
@@ -66,7 +62,7 @@ def responses_router(responses: ResponsesApi, metrics: Metrics) -> APIRouter:
         opened = await responses.resume(caller, response_id)
         after = -1 if starting_after is None else starting_after
         frames = _frames(responses, opened, after, metrics, trace_id_of(request.scope))
-        return event_stream(frames, _headers(opened), drain=None)
+        return EventStream(frames, _headers(opened), drain=None)
 
     return router
 
@@ -101,17 +97,14 @@ def _headers(opened: Opened) -> dict[str, str]:
     return {"Millrace-Task": opened.task.id, "Millrace-Session": opened.task.session}
 
 
-async def _frames(
+def _frames(
     responses: ResponsesApi, opened: Opened, after: int, metrics: Metrics, trace_id: str
 ) -> AsyncGenerator[bytes]:
-    """Typed events as server-sent events; a failure on the way is an `error` event, and the end."""
-    with metrics.stream("task"):
-        async with aclosing(responses.events(opened, after)) as events:
-            try:
-                async for event in events:
-                    yield sse(event, event=str(event["type"]))
-            except MillraceError as error:
-                yield sse(error_event(error.as_failure(), trace_id), event="error")
+    """Typed events as server-sent events; a failure on the way is an `error` event."""
+    events = responses.events(opened, after)
+    return framed(
+        metrics.stream("task"), events, typed, lambda failure: typed(error_event(failure, trace_id))
+    )
 
 
 def error_event(failure: Failure, trace_id: str) -> dict[str, object]:

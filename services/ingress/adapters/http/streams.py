@@ -23,6 +23,9 @@ CURSOR = "millrace.cursor"
 """Where a socket leaves a function in its scope that tells the id of the event sent last."""
 COMMENT = b": ping\n\n"
 """A heartbeat that no client shows to anybody."""
+DRAIN = 4.0
+"""Seconds that a stream which nobody can resume gets to finish when the server stops; the process
+has five until it cancels what still runs."""
 LAST_WORD = 1.0
 """Seconds for the end of a stream to leave, when the server stops."""
 End = Literal["gone", "stopped"]

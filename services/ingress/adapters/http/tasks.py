@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import AbstractContextManager, aclosing
+from contextlib import AbstractContextManager
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request
@@ -12,11 +12,12 @@ from starlette.responses import Response
 from services.ingress.adapters.http.errors import trace_id_of
 from services.ingress.adapters.http.metrics import Metrics
 from services.ingress.adapters.http.request import CallerOf, IdempotencyKey, Wait
+from services.ingress.adapters.http.streams import EventStream
 from services.ingress.adapters.http.transport import (
     CLIENT_GONE,
     Json,
     JsonRoute,
-    event_stream,
+    framed,
     sse,
     unless_gone,
 )
@@ -25,7 +26,7 @@ from services.ingress.core.events import EventJson
 from services.ingress.core.problems import problem_details
 from services.ingress.ports import TaskHandle, TasksApi
 from shared.contracts.log import Event
-from shared.errors import MillraceError
+from shared.errors import Failure
 
 SessionHint = Annotated[
     str | None, Query(description="the task's session, where it is known: saves a look-up")
@@ -99,7 +100,7 @@ def events_router(tasks: TasksApi, metrics: Metrics) -> APIRouter:
         trace_id = trace_id_of(request.scope)
         opened = metrics.stream("task")
         frames = _frames(handle.events(cursor), shown, opened, trace_id)
-        return event_stream(frames, {}, drain=None)
+        return EventStream(frames, {}, drain=None)
 
     @router.get(
         "/v1/sessions/{session}/events",
@@ -116,7 +117,7 @@ def events_router(tasks: TasksApi, metrics: Metrics) -> APIRouter:
         events = await tasks.follow(caller, session, last_event_id or after)
         opened = metrics.stream("session")
         frames = _frames(events, shown, opened, trace_id_of(request.scope))
-        return event_stream(frames, {}, drain=None)
+        return EventStream(frames, {}, drain=None)
 
     return router
 
@@ -125,22 +126,22 @@ def _events_path(task: TaskHandle) -> str:
     return f"/v1/tasks/{task.id}/events"
 
 
-async def _frames(
+def _frames(
     events: AsyncGenerator[Event],
     shown: EventJson,
     opened: AbstractContextManager[None],
     trace_id: str,
 ) -> AsyncGenerator[bytes]:
-    """Events as server-sent events. One named `error` says why a stream ends before its end."""
-    retry_ms = _RETRY_MS
-    with opened:
-        async with aclosing(events):
-            try:
-                async for event in events:
-                    yield shown.frame(event, retry_ms)
-                    retry_ms = 0
-            except MillraceError as error:
-                yield sse(problem_details(error.as_failure(), trace_id), event="error")
+    """Events as server-sent events, the first with the time after which to come back.
+
+    One named `error` says why a stream ends before its end.
+    """
+    retry_ms = iter([_RETRY_MS])
+
+    def failed(failure: Failure) -> bytes:
+        return sse(problem_details(failure, trace_id), event="error")
+
+    return framed(opened, events, lambda event: shown.frame(event, next(retry_ms, 0)), failed)
 
 
 def sessions_router(tasks: TasksApi) -> APIRouter:

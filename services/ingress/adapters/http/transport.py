@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing
 from typing import Any
 
 import orjson
@@ -14,10 +14,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request as StarletteRequest
 from starlette.responses import Response
 
-from services.ingress.adapters.http.streams import COMMENT, EventStream
 from services.ingress.core.problems import status_of
 from services.ingress.core.validation import too_deep
-from shared.errors import Failure
+from shared.errors import Failure, MillraceError
 
 CLIENT_GONE = 499
 """nginx's number for a client that did not wait; nobody reads it but the metrics."""
@@ -101,15 +100,32 @@ def sse(data: object, *, event: str = "", id: str = "") -> bytes:
 DONE = b"data: [DONE]\n\n"
 
 
-def event_stream(
-    frames: AsyncGenerator[bytes],
-    headers: Mapping[str, str],
-    *,
-    drain: float | None,
-    heartbeat: bytes = COMMENT,
-) -> EventStream:
-    """Send frames with heartbeats between them until they end or the client goes."""
-    return EventStream(frames, headers, drain=drain, heartbeat=heartbeat)
+async def framed[T](
+    opened: AbstractContextManager[None],
+    told: AsyncGenerator[T],
+    show: Callable[[T], bytes],
+    fail: Callable[[Failure], bytes],
+    end: bytes = b"",
+) -> AsyncGenerator[bytes]:
+    """What is told, as frames, while it is counted as `opened`.
+
+    A failure on the way is a frame of its own, and the last one: `end` means that all was told.
+    """
+    with opened:
+        async with aclosing(told):
+            try:
+                async for one in told:
+                    yield show(one)
+            except MillraceError as error:
+                yield fail(error.as_failure())
+                return
+        if end:
+            yield end
+
+
+def typed(event: Mapping[str, object]) -> bytes:
+    """An event that is sent under its own type, as OpenAI's responses and Anthropic's messages."""
+    return sse(event, event=str(event["type"]))
 
 
 async def unless_gone[T](request: Request, work: Coroutine[Any, Any, T]) -> T | None:
