@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from services.ingress.core.bodies import ForkBody
-from services.ingress.core.tasks import Order
+from services.ingress.core.tasks.bodies import ForkBody
+from services.ingress.core.tasks.state import Order
 from services.ingress.ports import Query, TaskHandle
 from shared.contracts import facts as f
 from shared.contracts.agents import AgentSpec, Sampling

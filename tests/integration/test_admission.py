@@ -8,7 +8,7 @@ import pytest
 
 from services.ingress.adapters.admission import AdmittedCompletions, AdmittedTasks, Gate
 from services.ingress.adapters.bus import BusCompletions, Link
-from services.ingress.core.tasks import Order
+from services.ingress.core.tasks.state import Order
 from shared.bus import topology
 from shared.bus.connect import Bus
 from shared.bus.kv import KeyValue

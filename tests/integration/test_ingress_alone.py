@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from infra.local.settings import ROOT, inherited_environment
-from services.ingress.core.tasks import session_of_task
+from services.ingress.core.tasks.state import session_of_task
 from tests.integration.ingress_system import ingress, whole_system
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]

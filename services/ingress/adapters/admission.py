@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 import nats.errors
 
 from services.ingress.adapters.bus import BusTasks, Link
-from services.ingress.core.admission import Lane, Pressure, pressure, wait_for
-from services.ingress.core.tasks import Order
+from services.ingress.core.access.admission import Lane, Pressure, pressure, wait_for
+from services.ingress.core.tasks.state import Order
 from services.ingress.ports import Completions, TaskHandle
 from shared.bus.connect import Bus
 from shared.clock import monotonic

@@ -12,8 +12,8 @@ from contextlib import asynccontextmanager
 
 import nats.errors
 
-from services.ingress.core.bodies import ForkBody
-from services.ingress.core.tasks import Order, session_of_task
+from services.ingress.core.tasks.bodies import ForkBody
+from services.ingress.core.tasks.state import Order, session_of_task
 from services.ingress.ports import Query, TaskHandle
 from shared.bus.connect import open_bus
 from shared.bus.feed import Feed

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from services.ingress.core.chat_body import AGENT_PREFIX
 from shared.contracts.agents import AgentSpec
 from shared.contracts.workers import WorkerState
 from shared.errors import Permanent
 
 Json = dict[str, object]
 Agents = Mapping[str, tuple[int, AgentSpec]]
+AGENT_PREFIX = "agent:"
+"""What stands before the name of an agent in `model`."""
 
 
 def models(routes: Iterable[str], agents: Agents, workers: Iterable[WorkerState]) -> list[Json]:
@@ -103,3 +104,8 @@ def _place(ids: list[str], wanted: str, field: str) -> int:
     if wanted not in ids:
         raise Permanent("invalid_cursor", f"there is no model {wanted[:80]!r}", field=field)
     return ids.index(wanted)
+
+
+def agent_of(model: str) -> str | None:
+    """The agent's name, where `model` names one."""
+    return model.removeprefix(AGENT_PREFIX) if model.startswith(AGENT_PREFIX) else None

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from services.ingress.core.bodies import Body, Text
+from services.ingress.core.tasks.bodies import Body, Text
 from shared.contracts.retrieval import EmbedReply
 from shared.errors import Permanent
 

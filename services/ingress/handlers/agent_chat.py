@@ -6,20 +6,20 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from services.ingress.core.agent_chat import (
+from services.ingress.core.access.caller import Caller
+from services.ingress.core.catalog import find_agent
+from services.ingress.core.chat.agents import (
     AgentChunks,
     given_in_chat,
     task_input,
     terms_of_chat,
 )
-from services.ingress.core.caller import Caller
-from services.ingress.core.catalog import find_agent
-from services.ingress.core.chat_body import ChatBody
-from services.ingress.core.chunks import Frame, completion
-from services.ingress.core.responses_fold import Place, responses_of
-from services.ingress.core.responses_input import Given, missing
-from services.ingress.core.responses_place import Answers, outputs_of, task_of
-from services.ingress.core.tasks import Json, Order, session_of_task
+from services.ingress.core.chat.body import ChatBody
+from services.ingress.core.chat.chunks import Frame, completion
+from services.ingress.core.responses.fold import Place, responses_of
+from services.ingress.core.responses.input import Given, missing
+from services.ingress.core.responses.place import Answers, outputs_of, task_of
+from services.ingress.core.tasks.state import Json, Order, session_of_task
 from services.ingress.handlers.answers import go_on
 from services.ingress.handlers.placement import place
 from services.ingress.ports import Answer, Catalog, Chunks, TaskHandle, Tasks

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from services.ingress.core.responses_fold import TaskFold
-from services.ingress.core.responses_place import Answers, Next, agent_of, opened_by
+from services.ingress.core.responses.fold import TaskFold
+from services.ingress.core.responses.place import Answers, Next, agent_of, opened_by
 from services.ingress.ports import TaskHandle
 from shared.contracts.facts import Steered
 from shared.contracts.log import StoredFact

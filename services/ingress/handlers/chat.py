@@ -6,15 +6,15 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-from services.ingress.core.caller import Caller
-from services.ingress.core.chat_body import ChatBody, direct_requests
-from services.ingress.core.chunks import (
+from services.ingress.core.access.caller import Caller
+from services.ingress.core.chat.body import ChatBody, direct_requests
+from services.ingress.core.chat.chunks import (
     Choice,
     DirectChunks,
     Frame,
     completion,
 )
-from services.ingress.core.tasks import Json
+from services.ingress.core.tasks.state import Json
 from services.ingress.handlers.agent_chat import AgentChat
 from services.ingress.handlers.choices import interleaved
 from services.ingress.ports import Answer, Catalog, Chunks, Completions, Tasks

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from services.ingress.core.caller import Caller
-from services.ingress.core.control_bodies import ApproveBody, RejectBody, RetryBody, SteerBody
-from services.ingress.core.repetition import check_same_retry, check_same_words
-from services.ingress.core.tasks import task_of_key
+from services.ingress.core.access.caller import Caller
+from services.ingress.core.tasks.control import ApproveBody, RejectBody, RetryBody, SteerBody
+from services.ingress.core.tasks.repetition import check_same_retry, check_same_words
+from services.ingress.core.tasks.state import task_of_key
 from services.ingress.ports import TaskHandle
 from shared.contracts.base import as_token
 

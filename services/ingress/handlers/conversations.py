@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.ingress.core.caller import Caller
-from services.ingress.core.conversations import (
+from services.ingress.core.access.caller import Caller
+from services.ingress.core.responses.conversations import (
     ConversationCreateBody,
     Entry,
     conversation_json,
@@ -14,9 +14,9 @@ from services.ingress.core.conversations import (
     noted_entries,
     the_entry,
 )
-from services.ingress.core.repetition import check_same_note
-from services.ingress.core.responses_fold import Json
-from services.ingress.core.responses_input import check_balance, messages_of
+from services.ingress.core.responses.fold import Json
+from services.ingress.core.responses.input import check_balance, messages_of
+from services.ingress.core.tasks.repetition import check_same_note
 from services.ingress.ports import Housekeeping, Tasks
 from shared.clock import mint_id
 from shared.contracts.base import SessionRef, as_token, check_token

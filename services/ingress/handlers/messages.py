@@ -8,17 +8,9 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from services.ingress.core.caller import SESSION_HEADER, Caller
+from services.ingress.core.access.caller import SESSION_HEADER, Caller
 from services.ingress.core.catalog import find_agent
-from services.ingress.core.message_events import (
-    AgentTurn,
-    DirectMessageEvents,
-    Envelope,
-    TaskMessageEvents,
-    direct_message,
-    task_message,
-)
-from services.ingress.core.messages_body import (
+from services.ingress.core.messages.body import (
     CountBody,
     MessagesBody,
     count_request,
@@ -27,7 +19,15 @@ from services.ingress.core.messages_body import (
     task_input,
     terms_of,
 )
-from services.ingress.core.tasks import Json, Order
+from services.ingress.core.messages.events import (
+    AgentTurn,
+    DirectMessageEvents,
+    Envelope,
+    TaskMessageEvents,
+    direct_message,
+    task_message,
+)
+from services.ingress.core.tasks.state import Json, Order
 from services.ingress.handlers.placement import place
 from services.ingress.ports import Answer, Catalog, Chunks, Completions, Named, TaskHandle, Tasks
 from shared.clock import mint_id

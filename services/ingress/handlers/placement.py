@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from services.ingress.core.repetition import check_same_task, fingerprint_of
-from services.ingress.core.tasks import session_of_task, task_of_key
+from services.ingress.core.tasks.repetition import check_same_task, fingerprint_of
+from services.ingress.core.tasks.state import session_of_task, task_of_key
 from services.ingress.ports import TaskHandle, Tasks
 from shared.clock import mint_id
 from shared.contracts.base import SessionRef, check_token

@@ -7,14 +7,13 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 
-from services.ingress.core.caller import Caller
+from services.ingress.core.access.caller import Caller
 from services.ingress.core.catalog import find_agent
-from services.ingress.core.conversations import conversation_of
-from services.ingress.core.repetition import check_same_task, fingerprint_of
-from services.ingress.core.responses_body import ResponseBody, terms_of_body
-from services.ingress.core.responses_branch import said_until
-from services.ingress.core.responses_events import ResponseEvents
-from services.ingress.core.responses_fold import (
+from services.ingress.core.responses.body import ResponseBody, terms_of_body
+from services.ingress.core.responses.branch import said_until
+from services.ingress.core.responses.conversations import conversation_of
+from services.ingress.core.responses.events import ResponseEvents
+from services.ingress.core.responses.fold import (
     ECHO,
     Json,
     Place,
@@ -23,16 +22,17 @@ from services.ingress.core.responses_fold import (
     place_of,
     responses_of,
 )
-from services.ingress.core.responses_input import (
+from services.ingress.core.responses.input import (
     Given,
     check_balance,
     messages_of,
     parts_of,
     references,
 )
-from services.ingress.core.responses_place import Answers, outputs_of, task_of
-from services.ingress.core.responses_render import input_items, output_items, response_json
-from services.ingress.core.tasks import Order, session_of_task, task_of_key
+from services.ingress.core.responses.place import Answers, outputs_of, task_of
+from services.ingress.core.responses.render import input_items, output_items, response_json
+from services.ingress.core.tasks.repetition import check_same_task, fingerprint_of
+from services.ingress.core.tasks.state import Order, session_of_task, task_of_key
 from services.ingress.handlers.answers import go_on
 from services.ingress.handlers.placement import place
 from services.ingress.ports import Catalog, Housekeeping, Opened, TaskHandle, Tasks

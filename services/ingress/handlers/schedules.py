@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.ingress.core.caller import Caller
+from services.ingress.core.access.caller import Caller
 from services.ingress.core.catalog import find_agent
-from services.ingress.core.control_bodies import ScheduleBody
-from services.ingress.core.tasks import Json, full
+from services.ingress.core.tasks.control import ScheduleBody
+from services.ingress.core.tasks.state import Json, full
 from services.ingress.ports import Catalog, Schedules
 from shared.contracts.schedules import Scheduled
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.ingress.core.bodies import CancelBody, TaskBody
-from services.ingress.core.caller import Caller
-from services.ingress.core.control_bodies import ApproveBody, RejectBody, RetryBody, SteerBody
-from services.ingress.core.socket import Command
-from services.ingress.core.tasks import Json
+from services.ingress.core.access.caller import Caller
+from services.ingress.core.tasks.bodies import CancelBody, TaskBody
+from services.ingress.core.tasks.control import ApproveBody, RejectBody, RetryBody, SteerBody
+from services.ingress.core.tasks.socket import Command
+from services.ingress.core.tasks.state import Json
 from services.ingress.ports import ControlApi, TaskHandle, TasksApi
 from shared.errors import Broken, Permanent
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
-from services.ingress.core.bodies import CancelBody, ForkBody, TaskBody
-from services.ingress.core.caller import Caller
+from services.ingress.core.access.caller import Caller
 from services.ingress.core.catalog import find_agent
-from services.ingress.core.tasks import Json, Order, fact_data, session_state, task_state
+from services.ingress.core.tasks.bodies import CancelBody, ForkBody, TaskBody
+from services.ingress.core.tasks.state import Json, Order, fact_data, session_state, task_state
 from services.ingress.handlers.placement import place
 from services.ingress.ports import Catalog, TaskHandle, Tasks
 from shared.contracts.base import SessionRef, check_token

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.ingress.core.caller import Caller
-from services.ingress.core.tasks import Json
-from services.ingress.core.usage import (
+from services.ingress.core.access.caller import Caller
+from services.ingress.core.books.usage import (
     page_json,
     request_json,
     session_json,
@@ -14,6 +13,7 @@ from services.ingress.core.usage import (
     usage_csv,
     usage_json,
 )
+from services.ingress.core.tasks.state import Json
 from services.ingress.ports import Ledger
 from shared.contracts.ledger import RequestsQuery, SessionsQuery, TasksQuery, UsageQuery
 from shared.errors import Permanent

@@ -9,8 +9,8 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from services.ingress.core.bodies import ForkBody
-from services.ingress.core.tasks import Order
+from services.ingress.core.tasks.bodies import ForkBody
+from services.ingress.core.tasks.state import Order
 from shared.contracts.agents import AgentSpec, LimitsPatch
 from shared.contracts.base import SessionRef
 from shared.contracts.control import DeleteReply

@@ -6,22 +6,22 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Protocol
 
-from services.ingress.core.bodies import CancelBody, ForkBody, TaskBody
-from services.ingress.core.caller import Caller
-from services.ingress.core.chat_body import ChatBody
-from services.ingress.core.control_bodies import (
+from services.ingress.core.access.caller import Caller
+from services.ingress.core.chat.body import ChatBody
+from services.ingress.core.messages.body import CountBody, MessagesBody
+from services.ingress.core.responses.body import ResponseBody
+from services.ingress.core.responses.conversations import ConversationCreateBody
+from services.ingress.core.responses.fold import Place
+from services.ingress.core.tasks.bodies import CancelBody, ForkBody, TaskBody
+from services.ingress.core.tasks.control import (
     ApproveBody,
     RejectBody,
     RetryBody,
     ScheduleBody,
     SteerBody,
 )
-from services.ingress.core.conversations import ConversationCreateBody
-from services.ingress.core.messages_body import CountBody, MessagesBody
-from services.ingress.core.responses_body import ResponseBody
-from services.ingress.core.responses_fold import Place
-from services.ingress.core.socket import Command
-from services.ingress.core.tasks import Json
+from services.ingress.core.tasks.socket import Command
+from services.ingress.core.tasks.state import Json
 from services.ingress.ports.needs import (
     TaskHandle,
 )

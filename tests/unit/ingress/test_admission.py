@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.ingress.core.admission import Lane, Pressure, pressure, wait_for
+from services.ingress.core.access.admission import Lane, Pressure, pressure, wait_for
 from shared.contracts.workers import WorkerState
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from services.ingress.core.agent_chat import (
+from services.ingress.core.chat.agents import (
     AgentChunks,
     given_in_chat,
     task_input,
     terms_of_chat,
 )
-from services.ingress.core.chat_body import ChatBody
-from services.ingress.core.chunks import Frame, completion
-from services.ingress.core.responses_fold import Place
+from services.ingress.core.chat.body import ChatBody
+from services.ingress.core.chat.chunks import Frame, completion
+from services.ingress.core.responses.fold import Place
 from shared.contracts import facts as f
 from shared.contracts.agents import Sampling
 from shared.contracts.log import Event

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from services.ingress.core.chat_body import (
+from services.ingress.core.chat.body import (
     ChatBody,
     demands_of,
     direct_requests,

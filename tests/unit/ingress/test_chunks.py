@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.ingress.core.chunks import Choice, DirectChunks, Frame, TaskChunks, completion
+from services.ingress.core.chat.chunks import Choice, DirectChunks, Frame, TaskChunks, completion
 from shared.contracts.facts import Done, Timings, ToolCall, Totals, Usage
 from shared.contracts.log import Event
 from shared.contracts.tokens import DirectEvent, DirectResult, Logprob, TokenDelta

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from services.ingress.core.bodies import TaskBody
-from services.ingress.core.chat_body import ChatBody
-from services.ingress.core.messages_body import MessagesBody
-from services.ingress.core.validation import MAX_MESSAGES, failure_of_validation
+from services.ingress.core.chat.body import ChatBody
+from services.ingress.core.http.validation import MAX_MESSAGES, failure_of_validation
+from services.ingress.core.messages.body import MessagesBody
+from services.ingress.core.tasks.bodies import TaskBody
 
 SAID = {"role": "user", "content": "x"}
 

@@ -9,9 +9,9 @@ import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.ingress.adapters.http.access import CALLER_KEY, Access, Times
-from services.ingress.core.access import scope_of
-from services.ingress.core.caller import Caller
-from services.ingress.core.rates import FAILURES
+from services.ingress.core.access.caller import Caller
+from services.ingress.core.access.keys import scope_of
+from services.ingress.core.access.rates import FAILURES
 from shared.contracts.keys import Allowance, NewKey
 from tests.fakes.ingress_system import FakeSystem
 from tests.fakes.keys import NOW, FakeKeys

@@ -8,7 +8,7 @@ import io
 import httpx
 import pytest
 
-from services.ingress.core.usage import usage_csv
+from services.ingress.core.books.usage import usage_csv
 from shared.contracts.facts import Usage
 from shared.contracts.ledger import UsageReply, UsageSummary
 from shared.models import micro_cents

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingress.core.message_events import (
+from services.ingress.core.messages.events import (
     AgentTurn,
     DirectMessageEvents,
     Envelope,

@@ -4,7 +4,8 @@ import orjson
 import pytest
 from pydantic import ValidationError
 
-from services.ingress.core.messages_body import (
+from services.ingress.core.http.validation import failure_of_validation
+from services.ingress.core.messages.body import (
     CountBody,
     MessagesBody,
     count_request,
@@ -12,7 +13,6 @@ from services.ingress.core.messages_body import (
     sampling_of,
     task_input,
 )
-from services.ingress.core.validation import failure_of_validation
 from shared.contracts.agents import Sampling
 from shared.contracts.demands import Demands
 from shared.contracts.tasks import InputMessage, PastCall

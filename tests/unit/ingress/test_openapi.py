@@ -11,7 +11,7 @@ import pytest
 
 from services.ingress.adapters.http.app import Parts, build_api
 from services.ingress.adapters.http.metrics import Metrics
-from services.ingress.core.openapi import undescribed
+from services.ingress.core.http.openapi import undescribed
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,8 @@
 
 import pytest
 
-from services.ingress.core.problems import dialect_of, problem_of, status_of
-from services.ingress.core.validation import failure_of_validation, too_deep
+from services.ingress.core.http.problems import dialect_of, problem_of, status_of
+from services.ingress.core.http.validation import failure_of_validation, too_deep
 from shared.errors import Failure
 
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from services.ingress.core.rates import FAILURES, Failures, Rate, Usage, headers_of, objection
+from services.ingress.core.access.rates import (
+    FAILURES,
+    Failures,
+    Rate,
+    Usage,
+    headers_of,
+    objection,
+)
 from shared.contracts.keys import Allowance
 
 

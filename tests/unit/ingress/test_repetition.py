@@ -2,9 +2,9 @@
 
 import pytest
 
-from services.ingress.core.bodies import AskBody, TaskBody
-from services.ingress.core.chat_body import ChatBody
-from services.ingress.core.repetition import check_same_task, fingerprint_of
+from services.ingress.core.chat.body import ChatBody
+from services.ingress.core.tasks.bodies import AskBody, TaskBody
+from services.ingress.core.tasks.repetition import check_same_task, fingerprint_of
 from shared.contracts.base import SessionRef
 from shared.contracts.facts import Done, Inferred, Totals, Usage
 from shared.contracts.tasks import Parent, TaskSubmitted, check_repeated

@@ -6,16 +6,16 @@ import orjson
 import pytest
 from pydantic import ValidationError
 
-from services.ingress.core.responses_body import ResponseBody, terms_of_body
-from services.ingress.core.responses_fold import ECHO, Place, place_of
-from services.ingress.core.responses_input import (
+from services.ingress.core.http.validation import failure_of_validation
+from services.ingress.core.responses.body import ResponseBody, terms_of_body
+from services.ingress.core.responses.fold import ECHO, Place, place_of
+from services.ingress.core.responses.input import (
     check_balance,
     messages_of,
     parts_of,
     references,
 )
-from services.ingress.core.responses_place import task_of
-from services.ingress.core.validation import failure_of_validation
+from services.ingress.core.responses.place import task_of
 from shared.contracts.agents import BARE, Sampling
 from shared.contracts.base import call_id
 from shared.contracts.demands import ResponseFormat

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from services.ingress.core.responses_events import ATTEMPT, STRIDE, ResponseEvents
-from services.ingress.core.responses_fold import TaskFold, responses_of
-from services.ingress.core.responses_render import output_items
+from services.ingress.core.responses.events import ATTEMPT, STRIDE, ResponseEvents
+from services.ingress.core.responses.fold import TaskFold, responses_of
+from services.ingress.core.responses.render import output_items
 from shared.contracts import facts as f
 from shared.contracts.log import Event, StoredFact
 from shared.contracts.tokens import TokenDelta

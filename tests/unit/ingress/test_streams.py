@@ -8,8 +8,8 @@ import orjson
 import pytest
 
 from services.ingress.adapters.http.streams import Streams
-from services.ingress.core.events import EventJson
-from services.ingress.core.socket import command_of, frame_of, id_of
+from services.ingress.core.tasks.events import EventJson
+from services.ingress.core.tasks.socket import command_of, frame_of, id_of
 from shared.clock import monotonic
 from shared.contracts.log import Event
 from shared.contracts.tokens import TokenDelta

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.ingress.core.tasks import (
+from services.ingress.core.tasks.state import (
     event_data,
     full,
     session_of_task,

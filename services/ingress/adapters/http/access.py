@@ -15,7 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.ingress.adapters.http.errors import refusal, trace_id_of
 from services.ingress.adapters.metered import CHARGE
-from services.ingress.core.access import (
+from services.ingress.core.access.caller import TENANT_HEADER, Caller
+from services.ingress.core.access.keys import (
     KEY_PROTOCOL,
     PROTOCOL,
     PUBLIC,
@@ -23,8 +24,7 @@ from services.ingress.core.access import (
     authenticate,
     authorize,
 )
-from services.ingress.core.caller import TENANT_HEADER, Caller
-from services.ingress.core.rates import (
+from services.ingress.core.access.rates import (
     Failures,
     Limited,
     Usage,

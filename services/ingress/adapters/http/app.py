@@ -29,8 +29,8 @@ from services.ingress.adapters.http.socket import socket_router
 from services.ingress.adapters.http.streams import Streams
 from services.ingress.adapters.http.tasks import events_router, sessions_router, tasks_router
 from services.ingress.adapters.http.usage import lists_router, usage_router
-from services.ingress.core import socket
-from services.ingress.core.openapi import completed
+from services.ingress.core.http.openapi import completed
+from services.ingress.core.tasks import socket
 from services.ingress.handlers.socket import SocketHandlers
 from services.ingress.handlers.usage import UsageHandlers
 from services.ingress.ports import (

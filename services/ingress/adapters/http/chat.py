@@ -28,9 +28,9 @@ from services.ingress.adapters.http.transport import (
     unless_gone,
 )
 from services.ingress.core.catalog import anthropic_model, anthropic_page, find_model
-from services.ingress.core.chat_body import ChatBody
+from services.ingress.core.chat.body import ChatBody
 from services.ingress.core.embeddings import EmbeddingsBody, embeddings
-from services.ingress.core.problems import openai_error
+from services.ingress.core.http.problems import openai_error
 from services.ingress.ports import Catalog, ChatApi, Chunks, Documents
 
 

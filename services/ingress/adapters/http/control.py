@@ -8,7 +8,7 @@ from starlette.responses import Response
 from services.ingress.adapters.http.request import CallerOf, IdempotencyKey
 from services.ingress.adapters.http.tasks import SessionHint
 from services.ingress.adapters.http.transport import Json, JsonRoute
-from services.ingress.core.control_bodies import ApproveBody, RejectBody, RetryBody, SteerBody
+from services.ingress.core.tasks.control import ApproveBody, RejectBody, RetryBody, SteerBody
 from services.ingress.ports import ControlApi, TaskHandle, TasksApi
 
 

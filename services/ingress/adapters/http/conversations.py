@@ -9,12 +9,12 @@ from starlette.responses import Response
 
 from services.ingress.adapters.http.request import CallerOf, IdempotencyKey
 from services.ingress.adapters.http.transport import Json, JsonRoute
-from services.ingress.core.conversations import (
+from services.ingress.core.http.pages import page_of
+from services.ingress.core.responses.conversations import (
     ConversationCreateBody,
     ConversationUpdateBody,
     ItemsBody,
 )
-from services.ingress.core.pages import page_of
 from services.ingress.ports import ConversationsApi
 
 Limit = Annotated[int, Query(ge=1, le=100)]

@@ -12,9 +12,9 @@ from starlette.responses import Response
 
 from services.ingress.adapters.http.request import CallerOf
 from services.ingress.adapters.http.transport import Json, JsonRoute
-from services.ingress.core.bodies import DocumentBody, SearchBody
-from services.ingress.core.tasks import full
-from services.ingress.core.validation import too_deep
+from services.ingress.core.http.validation import too_deep
+from services.ingress.core.tasks.bodies import DocumentBody, SearchBody
+from services.ingress.core.tasks.state import full
 from services.ingress.ports import Documents, Query
 from shared.errors import Permanent, error_of
 

@@ -14,8 +14,8 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from services.ingress.adapters.http.transport import Refused
-from services.ingress.core.problems import Problem, problem_of
-from services.ingress.core.validation import failure_of_validation
+from services.ingress.core.http.problems import Problem, problem_of
+from services.ingress.core.http.validation import failure_of_validation
 from shared.errors import Failure, MillraceError
 
 TRACE_KEY = "millrace.trace_id"

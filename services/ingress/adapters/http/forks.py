@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from services.ingress.adapters.http.request import CallerOf
 from services.ingress.adapters.http.transport import Json, JsonRoute
-from services.ingress.core.bodies import ForkBody
+from services.ingress.core.tasks.bodies import ForkBody
 from services.ingress.ports import TasksApi
 
 

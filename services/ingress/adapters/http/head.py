@@ -13,7 +13,7 @@ import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from services.ingress.core.problems import problem_of
+from services.ingress.core.http.problems import problem_of
 from shared.clock import mint_trace
 from shared.errors import Failure
 

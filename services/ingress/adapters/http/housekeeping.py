@@ -9,9 +9,9 @@ from starlette.responses import Response
 
 from services.ingress.adapters.http.request import CallerOf
 from services.ingress.adapters.http.transport import Json, JsonRoute
-from services.ingress.core.bodies import ByBody
-from services.ingress.core.dead import letter_data, letter_line
-from services.ingress.core.tasks import full
+from services.ingress.core.books.dead import letter_data, letter_line
+from services.ingress.core.tasks.bodies import ByBody
+from services.ingress.core.tasks.state import full
 from services.ingress.ports import Housekeeping
 from shared.contracts.base import SessionRef
 from shared.contracts.dead import Wanted

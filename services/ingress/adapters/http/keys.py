@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from services.ingress.adapters.http.request import CallerOf
 from services.ingress.adapters.http.transport import Json, JsonRoute
-from services.ingress.core.key_bodies import KeyBody, RotateBody, issued_json, key_json
+from services.ingress.core.access.bodies import KeyBody, RotateBody, issued_json, key_json
 from services.ingress.ports import KeyStore
 from shared.clock import now
 

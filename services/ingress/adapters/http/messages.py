@@ -20,9 +20,9 @@ from services.ingress.adapters.http.transport import (
     typed,
     unless_gone,
 )
-from services.ingress.core.message_events import PING
-from services.ingress.core.messages_body import CountBody, MessagesBody
-from services.ingress.core.problems import anthropic_error
+from services.ingress.core.http.problems import anthropic_error
+from services.ingress.core.messages.body import CountBody, MessagesBody
+from services.ingress.core.messages.events import PING
 from services.ingress.ports import Chunks, MessagesApi
 
 _HEARTBEAT = typed(PING)

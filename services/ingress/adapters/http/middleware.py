@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from services.ingress.adapters.http.errors import TRACE_KEY, refusal
 from services.ingress.adapters.http.metrics import Metrics
 from services.ingress.adapters.http.transport import Refused
-from services.ingress.core.caller import trace_of
+from services.ingress.core.access.caller import trace_of
 from shared.clock import mint_trace, monotonic
 from shared.errors import Failure
 

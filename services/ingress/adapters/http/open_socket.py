@@ -16,8 +16,8 @@ from starlette.websockets import WebSocketDisconnect
 from services.ingress.adapters.http.errors import refusal
 from services.ingress.adapters.http.request import caller_of
 from services.ingress.adapters.http.streams import ABORT, LAST_WORD, Streams
-from services.ingress.core.caller import Caller
-from services.ingress.core.socket import RESTART
+from services.ingress.core.access.caller import Caller
+from services.ingress.core.tasks.socket import RESTART
 from shared.clock import monotonic
 from shared.contracts.base import check_token
 from shared.errors import MillraceError

@@ -11,7 +11,7 @@ from starlette.types import Scope
 
 from services.ingress.adapters.http.access import CALLER_KEY
 from services.ingress.adapters.http.errors import trace_id_of
-from services.ingress.core.caller import TENANT_HEADER, Caller, tenant_of
+from services.ingress.core.access.caller import TENANT_HEADER, Caller, tenant_of
 from services.ingress.core.catalog import Json, Page, models
 from services.ingress.ports import Catalog, Named
 from shared.errors import Permanent

@@ -20,9 +20,9 @@ from services.ingress.adapters.http.transport import (
     typed,
     unless_gone,
 )
-from services.ingress.core.pages import page_of
-from services.ingress.core.problems import openai_error
-from services.ingress.core.responses_body import ResponseBody
+from services.ingress.core.http.pages import page_of
+from services.ingress.core.http.problems import openai_error
+from services.ingress.core.responses.body import ResponseBody
 from services.ingress.ports import Opened, ResponsesApi
 from shared.errors import Failure
 

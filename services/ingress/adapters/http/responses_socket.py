@@ -11,8 +11,8 @@ from fastapi import APIRouter, WebSocket
 from services.ingress.adapters.http.errors import trace_id_of
 from services.ingress.adapters.http.metrics import Metrics
 from services.ingress.adapters.http.open_socket import OpenSocket, let_in
-from services.ingress.core.caller import Caller
-from services.ingress.core.responses_socket import body_of, error_frame
+from services.ingress.core.access.caller import Caller
+from services.ingress.core.responses.socket import body_of, error_frame
 from services.ingress.ports import Opened, ResponsesApi
 from shared.errors import MillraceError
 

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from services.ingress.adapters.http.request import CallerOf
 from services.ingress.adapters.http.transport import Json, JsonRoute
-from services.ingress.core.control_bodies import ScheduleBody
+from services.ingress.core.tasks.control import ScheduleBody
 from services.ingress.ports import SchedulesApi
 
 

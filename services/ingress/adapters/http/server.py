@@ -11,7 +11,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from services.ingress.adapters.http.head import BOUNDS, BoundedHead, Bounds, State
 from services.ingress.adapters.http.streams import ABORT, CURSOR, Streams
-from services.ingress.core.socket import TRY_LATER
+from services.ingress.core.tasks.socket import TRY_LATER
 
 LINGER = 0.5
 """Seconds that a kept connection may be idle while the server stops, before it is closed."""

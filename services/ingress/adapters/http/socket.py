@@ -14,10 +14,10 @@ from services.ingress.adapters.http.errors import trace_id_of
 from services.ingress.adapters.http.metrics import Metrics
 from services.ingress.adapters.http.open_socket import OpenSocket, let_in
 from services.ingress.adapters.http.streams import CURSOR
-from services.ingress.core.caller import Caller
-from services.ingress.core.events import EventJson
-from services.ingress.core.problems import problem_details
-from services.ingress.core.socket import (
+from services.ingress.core.access.caller import Caller
+from services.ingress.core.http.problems import problem_details
+from services.ingress.core.tasks.events import EventJson
+from services.ingress.core.tasks.socket import (
     Command,
     FollowBody,
     UnfollowBody,

@@ -21,9 +21,9 @@ from services.ingress.adapters.http.transport import (
     sse,
     unless_gone,
 )
-from services.ingress.core.bodies import CancelBody, TaskBody
-from services.ingress.core.events import EventJson
-from services.ingress.core.problems import problem_details
+from services.ingress.core.http.problems import problem_details
+from services.ingress.core.tasks.bodies import CancelBody, TaskBody
+from services.ingress.core.tasks.events import EventJson
 from services.ingress.ports import TaskHandle, TasksApi
 from shared.contracts.log import Event
 from shared.errors import Failure

@@ -14,8 +14,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request as StarletteRequest
 from starlette.responses import Response
 
-from services.ingress.core.problems import status_of
-from services.ingress.core.validation import too_deep
+from services.ingress.core.http.problems import status_of
+from services.ingress.core.http.validation import too_deep
 from shared.errors import Failure, MillraceError
 
 CLIENT_GONE = 499

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from services.ingress.adapters.http.request import CallerOf, Wait
 from services.ingress.adapters.http.transport import Json, JsonRoute
-from services.ingress.core.usage import grouping
+from services.ingress.core.books.usage import grouping
 from services.ingress.handlers.usage import UsageHandlers
 from shared.contracts.ledger import (
     PATIENCE,

@@ -32,9 +32,9 @@ from typing import Any
 import orjson
 from pydantic import Field, ValidationError
 
-from services.ingress.core.bodies import Body, CancelBody, TaskBody
-from services.ingress.core.control_bodies import ApproveBody, RejectBody, RetryBody, SteerBody
-from services.ingress.core.validation import failure_of_validation, too_deep
+from services.ingress.core.http.validation import failure_of_validation, too_deep
+from services.ingress.core.tasks.bodies import Body, CancelBody, TaskBody
+from services.ingress.core.tasks.control import ApproveBody, RejectBody, RetryBody, SteerBody
 from shared.errors import Permanent, error_of
 
 RESTART, TRY_LATER = 1012, 1013

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from services.ingress.core.responses_fold import Change, Json, Response, TaskFold, Turn
-from services.ingress.core.responses_render import (
+from services.ingress.core.responses.fold import Change, Json, Response, TaskFold, Turn
+from services.ingress.core.responses.render import (
     call_item,
     message_id,
     message_item,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.ingress.core.tasks import Json, full
+from services.ingress.core.tasks.state import Json, full
 from shared.contracts.dead import Filed
 
 

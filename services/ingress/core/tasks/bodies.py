@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.ingress.core.validation import MAX_MESSAGES
+from services.ingress.core.http.validation import MAX_MESSAGES
 from shared.contracts.agents import LimitsPatch, OnBusy
 from shared.contracts.tasks import InputMessage, TextPart
 

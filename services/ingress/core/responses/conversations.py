@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from services.ingress.core.bodies import Body
-from services.ingress.core.responses_fold import Json, Response, responses_of
-from services.ingress.core.responses_render import message_items, output_items
+from services.ingress.core.responses.fold import Json, Response, responses_of
+from services.ingress.core.responses.render import message_items, output_items
+from services.ingress.core.tasks.bodies import Body
 from shared.contracts.facts import Noted
 from shared.contracts.log import StoredFact
 from shared.errors import Permanent

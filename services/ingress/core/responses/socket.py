@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
-from services.ingress.core.problems import openai_error, status_of
-from services.ingress.core.responses_body import ResponseBody
-from services.ingress.core.responses_fold import Json
-from services.ingress.core.socket import frame_of
-from services.ingress.core.validation import failure_of_validation
+from services.ingress.core.http.problems import openai_error, status_of
+from services.ingress.core.http.validation import failure_of_validation
+from services.ingress.core.responses.body import ResponseBody
+from services.ingress.core.responses.fold import Json
+from services.ingress.core.tasks.socket import frame_of
 from shared.errors import Failure, Permanent, error_of
 
 _TRANSPORTS = ("stream", "background", "stream_options")

@@ -10,17 +10,17 @@ from collections.abc import Iterator
 
 from msgspec.structs import replace
 
-from services.ingress.core.chat_body import ROLES, ChatBody, demands_of, sampling_of
-from services.ingress.core.chat_parts import ChatMessageBody, invalid
-from services.ingress.core.chunks import (
+from services.ingress.core.chat.body import ROLES, ChatBody, demands_of, sampling_of
+from services.ingress.core.chat.chunks import (
     Choice,
     Frame,
     TaskChunks,
     call_chunks,
     task_output,
 )
-from services.ingress.core.responses_fold import Json, Place, Response, TaskFold
-from services.ingress.core.responses_input import Given, check_balance, parts_of
+from services.ingress.core.chat.parts import ChatMessageBody, invalid
+from services.ingress.core.responses.fold import Json, Place, Response, TaskFold
+from services.ingress.core.responses.input import Given, check_balance, parts_of
 from shared.contracts.agents import Sampling
 from shared.contracts.facts import Done
 from shared.contracts.log import Event

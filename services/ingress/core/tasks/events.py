@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import orjson
 
-from services.ingress.core.tasks import event_data
+from services.ingress.core.tasks.state import event_data
 from shared.contracts.log import Event
 
 _KEPT, _LONGEST = 256, 16_384

@@ -12,7 +12,8 @@ from typing import Annotated, Literal, Self
 from msgspec.structs import replace
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from services.ingress.core.chat_parts import (
+from services.ingress.core.catalog import agent_of
+from services.ingress.core.chat.parts import (
     ChatMessageBody,
     ResponseFormatBody,
     StreamOptions,
@@ -23,13 +24,12 @@ from services.ingress.core.chat_parts import (
     refuse_message,
     unsupported,
 )
-from services.ingress.core.validation import MAX_MESSAGES, supported
+from services.ingress.core.http.validation import MAX_MESSAGES, supported
 from shared.contracts.agents import Sampling
 from shared.contracts.base import check_token
 from shared.contracts.demands import Demands, ResponseFormat
 from shared.contracts.work import ChatMessage, DirectRequest
 
-AGENT_PREFIX = "agent:"
 _NEUTRAL: dict[str, tuple[object, ...]] = {
     "store": (False,),
     "service_tier": ("auto", "default"),
@@ -91,9 +91,7 @@ class ChatBody(BaseModel):
     @property
     def agent(self) -> str | None:
         """The agent's name, where `model` names one."""
-        if not self.model.startswith(AGENT_PREFIX):
-            return None
-        return self.model.removeprefix(AGENT_PREFIX)
+        return agent_of(self.model)
 
     @property
     def include_usage(self) -> bool:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from services.ingress.core.bodies import Body
+from services.ingress.core.tasks.bodies import Body
 from shared.contracts.keys import Allowance, ApiKey, Issued, NewKey, Scope, state_of
 
 DAY = 86_400.0

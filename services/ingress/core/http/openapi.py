@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.ingress.core.answers import ANSWERS, SCHEMAS, Answers
-from services.ingress.core.problems import SHARED_PATHS, Dialect, dialect_of
+from services.ingress.core.http.answers import ANSWERS, SCHEMAS, Answers
+from services.ingress.core.http.problems import SHARED_PATHS, Dialect, dialect_of
 
 Document = dict[str, Any]
 _FRAMEWORKS_OWN = ("HTTPValidationError", "ValidationError")

@@ -13,11 +13,11 @@ from typing import Annotated, Any, Literal, Self
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from services.ingress.core.bodies import Body
-from services.ingress.core.chat_body import AGENT_PREFIX
-from services.ingress.core.responses_fold import ECHO
-from services.ingress.core.responses_input import MOST
-from services.ingress.core.validation import supported
+from services.ingress.core.catalog import agent_of
+from services.ingress.core.http.validation import supported
+from services.ingress.core.responses.fold import ECHO
+from services.ingress.core.responses.input import MOST
+from services.ingress.core.tasks.bodies import Body
 from shared.contracts.agents import BARE, Sampling, ToolSpec
 from shared.contracts.demands import Demands, ResponseFormat
 from shared.contracts.tasks import Terms
@@ -158,12 +158,13 @@ class ResponseBody(BaseModel):
     @property
     def agent(self) -> str:
         """The agent whose task it becomes."""
-        return self.model.removeprefix(AGENT_PREFIX) if self.by_agent else BARE.name
+        named = agent_of(self.model)
+        return BARE.name if named is None else named
 
     @property
     def by_agent(self) -> bool:
         """Whether `model` names an agent."""
-        return self.model.startswith(AGENT_PREFIX)
+        return agent_of(self.model) is not None
 
     @property
     def conversation_id(self) -> str | None:

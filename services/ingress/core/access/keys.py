@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from services.ingress.core.caller import Caller, tenant_of
+from services.ingress.core.access.caller import Caller, tenant_of
 from shared.contracts.keys import ApiKey, Scope, check_key, parse_key
 from shared.errors import Permanent
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from services.ingress.core.responses_fold import ECHO, Json, Response, Turn
+from services.ingress.core.responses.fold import ECHO, Json, Response, Turn
 from shared.contracts import facts as f
 from shared.contracts.agents import Sampling, ToolSpec
 from shared.contracts.demands import Demands, ResponseFormat

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import jsonschema_rs
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.ingress.core.bodies import Body, TextPartBody
+from services.ingress.core.tasks.bodies import Body, TextPartBody
 from shared.contracts.agents import ToolSpec
 from shared.contracts.demands import ResponseFormat
 from shared.errors import Permanent

@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 from typing import get_args
 
-from services.ingress.core.tasks import Json, full
+from services.ingress.core.tasks.state import Json, full
 from shared.contracts.ledger import (
     RequestLine,
     SessionSummary,

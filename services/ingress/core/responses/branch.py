@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from services.ingress.core.responses_fold import Response
+from services.ingress.core.responses.fold import Response
 from shared.contracts.log import StoredFact
 from shared.contracts.tasks import InputMessage, PastCall
 from shared.transcript import Message, Transcript

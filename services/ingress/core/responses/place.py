@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from services.ingress.core.responses_fold import Place, Response
+from services.ingress.core.responses.fold import Place, Response
 from shared.contracts.base import task_of_call
 from shared.contracts.facts import Accepted
 from shared.contracts.log import StoredFact

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from services.ingress.core.chunks import task_output
+from services.ingress.core.chat.chunks import task_output
 from shared.contracts.facts import Done, Finish, Inferred, Parked, ToolCall, Usage
 from shared.contracts.log import Event
 from shared.contracts.tokens import DirectEvent, DirectResult, TokenDelta

@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal, Self
 from msgspec.structs import replace
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from services.ingress.core.bodies import Body
-from services.ingress.core.chat_body import AGENT_PREFIX
-from services.ingress.core.message_blocks import (
+from services.ingress.core.catalog import agent_of
+from services.ingress.core.http.validation import MAX_MESSAGES, supported
+from services.ingress.core.messages.blocks import (
     BlockBody,
     CacheControlBody,
     TextBlockBody,
@@ -27,7 +27,7 @@ from services.ingress.core.message_blocks import (
     results_of,
     text_of,
 )
-from services.ingress.core.validation import MAX_MESSAGES, supported
+from services.ingress.core.tasks.bodies import Body
 from shared.contracts.agents import Sampling, ToolSpec
 from shared.contracts.base import check_token
 from shared.contracts.demands import Demands
@@ -139,9 +139,7 @@ class PromptBody(BaseModel):
     @property
     def agent(self) -> str | None:
         """The agent's name, where `model` names one."""
-        if not self.model.startswith(AGENT_PREFIX):
-            return None
-        return self.model.removeprefix(AGENT_PREFIX)
+        return agent_of(self.model)
 
 
 class MessagesBody(PromptBody):

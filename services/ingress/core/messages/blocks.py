@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import Discriminator, Field, Tag
 
-from services.ingress.core.bodies import Body, Text
+from services.ingress.core.tasks.bodies import Body, Text
 from shared.contracts.tasks import InputMessage, PastCall
 from shared.contracts.work import ChatMessage
 from shared.errors import Permanent

@@ -8,7 +8,7 @@ from typing import Annotated
 import orjson
 from pydantic import AwareDatetime, Field
 
-from services.ingress.core.bodies import AskBody, Body, LimitsBody
+from services.ingress.core.tasks.bodies import AskBody, Body, LimitsBody
 from shared.contracts.agents import LimitsPatch
 from shared.contracts.schedules import Schedule
 from shared.contracts.tasks import TaskSubmitted

@@ -1,0 +1,1 @@
+"""What is kept and shown afterwards: usage, requests, dead letters."""

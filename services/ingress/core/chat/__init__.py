@@ -1,0 +1,1 @@
+"""OpenAI's chat completions, of models and of agents."""
