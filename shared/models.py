@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 import yaml
@@ -27,20 +27,35 @@ class Prices(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of the input that a prefix cache held; absent: as any input."""
 
 
-class ModelRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One model."""
+class ModelRow(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="engine"
+):
+    """What every model says, whatever runs it."""
 
-    engine: Literal["openvino"]
-    path: str
     context: AtLeastOne = 4096
     concurrency: AtLeastOne = 8
     prices: Prices = Prices()
+
+    @property
+    def engine(self) -> str:
+        """The name of the engine in the file."""
+        return str(self.__struct_config__.tag)
+
+
+class OpenVinoModel(ModelRow, frozen=True, kw_only=True, tag="openvino"):
+    """A model folder on the embedded CPU engine."""
+
+    path: str
+
+
+AnyModel = OpenVinoModel
+"""The kinds of models that there are; `engine` tells which one a row is."""
 
 
 class ModelsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The file as a whole."""
 
-    models: dict[str, ModelRow]
+    models: dict[str, AnyModel]
     routes: dict[str, tuple[str, ...]]
     currency: str = "USD"
     """What the prices are in; a name to show, nothing is converted."""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 from services.inference.adapters.bus import Direct, Lane, Presence, Tokens
 from services.inference.adapters.conversations import LogConversations
-from services.inference.adapters.openvino.factory import build_engine
-from services.inference.adapters.openvino.options import EngineOptions
+from services.inference.adapters.engines import chat_model
 from services.inference.adapters.shelf import KvShelf
 from services.inference.handlers import Inference, Model
 from services.inference.settings import Settings
@@ -18,7 +16,7 @@ from shared.bus.log import RunLog
 from shared.bus.service import run_service, running
 from shared.contracts.workers import WorkerState
 from shared.errors import Permanent
-from shared.models import ModelRow, read_models
+from shared.models import AnyModel, read_models
 
 
 def main() -> None:
@@ -27,11 +25,10 @@ def main() -> None:
 
     async def compose(bus: Bus, stop: asyncio.Event) -> None:
         row = _row(settings)
-        options = EngineOptions(max_sequences=row.concurrency, cache_dir=settings.data / "cache")
-        local = build_engine(Path(row.path), options)
+        chat = chat_model(row, settings.data / "cache")
         try:
-            info = await local.engine.start()
-            bus.log.info("engine.ready", model=settings.model, vocabulary=info.vocabulary)
+            info = await chat.start()
+            bus.log.info("engine.ready", model=settings.model, engine=row.engine)
             state = WorkerState(
                 worker=settings.worker,
                 model=settings.model,
@@ -40,15 +37,7 @@ def main() -> None:
                 context=min(row.context, info.context_tokens),
                 started=clock.now(),
             )
-            model = Model(
-                settings.model,
-                settings.worker,
-                state.context,
-                local.engine,
-                local.tokenizer,
-                local.template,
-                info.fingerprint,
-            )
+            model = Model(settings.model, settings.worker, chat, info.fingerprint)
             shelf = KvShelf(bus)
             inference = Inference(
                 model,
@@ -65,16 +54,16 @@ def main() -> None:
                 shelf,
                 Direct(bus, inference, settings.worker),
                 *lanes,
-                Presence(bus, local.engine, state, lanes),
+                Presence(bus, chat, state, lanes),
             ):
                 await stop.wait()
         finally:
-            await local.engine.close()
+            await chat.close()
 
     run_service("inference", settings, compose)
 
 
-def _row(settings: Settings) -> ModelRow:
+def _row(settings: Settings) -> AnyModel:
     models = read_models(settings.models).models
     if settings.model not in models:
         raise Permanent(

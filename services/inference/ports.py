@@ -12,9 +12,10 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from services.inference.core.answering import Answer, Piece, Question
 from services.inference.core.chat import Segment
 from services.inference.core.demands import Constraint
-from services.inference.core.generation import EngineFinish
+from services.inference.core.generation import EngineFinish, TokenUsage
 from shared.contracts.agents import ToolSpec
 from shared.contracts.work import RouteStep
 from shared.errors import Broken, Permanent, Transient
@@ -115,17 +116,6 @@ class TokenLogprob(msgspec.Struct, frozen=True):
     top: tuple[tuple[int, float], ...] = ()
 
 
-class TokenUsage(msgspec.Struct, frozen=True):
-    """What a request cost. `cached` prompt tokens came from the prefix cache at first admission.
-
-    `completion` counts every token the model produced, a stop token included.
-    """
-
-    prompt: int
-    completion: int
-    cached: int
-
-
 class EngineFinished(msgspec.Struct, frozen=True):
     """Why a generation ended, and what it cost."""
 
@@ -206,6 +196,52 @@ class Engine(Protocol):
 
     async def close(self) -> None:
         """Abort what runs, free the model. Idempotent, also without or after a failed `start`."""
+        ...
+
+
+class ChatModel(Protocol):
+    """A model that is asked in messages and answers in text and calls.
+
+    Made of an `Engine` (`handlers.EngineChat`: template, tokens, stop strings, call parsing), or
+    somebody's endpoint that does all of this at its side. What is told is the same.
+    """
+
+    async def start(self) -> EngineInfo:
+        """As `Engine.start`."""
+        ...
+
+    def pieces(self, question: Question, answer: Answer) -> AsyncGenerator[Piece]:
+        """Yield coalesced text with its index, and whole calls; fill in `answer` to its end.
+
+        `answer.result` and `answer.usage` are set when the iterator is exhausted; a result that
+        was aborted says so. Closing the iterator early aborts the generation.
+
+        Raises:
+            Permanent: `context_too_long`, `invalid_request`, `unsupported_demand`, with the name
+                that the field has in the request.
+            Transient: `engine_failed`, `engine_unavailable`, or what an endpoint answered.
+            Broken: `engine_broken`.
+        """
+        ...
+
+    async def count(self, question: Question) -> int:
+        """How many tokens the prompt has.
+
+        Raises:
+            Permanent: `invalid_request`; `unsupported_demand` where nobody can tell.
+        """
+        ...
+
+    async def abort(self, request: str) -> None:
+        """As `Engine.abort`; `request` is the owner's."""
+        ...
+
+    def stats(self) -> EngineStats:
+        """As `Engine.stats`."""
+        ...
+
+    async def close(self) -> None:
+        """As `Engine.close`."""
         ...
 
 

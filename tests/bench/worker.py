@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 from services.inference.core.chat import ChatTemplate, Segment
 from services.inference.core.pieces import WINDOW
-from services.inference.handlers import Model
+from services.inference.handlers import EngineChat, Model
 from services.inference.ports import GenerateRequest
 from services.inference.settings import Settings
 from shared import clock
@@ -80,7 +80,7 @@ def instant_model(name: str, worker: str) -> Model:
 
     options = InstantOptions(context_tokens=CONTEXT, max_sequences=256, vocabulary=1 << 30)
     engine = InstantEngine(script, options)
-    return Model(name, worker, CONTEXT, engine, tokenizer, ChatTemplate(TEMPLATE, ()))
+    return Model(name, worker, EngineChat(engine, tokenizer, ChatTemplate(TEMPLATE, ()), CONTEXT))
 
 
 def hurried() -> Callable[[], float]:
@@ -95,7 +95,7 @@ def main() -> None:
 
     async def compose(bus: Bus, stop: asyncio.Event) -> None:
         model = instant_model(settings.model, settings.worker)
-        await model.engine.start()
+        await model.chat.start()
         async with running(bus, *worker_parts(bus, model, slots=256, ticks=ticks)):
             await stop.wait()
 

@@ -18,7 +18,7 @@ import msgspec
 import orjson
 
 from services.inference.core.chat import ChatTemplate, Segment
-from services.inference.handlers import Model
+from services.inference.handlers import EngineChat, Model
 from services.inference.ports import EngineChunk, EngineFailed, EngineInfo, GenerateRequest
 from tests.fakes.instant_engine import InstantEngine, InstantOptions
 
@@ -148,4 +148,4 @@ def chaos_model(name: str, worker: str, temper: Temper) -> Model:
     """A loaded model; its engine must be started."""
     tokenizer = PieceTokenizer()
     engine = MoodyEngine(tokenizer, temper)
-    return Model(name, worker, CONTEXT, engine, tokenizer, ChatTemplate(TEMPLATE, ()))
+    return Model(name, worker, EngineChat(engine, tokenizer, ChatTemplate(TEMPLATE, ()), CONTEXT))

@@ -54,7 +54,7 @@ def main() -> None:
 
     async def compose(bus: Bus, stop: asyncio.Event) -> None:
         model = chaos_model(settings.model, settings.worker, Temper(chaos_seed()))
-        await model.engine.start()
+        await model.chat.start()
         state = WorkerState(
             worker=model.worker, model=model.name, engine="scripted", slots=SLOTS, context=CONTEXT
         )
@@ -68,7 +68,7 @@ def main() -> None:
             shelf,
             Direct(bus, inference, model.worker),
             *lanes,
-            Presence(bus, model.engine, state, lanes),
+            Presence(bus, model.chat, state, lanes),
         ):
             await stop.wait()
 

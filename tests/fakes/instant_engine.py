@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 import msgspec
 
 from services.inference.adapters.admission import check_request
-from services.inference.core.generation import EngineFinish
+from services.inference.core.generation import EngineFinish, TokenUsage
 from services.inference.ports import (
     Ability,
     EngineChunk,
@@ -24,7 +24,6 @@ from services.inference.ports import (
     GenerateRequest,
     InvalidRequest,
     TokenLogprob,
-    TokenUsage,
 )
 
 Script = Callable[[GenerateRequest], Sequence[int]]

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from services.inference.core.chat import ChatTemplate, Segment
-from services.inference.handlers import Model
+from services.inference.handlers import EngineChat, Model
 from services.inference.ports import GenerateRequest
 from tests.fakes.instant_engine import InstantEngine, InstantOptions
 
@@ -75,4 +75,4 @@ def scripted_model(name: str, worker: str, seconds_per_token: float = 0.0) -> Mo
     )
     engine = InstantEngine(script, options)
     template = ChatTemplate(TEMPLATE, ())
-    return Model(name, worker, CONTEXT, engine, ByteTokenizer(), template)
+    return Model(name, worker, EngineChat(engine, ByteTokenizer(), template, CONTEXT))

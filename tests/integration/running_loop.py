@@ -38,7 +38,7 @@ from shared.client import Millrace
 from shared.contracts.base import SessionRef, decode
 from shared.contracts.work import RunTool
 from shared.contracts.workers import WorkerState
-from shared.models import ModelRow, ModelsFile
+from shared.models import ModelsFile, OpenVinoModel
 from shared.telemetry import configure
 from tests.fakes.instant_engine import InstantEngine
 from tests.fakes.scripted_model import CONTEXT, scripted_model
@@ -46,7 +46,7 @@ from tests.integration.broker_process import NatsServer
 
 LOG = configure("test", "critical")
 MODELS = ModelsFile(
-    models={"nano": ModelRow(engine="openvino", path="", context=CONTEXT, concurrency=8)},
+    models={"nano": OpenVinoModel(path="", context=CONTEXT, concurrency=8)},
     routes={"default": ("nano",)},
 )
 AGENTS = {
@@ -195,8 +195,8 @@ class Loop:
     def _worker(self, name: str) -> Compose:
         async def compose(bus: Bus) -> list[Runs]:
             model = self.model(name)
-            self.engines[name] = model.engine  # type: ignore[assignment]  # it is an instant one
-            await model.engine.start()
+            self.engines[name] = model.chat.engine  # type: ignore[assignment]  # it is an instant one
+            await model.chat.start()
             return worker_parts(bus, model)
 
         return compose
@@ -216,7 +216,7 @@ def worker_parts(
         shelf,
         Direct(bus, inference, model.worker),
         *lanes,
-        Presence(bus, model.engine, state, lanes),
+        Presence(bus, model.chat, state, lanes),
     ]
 
 

@@ -108,7 +108,7 @@ def main() -> None:
 
     async def compose(bus: Bus, stop: asyncio.Event) -> None:
         model = scripted_model(settings.model, settings.worker, seconds)
-        await model.engine.start()
+        await model.chat.start()
         async with running(bus, *worker_parts(bus, model)):
             await stop.wait()
 

@@ -13,7 +13,7 @@ from nats.aio.subscription import Subscription
 
 from services.inference.adapters.attempts import Attempts
 from services.inference.handlers import Inference
-from services.inference.ports import Engine, EngineBroken
+from services.inference.ports import ChatModel, EngineBroken
 from shared.bus import topology
 from shared.bus.connect import Bus
 from shared.bus.consume import GRACE, Consuming, Delivery, Job, attempt
@@ -194,9 +194,9 @@ class Presence:
     """
 
     def __init__(
-        self, bus: Bus, engine: Engine, state: WorkerState, lanes: Sequence[Lane] = ()
+        self, bus: Bus, chat: ChatModel, state: WorkerState, lanes: Sequence[Lane] = ()
     ) -> None:
-        self._bus, self._engine, self._state, self._lanes = bus, engine, state, lanes
+        self._bus, self._chat, self._state, self._lanes = bus, chat, state, lanes
         self._slots = state.slots
         self._kv = KeyValue(bus, WORKERS)
         self._task: asyncio.Task[None] | None = None
@@ -220,7 +220,7 @@ class Presence:
             await self._kv.delete(as_token(self._state.worker))
 
     async def _report(self) -> None:
-        stats = self._engine.stats()
+        stats = self._chat.stats()
         state = WorkerState(
             worker=self._state.worker,
             model=self._state.model,

@@ -24,6 +24,17 @@ EngineFinish = Literal["stop", "length", "aborted"]
 FinishReason = Literal["stop", "length", "tool_calls", "aborted"]
 
 
+class TokenUsage(msgspec.Struct, frozen=True):
+    """What a request cost. `cached` prompt tokens came from the prefix cache at first admission.
+
+    `completion` counts every token the model produced, a stop token included.
+    """
+
+    prompt: int
+    completion: int
+    cached: int
+
+
 class GenerationResult(msgspec.Struct, frozen=True):
     """What the model said, as a whole. Ids of tool calls are the caller's to derive."""
 

@@ -9,9 +9,11 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 
 from msgspec.structs import replace
 
+from services.inference.core.answering import Answer, Owner, Piece, Question
 from services.inference.core.answers import (
     call_of,
     calls_of,
@@ -21,14 +23,13 @@ from services.inference.core.answers import (
     step_calls,
 )
 from services.inference.core.demands import Held
-from services.inference.core.generation import GenerationResult
+from services.inference.core.generation import GenerationResult, TokenUsage
 from services.inference.core.toolcalls import ToolCall
-from services.inference.handlers.generating import Answer, Generating, Model, Owner, Piece
 from services.inference.ports import (
+    ChatModel,
     Conversations,
     EngineFailed,
     TokenSink,
-    TokenUsage,
     ToolShelf,
     UnsupportedDemand,
 )
@@ -45,6 +46,16 @@ _REMEMBERED = 256
 _NOTHING = GenerationResult(content="", tool_calls=(), malformed=(), finish_reason="stop")
 
 
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The model of a worker. `fingerprint` names what its tokens depend on beside the request."""
+
+    name: str
+    worker: str
+    chat: ChatModel
+    fingerprint: str = ""
+
+
 class Inference:
     """The handlers of a worker; `clock` gives epoch seconds, `ticks` monotonic ones."""
 
@@ -59,7 +70,6 @@ class Inference:
     ) -> None:
         self._model, self._conversations, self._shelf = model, conversations, shelf
         self._tokens, self._clock, self._ticks = tokens, clock, ticks
-        self._generating = Generating(model, ticks)
         self._running: dict[tuple[SessionRef, str], set[str]] = {}
         self._answered: OrderedDict[Key, Sequence[Message]] = OrderedDict()
         self._turns: dict[Key, tuple[asyncio.Lock, int]] = {}
@@ -91,13 +101,12 @@ class Inference:
         if view.settled:
             return []
         held = self._held(route)
-        answer = Answer((self._clock() - work.published) * 1e3, self._ticks())
+        answer = Answer((self._clock() - work.published) * 1e3, self._ticks)
         owner = Owner(_key(route, attempt), route.ref.tenant)
-        request = self._generating.request(view.messages, held, route.sampling, owner)
-        told = self._generating.pieces(request, held, route.sampling, answer)
+        question = Question(view.messages, held, route.sampling, owner)
         try:
-            with self._abortable((route.ref, route.task), request.request_id):
-                async with aclosing(told) as pieces:
+            with self._abortable((route.ref, route.task), owner.request):
+                async with aclosing(self._model.chat.pieces(question, answer)) as pieces:
                     async for piece in pieces:
                         if not isinstance(piece, ToolCall):
                             await self._tokens.delta(route, attempt, *piece)
@@ -156,19 +165,18 @@ class Inference:
         Raises:
             Permanent, Transient: as `infer`, and `demand_unmet`.
         """
-        answer = Answer(0.0, self._ticks())
+        answer = Answer(0.0, self._ticks)
         held = Held(request.demands, request.tools)
         messages = [message_of(one) for one in request.messages]
+        owner = Owner(request.id, request.tenant)
+        question = Question(messages, held, request.sampling, owner)
         if request.count_only:
-            answer.usage = TokenUsage(len(self._generating.prompt(messages, held)), 0, 0)
+            answer.usage = TokenUsage(await self._model.chat.count(question), 0, 0)
             yield DirectEvent(done=self._direct_result(request, answer, _NOTHING))
             return
-        owner = Owner(request.id, request.tenant)
-        order = self._generating.request(messages, held, request.sampling, owner)
         fingerprint = self._model.fingerprint
-        told = self._generating.pieces(order, held, request.sampling, answer)
         with self._abortable((SessionRef(request.tenant, DIRECT_SESSION), request.id), request.id):
-            async with aclosing(told) as pieces:
+            async with aclosing(self._model.chat.pieces(question, answer)) as pieces:
                 async for piece in pieces:
                     event = _event(request, answer, piece)
                     yield replace(event, fingerprint=fingerprint) if fingerprint else event
@@ -212,7 +220,7 @@ class Inference:
     async def abort(self, ref: SessionRef, task: str) -> None:
         """Free the engine of what runs for a task or completion."""
         for request in list(self._running.get((ref, task), ())):
-            await self._model.engine.abort(request)
+            await self._model.chat.abort(request)
 
     def _fact(
         self, work: InferStep, attempt: int, answer: Answer, result: GenerationResult
@@ -231,7 +239,7 @@ class Inference:
             model=self._model.name,
             worker=self._model.worker,
             attempt=attempt,
-            timings=answer.timings(self._ticks()),
+            timings=answer.timings(),
             stop_string=result.stop_string,
         )
 
@@ -245,7 +253,7 @@ class Inference:
             usage=_usage(answer.usage),
             model=self._model.name,
             worker=self._model.worker,
-            timings=answer.timings(self._ticks()),
+            timings=answer.timings(),
             stop_string=result.stop_string,
         )
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from services.inference.adapters.openvino import vendor
-from services.inference.adapters.openvino.factory import build_engine
+from services.inference.adapters.openvino.factory import build_chat
 from services.inference.adapters.openvino.options import EngineOptions
 from services.inference.adapters.openvino.safetensors import Weights
 from services.inference.adapters.openvino.shape import UnsupportedModel, read_shape
@@ -43,7 +43,7 @@ async def test_next_token_and_its_logprob_agree_with_numpy(tmp_path: Path, famil
     stored = Weights(folder)
     weights = {name: stored.f32(name).astype(np.float64) for name in stored.names()}
     prompt = words(3, 70)  # two chunks and a bit, beyond the short wavelengths
-    local = build_engine(folder, EngineOptions(kv_blocks=16, batch_tokens=32))
+    local = build_chat(folder, EngineOptions(kv_blocks=16, batch_tokens=32))
     async with started(Harness(local.engine, lambda: None)) as (engine, _):
         chunks = await chunks_of(engine, ask("a", prompt, 6, logprobs=1))
     for chunk in chunks:

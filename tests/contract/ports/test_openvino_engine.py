@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from services.inference.adapters.openvino.batch import StepBatch
 from services.inference.adapters.openvino.engine import OpenVinoEngine
-from services.inference.adapters.openvino.factory import build_engine
+from services.inference.adapters.openvino.factory import build_chat
 from services.inference.adapters.openvino.grammar import AnswerConstraint
 from services.inference.adapters.openvino.model import PagedModel, StepModel
 from services.inference.adapters.openvino.options import EngineOptions
@@ -125,7 +125,7 @@ async def test_a_mixed_crowd_in_little_memory_says_what_each_says_alone(tiny_mod
     """Aborts, preemption, prefix hits and bad requests at once; then every block is back."""
     random = np.random.default_rng(11)
     wanted = [ask(f"r{n}", words(n % 7, 20 + 9 * (n % 7)), 10 + 25 * (n % 3)) for n in range(50)]
-    local = build_engine(tiny_model, EngineOptions(kv_blocks=12, max_sequences=6, batch_tokens=48))
+    local = build_chat(tiny_model, EngineOptions(kv_blocks=12, max_sequences=6, batch_tokens=48))
     async with started(Harness(local.engine, lambda: None)) as (engine, info):
         alone = {r.request_id: (await answer(engine, r)).token_ids for r in wanted[:21]}
 
@@ -182,7 +182,7 @@ async def test_the_graph_is_cached_per_precision(
     options = EngineOptions(kv_blocks=8, weights=weights, cache_dir=tmp_path)  # type: ignore[arg-type]  # parametrized literal
     said = []
     for _ in range(2):
-        local = build_engine(tiny_model, options)
+        local = build_chat(tiny_model, options)
         async with started(Harness(local.engine, lambda: None)) as (engine, _info):
             said.append((await answer(engine, ask("a", words(3, 40)))).token_ids)
     assert said[0] == said[1]

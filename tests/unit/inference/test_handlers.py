@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from services.inference.core.chat import ChatTemplate
-from services.inference.handlers import Inference, Model
+from services.inference.handlers import EngineChat, Inference, Model
 from services.inference.ports import Ability, View
 from shared.contracts.agents import Sampling, ToolSpec
 from shared.contracts.base import SessionRef
@@ -54,7 +54,9 @@ async def worker(
     engine = InstantEngine(lambda _: [*says.encode(), END], options)
     info = await engine.start()
     template = ChatTemplate(TEMPLATE, ())
-    model = Model("m", "w", CONTEXT, engine, ByteTokenizer(), template, info.fingerprint)
+    model = Model(
+        "m", "w", EngineChat(engine, ByteTokenizer(), template, CONTEXT), info.fingerprint
+    )
     session = Session()
     ticks = iter(float(n) for n in range(1_000_000))
     yield Inference(model, session, session, session, lambda: 0.0, lambda: next(ticks)), session

@@ -8,12 +8,12 @@ from services.router.core import ALIVE, Workers, place, place_direct
 from shared.contracts.work import Target
 from shared.contracts.workers import WorkerState
 from shared.errors import Permanent, Transient
-from shared.models import ModelRow, ModelsFile, Prices
+from shared.models import ModelsFile, OpenVinoModel, Prices
 
 MODELS = ModelsFile(
     models={
-        "small": ModelRow(engine="openvino", path="s", prices=Prices(input="0.02", output="0.06")),
-        "large": ModelRow(engine="openvino", path="l"),
+        "small": OpenVinoModel(path="s", prices=Prices(input="0.02", output="0.06")),
+        "large": OpenVinoModel(path="l"),
     },
     routes={"default": ("small", "large")},
 )

@@ -5,10 +5,9 @@ Must not know the bus or settings; the composition root calls it for `engine: op
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from pathlib import Path
-
-import msgspec
 
 from services.inference.adapters.model_folder import read_chat_template
 from services.inference.adapters.openvino.engine import OpenVinoEngine
@@ -16,23 +15,22 @@ from services.inference.adapters.openvino.grammar import AnswerConstraint
 from services.inference.adapters.openvino.model import PagedModel
 from services.inference.adapters.openvino.options import EngineOptions
 from services.inference.adapters.tokenizer import FolderTokenizer
-from services.inference.core.chat import ChatTemplate
-from services.inference.ports import Engine, Tokenizer
+from services.inference.handlers import EngineChat
+
+ANY = sys.maxsize
+"""A bound that is none: the engine's own."""
 
 
-class LocalModel(msgspec.Struct, frozen=True):
-    """Everything a worker needs of one model folder; the engine is not started."""
+def build_chat(
+    folder: Path, options: EngineOptions | None = None, context: int = ANY
+) -> EngineChat:
+    """Read the folder's tokenizer and template now, its weights when the engine starts.
 
-    engine: Engine
-    tokenizer: Tokenizer
-    template: ChatTemplate
-
-
-def build_engine(folder: Path, options: EngineOptions | None = None) -> LocalModel:
-    """Read the folder's tokenizer and template now, its weights when the engine starts."""
+    `context` bounds prompt and answer together, in tokens.
+    """
     chosen = options or EngineOptions()
     tokenizer = FolderTokenizer(folder)
-    return LocalModel(
+    return EngineChat(
         engine=OpenVinoEngine(
             load=partial(PagedModel, folder, chosen),
             compile_constraint=partial(AnswerConstraint, tokenizer.vendor, tokenizer.vocabulary),
@@ -40,4 +38,5 @@ def build_engine(folder: Path, options: EngineOptions | None = None) -> LocalMod
         ),
         tokenizer=tokenizer,
         template=read_chat_template(folder, tokenizer.control),
+        context=context,
     )

@@ -21,7 +21,7 @@ from services.inference.adapters.openvino.model import StepModel
 from services.inference.adapters.openvino.options import EngineOptions
 from services.inference.adapters.openvino.sampling import Row, choose, logprob, weighed
 from services.inference.adapters.openvino.scheduler import Scheduler, Sequence, Slice
-from services.inference.core.generation import EngineFinish
+from services.inference.core.generation import EngineFinish, TokenUsage
 from services.inference.ports import (
     EngineBroken,
     EngineChunk,
@@ -30,7 +30,6 @@ from services.inference.ports import (
     EngineStats,
     GenerateRequest,
     Sampling,
-    TokenUsage,
 )
 
 Output = EngineChunk | EngineFailed | EngineBroken

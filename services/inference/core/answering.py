@@ -1,0 +1,73 @@
+"""One question to a model, and its answer while it comes: what every kind of model is asked with.
+
+Must not know engines, tokens or transport.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from services.inference.core.demands import Held
+from services.inference.core.generation import GenerationResult, TokenUsage
+from services.inference.core.pieces import Coalescer
+from services.inference.core.scores import Scores
+from services.inference.core.toolcalls import ToolCall
+from shared.contracts import agents, facts
+
+Json = dict[str, object]
+Piece = tuple[int, str] | ToolCall
+"""What becomes certain of an answer: more text and its index, or a whole call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose generation it is. Tenants never share cached prefixes: timing would tell."""
+
+    request: str
+    tenant: str
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a model is asked: OpenAI-shaped messages, and what its answer is held to."""
+
+    messages: Sequence[Json]
+    held: Held
+    sampling: agents.Sampling
+    owner: Owner
+
+
+@dataclass(slots=True)
+class Answer:
+    """A generation while it runs, and its result at the end. `ticks` gives monotonic seconds."""
+
+    queued_ms: float
+    ticks: Callable[[], float]
+    coalescer: Coalescer = field(default_factory=Coalescer)
+    first_token: float | None = None
+    result: GenerationResult | None = None
+    usage: TokenUsage = field(default_factory=lambda: TokenUsage(0, 0, 0))
+    scores: Scores | None = None
+    """Only where log-probabilities were asked for."""
+    started: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.started = self.ticks()
+
+    def heard(self) -> float:
+        """Something came: the time, which is the time of the first token if nothing had come."""
+        now = self.ticks()
+        if self.first_token is None:
+            self.first_token = now
+        return now
+
+    def timings(self) -> facts.Timings:
+        """Milliseconds so far."""
+        now = self.ticks()
+        first = self.first_token if self.first_token is not None else now
+        return facts.Timings(
+            queued_ms=round(self.queued_ms, 3),
+            first_token_ms=round((first - self.started) * 1e3, 3),
+            total_ms=round((now - self.started) * 1e3, 3),
+        )

@@ -1,0 +1,156 @@
+"""A chat model made of an engine: a prompt of messages and tools, the engine run, what it says as
+pieces. Everything between messages and tokens is here and in `core`, once for all engines.
+
+Knows neither sessions nor completions; both are made of this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from services.inference.core.answering import Answer, Piece, Question
+from services.inference.core.answers import function_of
+from services.inference.core.chat import ChatTemplate, TemplateFailed
+from services.inference.core.generation import Generation
+from services.inference.core.scores import Scores
+from services.inference.core.toolcalls import TextDelta, ToolCall
+from services.inference.ports import (
+    Engine,
+    EngineChunk,
+    EngineInfo,
+    EngineStats,
+    GenerateRequest,
+    InvalidRequest,
+    Sampling,
+    Tokenizer,
+    TokenLogprob,
+    UnsupportedDemand,
+)
+from shared.contracts import agents
+from shared.contracts.tokens import Logprob
+from shared.errors import Permanent
+
+
+@dataclass(slots=True)
+class EngineChat:
+    """`ChatModel` over an engine: messages become tokens, tokens become text and calls.
+
+    `context` bounds prompt and answer together, in tokens; what the engine can hold bounds it, too.
+    """
+
+    engine: Engine
+    tokenizer: Tokenizer
+    template: ChatTemplate
+    context: int
+
+    async def start(self) -> EngineInfo:
+        """See the port."""
+        info = await self.engine.start()
+        self.context = min(self.context, info.context_tokens)
+        return info
+
+    async def close(self) -> None:
+        """See the port."""
+        await self.engine.close()
+
+    async def abort(self, request: str) -> None:
+        """See the port."""
+        await self.engine.abort(request)
+
+    def stats(self) -> EngineStats:
+        """See the port."""
+        return self.engine.stats()
+
+    async def count(self, question: Question) -> int:
+        """See the port."""
+        return len(self._prompt(question))
+
+    async def pieces(self, question: Question, answer: Answer) -> AsyncGenerator[Piece]:
+        """See the port."""
+        held, stops = question.held, question.sampling.stop
+        request = self._request(question)
+        generation = Generation(self.tokenizer.decode, stops, bool(held.shown), held.most_calls)
+        if request.logprobs is not None:
+            answer.scores = Scores()
+        try:
+            async with aclosing(self.engine.generate(request)) as chunks:
+                async for chunk in chunks:
+                    for piece in self._told(chunk, generation, answer):
+                        yield piece
+                    if generation.stopped and chunk.finished is None:
+                        await self.engine.abort(request.request_id)
+        except (InvalidRequest, UnsupportedDemand) as error:  # by the name that the request has
+            raise Permanent(error.code, error.detail, field=held.field_of(error.field)) from error
+
+    def _request(self, question: Question) -> GenerateRequest:
+        constraint = question.held.constraint()
+        prompt = self._prompt(question)
+        room = self.context - len(prompt)
+        if room < 1:
+            detail = f"the prompt has {len(prompt)} tokens, the model takes {self.context}"
+            raise Permanent("context_too_long", detail, field="messages")
+        return GenerateRequest(
+            request_id=question.owner.request,
+            cache_salt=question.owner.tenant,
+            prompt=prompt,
+            max_tokens=min(question.sampling.max_tokens, room),
+            sampling=_sampling(question.sampling),
+            stop_token_ids=self.tokenizer.eos_ids,
+            constraint=constraint,
+            logprobs=question.held.demands.logprobs,
+        )
+
+    def _prompt(self, question: Question) -> tuple[int, ...]:
+        tools = [function_of(spec) for spec in question.held.shown]
+        try:
+            return self.tokenizer.encode(self.template.render(question.messages, tools))
+        except TemplateFailed as error:
+            raise Permanent("invalid_request", str(error), field="messages") from error
+
+    def _told(self, chunk: EngineChunk, generation: Generation, answer: Answer) -> Iterator[Piece]:
+        now = answer.heard() if chunk.token_ids else answer.ticks()
+        if answer.scores is not None:
+            answer.scores.add(map(self._logprob, chunk.logprobs))
+        events = generation.feed(chunk.token_ids)
+        if chunk.finished is not None:
+            answer.usage = chunk.finished.usage
+            rest, answer.result = generation.finish(chunk.finished.reason)
+            events += rest
+        text = "".join(event.text for event in events if isinstance(event, TextDelta))
+        marked = any(not isinstance(event, TextDelta) for event in events)
+        due = marked or chunk.finished is not None
+        yield from answer.coalescer.feed(text, now, last=due)
+        yield from (event for event in events if isinstance(event, ToolCall))
+        if marked and answer.scores is not None:
+            answer.scores.forget()  # what stood between the tags is no text
+
+    def _logprob(self, entry: TokenLogprob) -> Logprob:
+        top = tuple(self._rated(token, value) for token, value in entry.top)
+        return replace(self._rated(entry.token_id, entry.logprob), top=top)
+
+    def _rated(self, token: int, value: float) -> Logprob:
+        tokenizer = self.tokenizer
+        seen = tokenizer.decode(token)
+        return Logprob(
+            text=tokenizer.label(token), logprob=value, bytes=tuple(seen) if seen else None
+        )
+
+
+def _sampling(asked: agents.Sampling) -> Sampling:
+    try:
+        bias = tuple((int(token), value) for token, value in asked.logit_bias.items())
+    except ValueError as error:
+        raise InvalidRequest("a bias is for a token id", field="logit_bias") from error
+    return Sampling(
+        temperature=asked.temperature,
+        top_p=asked.top_p,
+        top_k=asked.top_k,
+        seed=asked.seed,
+        frequency_penalty=asked.frequency_penalty,
+        presence_penalty=asked.presence_penalty,
+        logit_bias=bias,
+    )
