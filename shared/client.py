@@ -139,6 +139,7 @@ class Millrace:
             instructions=terms.instructions,
             route=terms.route,
             demands=terms.demands,
+            priority=terms.priority,
             fingerprint=options.get("fingerprint", ""),
         )
         origin = Origin(options.get("trace_id", ""), options.get("key", ""))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from services.inference.adapters.bus import Direct, Lane, Presence, Tokens
+from services.inference.adapters.bus import Direct, Presence, Tokens, lanes_of
 from services.inference.adapters.conversations import LogConversations
 from services.inference.adapters.engines import chat_model
 from services.inference.adapters.shelf import KvShelf
@@ -29,15 +29,16 @@ def main() -> None:
         try:
             info = await chat.start()
             bus.log.info("engine.ready", model=settings.model, engine=row.engine)
+            slots = min(row.concurrency, info.capacity)
             state = WorkerState(
                 worker=settings.worker,
                 model=settings.model,
                 engine=row.engine,
-                slots=row.concurrency,
+                slots=slots,
                 context=min(row.context, info.context_tokens),
                 started=clock.now(),
             )
-            model = Model(settings.model, settings.worker, chat, info.fingerprint)
+            model = Model(settings.model, settings.worker, chat, info.fingerprint, slots)
             shelf = KvShelf(bus)
             inference = Inference(
                 model,
@@ -47,14 +48,13 @@ def main() -> None:
                 clock.now,
                 clock.monotonic,
             )
-            names = (settings.worker, "any")
-            lanes = [Lane(bus, inference, state, name, stop) for name in names]
+            lanes = lanes_of(bus, inference, state, stop)
             async with running(
                 bus,
                 shelf,
                 Direct(bus, inference, settings.worker),
                 *lanes,
-                Presence(bus, chat, state, lanes),
+                Presence(bus, inference, state, lanes),
             ):
                 await stop.wait()
         finally:

@@ -71,25 +71,40 @@ class Workers:
         return sorted(alive, key=lambda seen: (seen.load, seen.state.worker))
 
 
-def place(route: str, models: ModelsFile, workers: Workers, now: float, skip: int = 0) -> Target:
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be placed: a route of which the first `skip` models were given up.
+
+    `served` is the worker of the session's last model call: its cache holds the beginning of the
+    prompt, so it is preferred to others that are as free to serve the same model.
+    """
+
+    route: str
+    skip: int = 0
+    served: str = ""
+
+
+def place(wanted: Wanted, models: ModelsFile, workers: Workers, now: float) -> Target:
     """The first model of the route with a free slot; else the first with a worker at all.
 
-    The latter goes to the model's shared queue, where whoever gets room first takes it. The first
-    `skip` models of the route were given up.
+    The latter goes to the model's shared lanes, where whoever gets room first takes it.
 
     Raises:
         Permanent: `unknown_route`, `route_exhausted` when all models were given up.
         Transient: `no_worker` while no model of the route has a live worker.
     """
-    names = models.candidates(route)[skip:]
+    names = models.candidates(wanted.route)[wanted.skip :]
     if not names:
-        raise Permanent("route_exhausted", f"all {skip} models of {route!r} failed", field="route")
+        detail = f"all {wanted.skip} models of {wanted.route!r} failed"
+        raise Permanent("route_exhausted", detail, field="route")
     alive = [(name, workers.of(name, now)) for name in names]
     for name, found in alive:
-        free = next((seen for seen in found if seen.free > 0), None)
-        if free is not None:
-            free.placed += 1
-            return _target(name, free.state.worker, models)
+        free = [seen for seen in found if seen.free > 0]
+        if free:
+            again = (seen for seen in free if seen.state.worker == wanted.served)
+            chosen = next(again, free[0])
+            chosen.placed += 1
+            return _target(name, chosen.state.worker, models)
     for name, found in alive:
         if found:
             return _target(name, "any", models)
@@ -105,7 +120,7 @@ def place_direct(route: str, models: ModelsFile, workers: Workers, now: float) -
         Permanent: `unknown_route`.
         Transient: `no_worker`.
     """
-    target = place(route, models, workers, now)
+    target = place(Wanted(route), models, workers, now)
     if target.worker != "any":
         return target
     emptiest = workers.of(target.model, now)[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from services.router.core import ALIVE, Workers, place, place_direct
+from services.router.core import ALIVE, Wanted, Workers, place, place_direct
 from services.router.ports import Rescue
 from shared.contracts.base import Message, as_token, check_token
 from shared.contracts.facts import InferFailed
@@ -37,7 +37,8 @@ class Router:
             Permanent: `unknown_route`, `route_exhausted`.
             Transient: `no_worker`.
         """
-        target = place(step.route, self._models, self.workers, self._ticks(), step.skip)
+        wanted = Wanted(step.route, step.skip, step.served)
+        target = place(wanted, self._models, self.workers, self._ticks())
         return [InferStep(route=step, target=target, published=self._clock())]
 
     def refused(self, step: RouteStep, failure: Failure) -> Sequence[Message]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 
 import nats.errors
@@ -207,6 +208,31 @@ async def _answer(answer: Coroutine[None, None, object]) -> None:
         return
 
 
+class _Credit:
+    """The room that one message takes; given back once, when it is finished or has begun."""
+
+    def __init__(self, pull: Pull) -> None:
+        self._pull, self._given = pull, False
+
+    async def give(self) -> None:
+        if self._given:
+            return
+        self._given = True
+        with contextlib.suppress(Transient):  # no connection: the pull starts over later
+            await self._pull.release()
+
+
+_CREDIT: ContextVar[_Credit] = ContextVar("credit")
+
+
+async def begun() -> None:
+    """In a handler: the message waits no longer, so another one may come though it is not done.
+
+    For consumers whose `concurrency` is how many may wait here, not how many are worked on.
+    """
+    await _CREDIT.get().give()
+
+
 class Consuming[M]:
     """A running consumer: continuous pull, `concurrency` messages at a time."""
 
@@ -235,11 +261,12 @@ class Consuming[M]:
         task.add_done_callback(self._running.discard)
 
     async def _one(self, message: Msg) -> None:
+        credit = _Credit(self._pull)
+        _CREDIT.set(credit)  # of this task alone
         try:
             await settle(self._bus, message, self._job)
         finally:
-            with contextlib.suppress(Transient):  # no connection: the pull starts over later
-                await self._pull.release()
+            await credit.give()
 
     async def start(self) -> None:
         """Begin to pull."""

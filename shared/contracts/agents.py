@@ -12,6 +12,10 @@ OnBusy = Literal["queue", "reject", "interrupt", "steer"]
 """What becomes of a task that meets a running one: wait, fail, end it, or join it."""
 
 
+Priority = Literal["interactive", "batch"]
+"""Whether somebody waits for the answer; work in batches waits while anybody does."""
+
+
 class Limits(Message, frozen=True):
     """Bounds of one task. `max_tokens` counts input and output over all its model calls.
 
@@ -102,6 +106,7 @@ class AgentSpec(Message, frozen=True):
     """Agents that this one may ask, as tools `ask_<name>`; the text tells the model what for."""
     approval_s: float = 7 * 86_400.0
     """How long a task waits for that person, or for a client's tool, in seconds."""
+    priority: Priority = "interactive"
 
 
 BARE = AgentSpec(

@@ -6,7 +6,7 @@ import hashlib
 
 import msgspec
 
-from shared.contracts.agents import LimitsPatch, OnBusy, Sampling, ToolSpec
+from shared.contracts.agents import LimitsPatch, OnBusy, Priority, Sampling, ToolSpec
 from shared.contracts.base import Message, SessionRef, step_id
 from shared.contracts.demands import Demands
 from shared.errors import Permanent
@@ -52,6 +52,8 @@ class Terms(Message, frozen=True):
     demands: Demands = Demands()
     sampling: Sampling | None = None
     """Absent: the agent's."""
+    priority: Priority | None = None
+    """Absent: the agent's."""
     metadata: dict[str, str] = msgspec.field(default_factory=dict)
 
 
@@ -86,10 +88,11 @@ class TaskSubmitted(Message, frozen=True):
     parent: Parent | None = None
     """Set by the loop alone: a task that says so and is not named as `child_of` says is refused."""
     tools: tuple[ToolSpec, ...] = ()
-    """The client's own tools, see `Terms`; likewise `instructions`, `route` and `demands`."""
+    """The client's own tools, see `Terms`; likewise what follows it."""
     instructions: str = ""
     route: str = ""
     demands: Demands = Demands()
+    priority: Priority | None = None
     fingerprint: str = ""
     """Of the request whose idempotency key named the task: tells a repetition from another."""
 
@@ -116,6 +119,7 @@ def terms_of(task: TaskSubmitted) -> Terms:
         instructions=task.instructions,
         route=task.route,
         demands=task.demands,
+        priority=task.priority,
     )
     return NO_TERMS if terms == NO_TERMS else terms  # the very default is left out on the wire
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from shared.contracts.agents import Sampling, ToolSpec
+from shared.contracts.agents import Priority, Sampling, ToolSpec
 from shared.contracts.base import Message, SessionRef
 from shared.contracts.demands import Demands
 
@@ -51,6 +51,9 @@ class RouteStep(Message, frozen=True):
     demands: Demands = Demands()
     functions: tuple[ToolSpec, ...] = ()
     """The client's own tools."""
+    priority: Priority = "interactive"
+    served: str = ""
+    """The worker of the session's last model call: its cache holds the beginning of this one."""
 
 
 class Target(Message, frozen=True):
@@ -123,6 +126,7 @@ class DirectRequest(Message, frozen=True):
     """Filled in by the router."""
     metadata: dict[str, str] = msgspec.field(default_factory=dict)
     """Goes into the usage fact as it is."""
+    priority: Priority = "interactive"
     key: str = ""
     """The id of the caller's API key; `trace_id` is of its request. Both go there too."""
     trace_id: str = ""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from dataclasses import dataclass
+from typing import get_args
 
 from shared.contracts import facts as f
+from shared.contracts.agents import Priority
 from shared.contracts.base import Message, SessionRef, as_token, check_token
 from shared.contracts.tasks import TaskSubmitted
 from shared.errors import Permanent
@@ -177,9 +180,27 @@ def member_subject(service: str, member: str) -> str:
 
 
 def infer_subject(model: str, worker: str) -> str:
-    """A model call for one worker (`w.<id>`) or for whoever has room (`any`)."""
-    lane = "any" if worker == "any" else f"w.{as_token(worker)}"
-    return f"work.infer.{as_token(model)}.{lane}"
+    """A model call for one worker."""
+    return f"work.infer.{as_token(model)}.w.{as_token(worker)}"
+
+
+SHARES = 8
+LANES = tuple(f"{kind}.{n}" for kind in get_args(Priority) for n in range(SHARES))
+"""Where model calls wait that no worker has room for: those of a tenant in one lane for each
+
+priority, so that a long line of one is not in the way of most others (stochastic fairness queueing,
+McKenney, INFOCOM 1990). Workers take from all lanes in turn.
+"""
+
+
+def lane_of(tenant: str, priority: Priority) -> str:
+    """The one of `LANES` for a tenant's model calls."""
+    return f"{priority}.{zlib.crc32(tenant.encode()) % SHARES}"
+
+
+def shared_infer_subject(model: str, lane: str) -> str:
+    """A model call for whichever worker of a model has room first."""
+    return f"work.infer.{as_token(model)}.any.{lane}"
 
 
 def direct_subject(worker: str) -> str:

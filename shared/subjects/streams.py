@@ -22,6 +22,7 @@ from shared.subjects.addresses import (
     blob_filter,
     infer_subject,
     session_prefix,
+    shared_infer_subject,
 )
 
 
@@ -158,11 +159,18 @@ CONSUMERS = (ROUTER, TOOLS, FIRED, INDEXER, LEDGER, UNDERTAKER, STRAYS, ERASER)
 
 
 def infer_consumer(model: str, worker: str) -> Consumer:
-    """Model calls for a worker of its own (`worker` an id) or shared by a model's workers (any)."""
-    name = f"infer-{as_token(model)}" if worker == "any" else f"infer-w-{as_token(worker)}"
-    return Consumer(
-        name, WORK, (infer_subject(model, worker),), ack_wait=6.0, max_deliver=5, memory=True
-    )
+    """Model calls for one worker."""
+    return _infer_consumer(f"infer-w-{as_token(worker)}", infer_subject(model, worker))
+
+
+def shared_infer_consumer(model: str, lane: str) -> Consumer:
+    """Model calls of one of `LANES`, shared by the workers of a model."""
+    name = f"infer-{as_token(model)}-{lane.replace('.', '-')}"
+    return _infer_consumer(name, shared_infer_subject(model, lane))
+
+
+def _infer_consumer(name: str, subject: str) -> Consumer:
+    return Consumer(name, WORK, (subject,), ack_wait=6.0, max_deliver=5, memory=True)
 
 
 def is_model_lane(consumer: str) -> bool:

@@ -80,7 +80,8 @@ def instant_model(name: str, worker: str) -> Model:
 
     options = InstantOptions(context_tokens=CONTEXT, max_sequences=256, vocabulary=1 << 30)
     engine = InstantEngine(script, options)
-    return Model(name, worker, EngineChat(engine, tokenizer, ChatTemplate(TEMPLATE, ()), CONTEXT))
+    chat = EngineChat(engine, tokenizer, ChatTemplate(TEMPLATE, ()), CONTEXT)
+    return Model(name, worker, chat, slots=256)
 
 
 def hurried() -> Callable[[], float]:
@@ -96,7 +97,7 @@ def main() -> None:
     async def compose(bus: Bus, stop: asyncio.Event) -> None:
         model = instant_model(settings.model, settings.worker)
         await model.chat.start()
-        async with running(bus, *worker_parts(bus, model, slots=256, ticks=ticks)):
+        async with running(bus, *worker_parts(bus, model, ticks)):
             await stop.wait()
 
     run_service("inference", settings, compose)

@@ -148,4 +148,5 @@ def chaos_model(name: str, worker: str, temper: Temper) -> Model:
     """A loaded model; its engine must be started."""
     tokenizer = PieceTokenizer()
     engine = MoodyEngine(tokenizer, temper)
-    return Model(name, worker, EngineChat(engine, tokenizer, ChatTemplate(TEMPLATE, ()), CONTEXT))
+    chat = EngineChat(engine, tokenizer, ChatTemplate(TEMPLATE, ()), CONTEXT)
+    return Model(name, worker, chat, slots=SLOTS)

@@ -10,7 +10,7 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.inference.adapters.bus import Direct, Lane, Presence, Tokens
+from services.inference.adapters.bus import Direct, Presence, Tokens, lanes_of
 from services.inference.adapters.conversations import LogConversations
 from services.inference.adapters.shelf import KvShelf
 from services.inference.handlers import Inference
@@ -62,13 +62,13 @@ def main() -> None:
         log = LogConversations(RunLog(bus))
         seen = RecordedConversations(log, settings.data / EXECUTIONS, model.worker)
         inference = Inference(model, seen, shelf, Tokens(bus), clock.now, clock.monotonic)
-        lanes = [Lane(bus, inference, state, name, stop) for name in (model.worker, "any")]
+        lanes = lanes_of(bus, inference, state, stop)
         async with running(
             bus,
             shelf,
             Direct(bus, inference, model.worker),
             *lanes,
-            Presence(bus, model.chat, state, lanes),
+            Presence(bus, inference, state, lanes),
         ):
             await stop.wait()
 

@@ -77,6 +77,7 @@ AGENT = agents.AgentSpec(
     approve=("recall",),
     approval_s=60.5,
     agents={"expert": "Knows everything."},
+    priority="batch",
 )
 REF = SessionRef("acme", "s-1")
 PARENT = tasks.Parent(session="s-0", task="t0", step=4, call="call_2a", name="ask_expert", depth=2)
@@ -102,6 +103,7 @@ TERMS = tasks.Terms(
     demands=DEMANDS,
     sampling=SAMPLING,
     metadata={"ticket": "7"},
+    priority="batch",
 )
 ROUTE = work.RouteStep(
     ref=REF,
@@ -119,6 +121,8 @@ ROUTE = work.RouteStep(
     agents=(TOOL,),
     demands=DEMANDS,
     functions=(TOOL,),
+    priority="batch",
+    served="w1",
 )
 TARGET = work.Target(
     model="nano", worker="w1", input_price=2_000_000, output_price=6_000_000, cached_price=500_000
@@ -315,7 +319,7 @@ _ALL: tuple[msgspec.Struct, ...] = (
     tasks.TaskSubmitted(
         input=(INPUT,), limits=PATCH, sampling=SAMPLING, metadata={"ticket": "7"}, on_busy="steer",
         retry_of="t0", parent=PARENT, tools=(TOOL,), instructions="In euros.", route="deep",
-        demands=DEMANDS, fingerprint="5e1fd0",
+        demands=DEMANDS, priority="batch", fingerprint="5e1fd0",
     ),
     tokens.TokenDelta(task="t1", step=2, index=3, text=" see", attempt=2),
     SCORED,
@@ -332,7 +336,7 @@ _ALL: tuple[msgspec.Struct, ...] = (
     work.DirectRequest(
         id="cmpl_1", tenant="acme", model="fast", messages=(CHAT,), sampling=SAMPLING,
         tools=(TOOL,), demands=DEMANDS, count_only=True, target=TARGET, metadata={"user": "ada"},
-        key="k1", trace_id="0123456789abcdef" * 2,
+        priority="batch", key="k1", trace_id="0123456789abcdef" * 2,
     ),
     keys.Allowance(requests_per_minute=60, tokens_per_minute=9000, concurrency=4),
     keys.ApiKey(

@@ -65,7 +65,7 @@ def script(request: GenerateRequest) -> Sequence[int]:
     return [*answer(bytes(request.prompt).decode()).encode(), END]
 
 
-def scripted_model(name: str, worker: str, seconds_per_token: float = 0.0) -> Model:
+def scripted_model(name: str, worker: str, seconds_per_token: float = 0.0, slots: int = 8) -> Model:
     """A loaded model; its engine must be started."""
     options = InstantOptions(
         vocabulary=END + 1,
@@ -75,4 +75,5 @@ def scripted_model(name: str, worker: str, seconds_per_token: float = 0.0) -> Mo
     )
     engine = InstantEngine(script, options)
     template = ChatTemplate(TEMPLATE, ())
-    return Model(name, worker, EngineChat(engine, ByteTokenizer(), template, CONTEXT))
+    chat = EngineChat(engine, ByteTokenizer(), template, CONTEXT)
+    return Model(name, worker, chat, slots=slots)

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from services.inference.adapters.bus import Direct, Lane, Presence, Tokens
+from services.inference.adapters.bus import Direct, Presence, Tokens, lanes_of
 from services.inference.adapters.conversations import LogConversations
 from services.inference.adapters.shelf import KvShelf
 from services.inference.handlers import Inference, Model
@@ -99,10 +99,12 @@ class Loop:
         self.parts: dict[str, Part] = {}
         self.calls: list[RunTool] = []
         self.run_call: RunCall = shout
-        self.model = lambda worker: scripted_model("nano", worker, self.seconds_per_token)
+        self.model = lambda worker: scripted_model(
+            "nano", worker, self.seconds_per_token, self.slots
+        )
         self.bounds = Bounds()
         self.owners: dict[str, Owner] = {}
-        self.seconds_per_token = 0.0
+        self.seconds_per_token, self.slots = 0.0, 8
         self.engines: dict[str, InstantEngine] = {}
         for name, text in AGENTS.items():
             (folder / f"{name}.yaml").write_text(text)
@@ -203,20 +205,20 @@ class Loop:
 
 
 def worker_parts(
-    bus: Bus, model: Model, slots: int = 8, ticks: Callable[[], float] = clock.monotonic
+    bus: Bus, model: Model, ticks: Callable[[], float] = clock.monotonic
 ) -> list[Runs]:
     state = WorkerState(
-        worker=model.worker, model=model.name, engine="instant", slots=slots, context=CONTEXT
+        worker=model.worker, model=model.name, engine="instant", slots=model.slots, context=CONTEXT
     )
     shelf, broken = KvShelf(bus), asyncio.Event()
     conversations = LogConversations(RunLog(bus))
     inference = Inference(model, conversations, shelf, Tokens(bus), clock.now, ticks)
-    lanes = [Lane(bus, inference, state, name, broken) for name in (model.worker, "any")]
+    lanes = lanes_of(bus, inference, state, broken)
     return [
         shelf,
         Direct(bus, inference, model.worker),
         *lanes,
-        Presence(bus, model.chat, state, lanes),
+        Presence(bus, inference, state, lanes),
     ]
 
 

@@ -125,7 +125,7 @@ async def test_the_step_of_a_message_that_died_fails(
     tool = RunTool(ref=REF, task="t1", step=1, call="c1", name="shout", arguments="{}")
     subject, work = {
         "router": ("work.route", ROUTE),
-        "infer": (infer_subject("nano", "any"), InferStep(route=ROUTE, target=Target(model="m"))),
+        "infer": (infer_subject("nano", "w1"), InferStep(route=ROUTE, target=Target(model="m"))),
         "tools": (tool_subject("shout"), tool),
     }[lane]
     headers = {} if whole else {"Nats-Msg-Id": f"{REF}/t1.{step}/work"}

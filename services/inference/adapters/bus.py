@@ -13,10 +13,10 @@ from nats.aio.subscription import Subscription
 
 from services.inference.adapters.attempts import Attempts
 from services.inference.handlers import Inference
-from services.inference.ports import ChatModel, EngineBroken
+from services.inference.ports import EngineBroken
 from shared.bus import topology
 from shared.bus.connect import Bus
-from shared.bus.consume import GRACE, Consuming, Delivery, Job, attempt
+from shared.bus.consume import GRACE, Consuming, Delivery, Job, attempt, begun
 from shared.bus.direct import answered, received
 from shared.bus.kv import KeyValue
 from shared.bus.log import RunLog
@@ -27,7 +27,15 @@ from shared.contracts.tokens import DirectEvent, TokenDelta
 from shared.contracts.work import DirectRequest, InferStep, RouteStep
 from shared.contracts.workers import WorkerState
 from shared.errors import Failure, MillraceError, Transient
-from shared.subjects import DIRECT_SESSION, WORKERS, direct_subject, infer_consumer, tokens_subject
+from shared.subjects import (
+    DIRECT_SESSION,
+    LANES,
+    WORKERS,
+    direct_subject,
+    infer_consumer,
+    shared_infer_consumer,
+    tokens_subject,
+)
 from shared.telemetry import traceparent
 
 _REPORT_EVERY = 1.0
@@ -42,7 +50,10 @@ class Attempted:
 
 
 class Lane:
-    """One queue of model calls: the worker's own, or the one shared by all of its model.
+    """One queue of model calls: the worker's own (`name` None), or one shared by its model's.
+
+    Of a shared one a single call is taken ahead: what waits here could be begun elsewhere. Of its
+    own, which nobody else reads, as many as there are slots.
 
     `broken` is set when the engine can serve nothing more; the process has to end then.
     """
@@ -52,17 +63,19 @@ class Lane:
         bus: Bus,
         inference: Inference,
         state: WorkerState,
-        lane: str,
         broken: asyncio.Event,
+        name: str | None = None,
     ) -> None:
         self._bus, self._log, self._inference = bus, RunLog(bus), inference
-        self._broken = broken
-        self._row = infer_consumer(state.model, lane)
-        self._own = lane != "any"
+        self._broken, self._own = broken, name is None
+        if name is None:
+            self._row = infer_consumer(state.model, state.worker)
+        else:
+            self._row = shared_infer_consumer(state.model, name)
         self._attempts = Attempts(bus)
         self.ended = asyncio.Event()
         job = Job(self._row, _read, self._handle, self._emit, self._give_up)
-        self._consuming = Consuming(bus, job, concurrency=state.slots)
+        self._consuming = Consuming(bus, job, concurrency=state.slots if self._own else 1)
 
     async def start(self) -> None:
         """Begin. What an earlier run of this worker had in hand is delivered again at once."""
@@ -73,6 +86,7 @@ class Lane:
 
     async def stop(self) -> None:
         """Finish what runs, within a bound; the rest goes back to the queue."""
+        self._inference.gate.dismiss()
         try:
             await self._consuming.stop()
         finally:
@@ -81,7 +95,9 @@ class Lane:
     async def _handle(self, job: Attempted) -> Sequence[Message]:
         run = await self._attempts.of(job.work, job.delivery)
         try:
-            return await self._inference.infer(job.work, run.attempt, doubtful=run.doubtful)
+            return await self._inference.infer(
+                job.work, run.attempt, doubtful=run.doubtful, begun=begun
+            )
         except EngineBroken:
             # nothing can be served until a restart: let go of the work, so that others take it
             self._broken.set()
@@ -94,6 +110,13 @@ class Lane:
     def _give_up(self, job: Attempted, failure: Failure) -> Sequence[Message]:
         attempt = job.work.route.attempt + job.delivery.deliveries - 1
         return self._inference.failed(job.work, attempt, failure)
+
+
+def lanes_of(
+    bus: Bus, inference: Inference, state: WorkerState, broken: asyncio.Event
+) -> list[Lane]:
+    """All that a worker reads: its own lane, and those that it shares."""
+    return [Lane(bus, inference, state, broken, name) for name in (None, *LANES)]
 
 
 def _read(delivery: Delivery) -> Attempted:
@@ -194,9 +217,9 @@ class Presence:
     """
 
     def __init__(
-        self, bus: Bus, chat: ChatModel, state: WorkerState, lanes: Sequence[Lane] = ()
+        self, bus: Bus, inference: Inference, state: WorkerState, lanes: Sequence[Lane] = ()
     ) -> None:
-        self._bus, self._chat, self._state, self._lanes = bus, chat, state, lanes
+        self._bus, self._inference, self._state, self._lanes = bus, inference, state, lanes
         self._slots = state.slots
         self._kv = KeyValue(bus, WORKERS)
         self._task: asyncio.Task[None] | None = None
@@ -220,14 +243,14 @@ class Presence:
             await self._kv.delete(as_token(self._state.worker))
 
     async def _report(self) -> None:
-        stats = self._chat.stats()
+        stats = self._inference.stats()
         state = WorkerState(
             worker=self._state.worker,
             model=self._state.model,
             engine=self._state.engine,
             slots=self._slots,
             running=stats.running,
-            waiting=stats.waiting,
+            waiting=stats.waiting + self._inference.gate.waiting,
             context=self._state.context,
             started=self._state.started,
         )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
@@ -25,10 +25,12 @@ from services.inference.core.answers import (
 from services.inference.core.demands import Held
 from services.inference.core.generation import GenerationResult, TokenUsage
 from services.inference.core.toolcalls import ToolCall
+from services.inference.handlers.gate import Gate
 from services.inference.ports import (
     ChatModel,
     Conversations,
     EngineFailed,
+    EngineStats,
     TokenSink,
     ToolShelf,
     UnsupportedDemand,
@@ -37,7 +39,7 @@ from shared.contracts import facts
 from shared.contracts.base import Message, SessionRef
 from shared.contracts.tokens import DirectEvent, DirectResult
 from shared.contracts.work import DirectRequest, InferStep, RouteStep
-from shared.errors import Failure, error_of
+from shared.errors import Failure, Transient, error_of
 from shared.subjects import DIRECT_SESSION
 
 Key = tuple[SessionRef, str, int, int, int]
@@ -54,10 +56,19 @@ class Model:
     worker: str
     chat: ChatModel
     fingerprint: str = ""
+    slots: int = 8
+    """How many it answers at a time."""
+
+
+async def _nothing() -> None:
+    """What there is to do at the beginning of a generation, where there is nothing."""
 
 
 class Inference:
-    """The handlers of a worker; `clock` gives epoch seconds, `ticks` monotonic ones."""
+    """The handlers of a worker; `clock` gives epoch seconds, `ticks` monotonic ones.
+
+    `gate` is where its requests wait for each other.
+    """
 
     def __init__(
         self,
@@ -70,17 +81,23 @@ class Inference:
     ) -> None:
         self._model, self._conversations, self._shelf = model, conversations, shelf
         self._tokens, self._clock, self._ticks = tokens, clock, ticks
+        self.gate = Gate(model.slots)
         self._running: dict[tuple[SessionRef, str], set[str]] = {}
         self._answered: OrderedDict[Key, Sequence[Message]] = OrderedDict()
         self._turns: dict[Key, tuple[asyncio.Lock, int]] = {}
 
     async def infer(
-        self, work: InferStep, attempt: int, *, doubtful: bool = False
+        self,
+        work: InferStep,
+        attempt: int,
+        *,
+        doubtful: bool = False,
+        begun: Callable[[], Awaitable[None]] = _nothing,
     ) -> Sequence[Message]:
         """Run a step; nothing comes back where the log shows that nobody waits for it any more.
 
         A step that the engine dropped is a fact of its own: whether and when it is tried again is
-        the loop's to decide.
+        the loop's to decide. `begun` is told when the step waits no longer.
 
         Raises:
             Permanent: `context_too_long`, `invalid_request`, `unsupported_demand`.
@@ -90,31 +107,46 @@ class Inference:
         step = (route.ref, route.task, route.step, route.attempt, route.seq)
         async with self._turn(step):
             if step not in self._answered:
-                self._answered[step] = await self._infer(work, attempt, doubtful)
+                self._answered[step] = await self._infer(work, attempt, doubtful, begun)
                 if len(self._answered) > _REMEMBERED:
                     self._answered.popitem(last=False)
             return self._answered[step]
 
-    async def _infer(self, work: InferStep, attempt: int, doubtful: bool) -> Sequence[Message]:
+    async def _infer(
+        self, work: InferStep, attempt: int, doubtful: bool, begun: Callable[[], Awaitable[None]]
+    ) -> Sequence[Message]:
         route = work.route
         view = await self._conversations.view(route, repeated=doubtful or attempt > 1)
         if view.settled:
             return []
         held = self._held(route)
-        answer = Answer((self._clock() - work.published) * 1e3, self._ticks)
         owner = Owner(_key(route, attempt), route.ref.tenant)
         question = Question(view.messages, held, route.sampling, owner)
+        with self._abortable((route.ref, route.task), owner.request):
+            async with self.gate.turn(owner, route.priority, movable=True) as turn:
+                if turn == "elsewhere":
+                    raise Transient("worker_stopping", "another worker takes it", retry_after=0.0)
+                if turn == "aborted":
+                    return []
+                await begun()
+                return await self._generate(work, attempt, question)
+
+    async def _generate(
+        self, work: InferStep, attempt: int, question: Question
+    ) -> Sequence[Message]:
+        """Run the engine; the deltas go out on the way, what comes back is the fact."""
+        route = work.route
+        answer = Answer((self._clock() - work.published) * 1e3, self._ticks)
         try:
-            with self._abortable((route.ref, route.task), owner.request):
-                async with aclosing(self._model.chat.pieces(question, answer)) as pieces:
-                    async for piece in pieces:
-                        if not isinstance(piece, ToolCall):
-                            await self._tokens.delta(route, attempt, *piece)
+            async with aclosing(self._model.chat.pieces(question, answer)) as pieces:
+                async for piece in pieces:
+                    if not isinstance(piece, ToolCall):
+                        await self._tokens.delta(route, attempt, *piece)
         except EngineFailed as error:
             return self.failed(work, attempt, error.as_failure())
         if answer.result is None or answer.result.finish_reason == "aborted":
             return []
-        if (unmet := held.unmet(answer.result)) is not None:
+        if (unmet := question.held.unmet(answer.result)) is not None:
             return self.failed(work, attempt, unmet)
         return [self._fact(work, attempt, answer, answer.result)]
 
@@ -165,25 +197,36 @@ class Inference:
         Raises:
             Permanent, Transient: as `infer`, and `demand_unmet`.
         """
-        answer = Answer(0.0, self._ticks)
-        held = Held(request.demands, request.tools)
         messages = [message_of(one) for one in request.messages]
-        owner = Owner(request.id, request.tenant)
+        owner, held = Owner(request.id, request.tenant), Held(request.demands, request.tools)
         question = Question(messages, held, request.sampling, owner)
+        came = self._ticks()
         if request.count_only:
+            answer = Answer(0.0, self._ticks)
             answer.usage = TokenUsage(await self._model.chat.count(question), 0, 0)
             yield DirectEvent(done=self._direct_result(request, answer, _NOTHING))
             return
-        fingerprint = self._model.fingerprint
         with self._abortable((SessionRef(request.tenant, DIRECT_SESSION), request.id), request.id):
-            async with aclosing(self._model.chat.pieces(question, answer)) as pieces:
-                async for piece in pieces:
-                    event = _event(request, answer, piece)
-                    yield replace(event, fingerprint=fingerprint) if fingerprint else event
-                    fingerprint = ""  # once is enough
+            async with self.gate.turn(owner, request.priority) as turn:
+                if turn != "yours":
+                    return
+                answer = Answer((self._ticks() - came) * 1e3, self._ticks)
+                async with aclosing(self._told(request, question, answer)) as events:
+                    async for event in events:
+                        yield event
+
+    async def _told(
+        self, request: DirectRequest, question: Question, answer: Answer
+    ) -> AsyncGenerator[DirectEvent]:
+        fingerprint = self._model.fingerprint
+        async with aclosing(self._model.chat.pieces(question, answer)) as pieces:
+            async for piece in pieces:
+                event = _event(request, answer, piece)
+                yield replace(event, fingerprint=fingerprint) if fingerprint else event
+                fingerprint = ""  # once is enough
         if answer.result is None:
             return
-        if (unmet := held.unmet(answer.result)) is not None:
+        if (unmet := question.held.unmet(answer.result)) is not None:
             raise error_of(unmet)
         done = self._direct_result(request, answer, answer.result)
         yield DirectEvent(done=done, fingerprint=fingerprint)
@@ -217,9 +260,14 @@ class Inference:
             key=request.key,
         )
 
+    def stats(self) -> EngineStats:
+        """How busy the model is; who waits at the gate is not counted."""
+        return self._model.chat.stats()
+
     async def abort(self, ref: SessionRef, task: str) -> None:
         """Free the engine of what runs for a task or completion."""
         for request in list(self._running.get((ref, task), ())):
+            self.gate.drop(request)
             await self._model.chat.abort(request)
 
     def _fact(

@@ -68,6 +68,7 @@ def _shown(one: Scheduled) -> Json:
         "limits": full(task.limits),
         "metadata": task.metadata,
         "on_busy": task.on_busy,
+        "priority": task.priority,
         "sequence": one.sequence,
         "created": one.created,
         "last": one.last or None,

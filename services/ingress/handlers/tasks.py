@@ -14,6 +14,7 @@ from services.ingress.ports import Catalog, TaskHandle, Tasks
 from shared.contracts.base import SessionRef, check_token
 from shared.contracts.facts import Done
 from shared.contracts.log import Event
+from shared.contracts.tasks import Terms
 from shared.errors import Permanent, Transient
 from shared.events import parse_cursor
 
@@ -47,6 +48,7 @@ class TaskHandlers:
             limits=body.limits.as_patch() if body.limits else None,
             metadata=body.metadata,
             on_busy=body.on_busy,
+            terms=Terms(priority=body.priority),
         )
         return await self.tasks.submit(order, caller.trace_id)
 

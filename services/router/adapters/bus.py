@@ -37,6 +37,8 @@ from shared.subjects import (
     direct_subject,
     infer_consumer,
     infer_subject,
+    lane_of,
+    shared_infer_subject,
 )
 from shared.telemetry import traceparent
 
@@ -62,12 +64,20 @@ def routing(bus: Bus, log: RunLog, router: Router) -> Consuming[RouteStep]:
     async def emit(step: RouteStep, results: Sequence[Message]) -> None:
         for result in results:
             if isinstance(result, InferStep):
-                subject = infer_subject(result.target.model, result.target.worker)
-                await bus.publish(subject, encode(result), step_headers(step, "infer"))
+                headers = step_headers(step, "infer")
+                await bus.publish(_lane_subject(result), encode(result), headers)
             else:
                 await log.append(step.ref, result)
 
     return Consuming(bus, Job(ROUTER, read, router.route, emit, router.refused), concurrency=256)
+
+
+def _lane_subject(work: InferStep) -> str:
+    """The chosen worker's lane, or the one in which the tenant's calls wait for any worker."""
+    model, route = work.target.model, work.route
+    if work.target.worker != "any":
+        return infer_subject(model, work.target.worker)
+    return shared_infer_subject(model, lane_of(route.ref.tenant, route.priority))
 
 
 class Completions:

@@ -155,6 +155,7 @@ def continued(latest: Ended, order: RetryTask) -> TaskSubmitted:
         instructions=terms.instructions,
         route=terms.route,
         demands=terms.demands,
+        priority=terms.priority,
     )
 
 

@@ -65,7 +65,8 @@ def question(
         name=call.name,
         depth=depth,
     )
-    return TaskSubmitted(input=text, limits=_share(running), parent=parent)
+    limits = _share(running)  # whoever waits for this task waits for that one, too
+    return TaskSubmitted(input=text, limits=limits, parent=parent, priority=running.priority)
 
 
 def _share(running: Running) -> LimitsPatch:

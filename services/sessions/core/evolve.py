@@ -152,6 +152,7 @@ def _accepted(state: SessionState, fact: Accepted, now: float) -> SessionState:
         pending=(Pending(step=0, seq=state.seq, asked=now),),
         parent=queued.submitted.parent if queued.submitted is not None else None,
         fresh=True,
+        served=state.served,
         verdict="cancelled" if queued.cancelled else None,
     )
     return replace(state, running=running, queue=_without(state, fact.task))
@@ -164,15 +165,15 @@ def _without(state: SessionState, task: str) -> tuple[Queued, ...]:
 def _ended(state: SessionState, fact: Done) -> SessionState:
     running, task = state.running, fact.task
     agent = next((one.agent for one in state.queue if one.task == task), "")
-    queue, terms = _without(state, task), NO_TERMS
+    queue, terms, served = _without(state, task), NO_TERMS, state.served
     if running is not None and running.task == task:
         agent, terms = running.accepted.agent.name, running.accepted.terms
-        running = None
+        served, running = running.served, None
         queue = tuple(_alone(one, state.running) for one in queue)
     last = Ended(task=task, agent=agent, status=fact.status, terms=terms)
     latest = state.latest if fact.joined else last
     ended = state.ended | {task}
-    return replace(state, running=running, queue=queue, ended=ended, latest=latest)
+    return replace(state, running=running, queue=queue, ended=ended, latest=latest, served=served)
 
 
 def _alone(queued: Queued, ended: Running | None) -> Queued:

@@ -130,7 +130,14 @@ def _inferred(running: Running, fact: Inferred, at: At) -> Running:
         usage=before.usage + fact.usage,
         price=before.price + fact.price,
     )
-    running = replace(running, totals=totals, pending=(), output=fact.content, fresh=False)
+    running = replace(
+        running,
+        totals=totals,
+        pending=(),
+        output=fact.content,
+        fresh=False,
+        served=fact.worker or running.served,
+    )
     if not fact.tool_calls:
         if running.unheard:
             return _next_inference(replace(running, unheard=False), at)

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from shared.contracts.agents import Limits
+from shared.contracts.agents import Limits, Priority
 from shared.contracts.base import Message, SessionRef
 from shared.contracts.facts import Accepted, Status, ToolCall, Totals
 from shared.contracts.tasks import NO_TERMS, Parent, TaskSubmitted, Terms
@@ -90,6 +90,8 @@ class Running(Message, frozen=True):
     parent: Parent | None = None
     delegated: tuple[int, ...] = ()
     """Steps that other agents work on."""
+    served: str = ""
+    """The worker of the session's last model call."""
     spent: Totals = msgspec.field(default_factory=Totals)
     """What those agents have used: it counts for the limits, not for the bill of this task."""
     totals: Totals = msgspec.field(default_factory=Totals)
@@ -101,6 +103,11 @@ class Running(Message, frozen=True):
     def task(self) -> str:
         """The task's id."""
         return self.accepted.task
+
+    @property
+    def priority(self) -> Priority:
+        """Whether somebody waits for it: the task says so itself, or its agent does."""
+        return self.accepted.terms.priority or self.accepted.agent.priority
 
 
 class Ended(Message, frozen=True):
@@ -122,6 +129,8 @@ class SessionState(Message, frozen=True):
     running: Running | None = None
     ended: frozenset[str] = frozenset()
     latest: Ended | None = None
+    served: str = ""
+    """As of the last task that ended."""
 
     @property
     def idle(self) -> bool:

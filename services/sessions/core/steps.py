@@ -90,6 +90,8 @@ def _model_call(ref: SessionRef, running: Running, pending: Pending) -> RouteSte
         asked=pending.asked,
         demands=demands_now(running),
         functions=accepted.terms.tools,
+        priority=running.priority,
+        served=running.served,
     )
 
 

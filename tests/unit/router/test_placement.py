@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.router.core import ALIVE, Workers, place, place_direct
+from services.router.core import ALIVE, Wanted, Workers, place, place_direct
 from shared.contracts.work import Target
 from shared.contracts.workers import WorkerState
 from shared.errors import Permanent, Transient
@@ -31,12 +31,12 @@ def workers(*states: tuple[str, str, int, int], at: float = 0.0) -> Workers:
 
 
 def put(found: Workers, route: str = "default", now: float = 0.0) -> tuple[str, str]:
-    target = place(route, MODELS, found, now)
+    target = place(Wanted(route), MODELS, found, now)
     return target.model, target.worker
 
 
 def test_a_target_carries_the_prices() -> None:
-    target = place("default", MODELS, workers(("a", "small", 2, 0)), 0.0)
+    target = place(Wanted("default"), MODELS, workers(("a", "small", 2, 0)), 0.0)
     assert target == Target(
         model="small", worker="a", input_price=2_000_000, output_price=6_000_000
     )
@@ -48,6 +48,22 @@ def test_the_emptiest_worker_is_chosen() -> None:
 
 def test_names_decide_between_equals() -> None:
     assert put(workers(("b", "small", 8, 1), ("a", "small", 8, 1))) == ("small", "a")
+
+
+@pytest.mark.parametrize(
+    ("state", "chosen"),
+    [
+        (("b", "small", 8, 7), "b"),  # fuller, but it has the beginning of the prompt
+        (("b", "small", 8, 8), "a"),  # no slot: whoever has one
+        (("b", "large", 8, 0), "a"),  # another model by now
+        (("c", "small", 8, 1), "a"),  # gone
+    ],
+)
+def test_the_worker_of_the_sessions_last_call_is_preferred(
+    state: tuple[str, str, int, int], chosen: str
+) -> None:
+    found = workers(("a", "small", 8, 0), state)
+    assert place(Wanted("default", served="b"), MODELS, found, 0.0).worker == chosen
 
 
 def test_a_burst_spreads_over_the_workers() -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from services.sessions.core.decide import Append, Publish, SetTimer, Stop, merge_limits
 from shared.contracts import facts as f
-from shared.contracts.agents import Limits, LimitsPatch, Sampling
+from shared.contracts.agents import Limits, LimitsPatch, Priority, Sampling
 from shared.contracts.base import encode
 from shared.contracts.tasks import TaskSubmitted
 from shared.contracts.work import RouteStep, RunTool
@@ -325,3 +326,28 @@ def test_late_results_do_not_reach_the_next_task() -> None:
     before = case.actions
     assert case.add(said(0)).actions == before
     assert [work.task for work in case.work] == ["t2"]
+
+
+def test_the_next_call_names_the_worker_of_the_last_one_in_later_tasks_too() -> None:
+    case = Case().running().add(replace(said(0, ADD), worker="w2"), ran(1, ADD))
+    assert [work.served for work in case.work] == ["w2"]
+    case.add(replace(said(2), worker="")).appended()  # a cache answered: nothing is new
+    assert case.submit("t2").appended().work[0].served == "w2"
+
+
+@pytest.mark.parametrize(
+    ("of_agent", "of_task", "priority"),
+    [
+        ("interactive", None, "interactive"),
+        ("batch", None, "batch"),
+        ("batch", "interactive", "interactive"),
+        ("interactive", "batch", "batch"),
+    ],
+)
+def test_a_task_says_how_urgent_it_is_or_its_agent_does(
+    of_agent: Priority, of_task: Priority | None, priority: Priority
+) -> None:
+    case = Case()
+    case.agents = {"helper": (1, replace(AGENT, priority=of_agent))}
+    case.submit(body=encode(TaskSubmitted(input="hi", priority=of_task))).appended()
+    assert [work.priority for work in case.work] == [priority]

@@ -57,6 +57,11 @@ def test_a_call_becomes_a_task_of_a_session_of_its_own() -> None:
     assert [work.step for work in case.work] == [2]
 
 
+def test_whoever_waits_for_a_task_waits_for_those_it_asks() -> None:
+    (child,) = delegated(boss(priority="batch").add(said(0, ask())))
+    assert child.body.priority == "batch"
+
+
 def test_what_is_left_is_shared_among_those_who_are_asked_at_once() -> None:
     case = boss().add(said(0, ask(0), ask(1), tokens=95))
     assert [one.body.limits.max_tokens for one in delegated(case)] == [450, 450]

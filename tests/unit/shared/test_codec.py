@@ -19,7 +19,7 @@ def test_defaults_are_left_out() -> None:
 
 
 def test_what_a_later_release_adds_is_ignored() -> None:
-    body = b'{"input":"hi","priority":3,"limits":{"max_steps":2,"max_cost":1}}'
+    body = b'{"input":"hi","colour":3,"limits":{"max_steps":2,"max_cost":1}}'
     found = decode(body, TaskSubmitted)
     assert (found.input, found.limits.max_steps) == ("hi", 2)
 

@@ -20,6 +20,7 @@ from shared.subjects import (
     CONSUMERS,
     FACT_KINDS,
     INDEXER,
+    LANES,
     PARTITIONS,
     STREAMS,
     Consumer,
@@ -33,6 +34,8 @@ from shared.subjects import (
     partition,
     session_filter,
     sessions_consumer,
+    shared_infer_consumer,
+    shared_infer_subject,
     task_subject,
     timer_subject,
     tokens_subject,
@@ -175,7 +178,7 @@ def stream_of(subject: str) -> list[str]:
     [
         (task_subject(REF, "helper"), "RUNS"),
         (fact_subject(REF, EXAMPLES[f.Done]), "RUNS"),
-        (infer_subject("nano", "any"), "WORK"),
+        (shared_infer_subject("nano", LANES[-1]), "WORK"),
         (infer_subject("nano", "w1"), "WORK"),
         (tool_subject("mcp.server/tool"), "WORK"),
         (tokens_subject(REF, "t1"), "TOKENS"),
@@ -190,7 +193,13 @@ def test_every_message_has_exactly_one_stream(subject: str, stream: str) -> None
 
 
 @pytest.mark.parametrize(
-    "consumer", [*CONSUMERS, sessions_consumer(3), infer_consumer("nano", "w1")]
+    "consumer",
+    [
+        *CONSUMERS,
+        sessions_consumer(3),
+        infer_consumer("nano", "w1"),
+        shared_infer_consumer("nano", LANES[0]),
+    ],
 )
 def test_a_consumer_reads_from_a_stream_that_has_its_subjects(consumer: Consumer) -> None:
     (stream,) = [one for one in STREAMS if one.name == consumer.stream]
@@ -202,7 +211,8 @@ def test_a_consumer_reads_from_a_stream_that_has_its_subjects(consumer: Consumer
 
 def test_work_queue_consumers_do_not_overlap() -> None:
     """The server refuses the second of two that do."""
-    lanes = [infer_consumer("nano", "any"), infer_consumer("nano", "w1")]
+    shared = [shared_infer_consumer("nano", lane) for lane in LANES]
+    lanes = [*shared, infer_consumer("nano", "w1")]
     work = [one for one in (*CONSUMERS, *lanes) if one.stream == "WORK"]
     for one, other in combinations(work, 2):
         assert not [(a, b) for a in one.filters for b in other.filters if overlap(a, b)]

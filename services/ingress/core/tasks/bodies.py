@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.ingress.core.http.validation import MAX_MESSAGES
-from shared.contracts.agents import LimitsPatch, OnBusy
+from shared.contracts.agents import LimitsPatch, OnBusy, Priority
 from shared.contracts.tasks import InputMessage, TextPart
 
 Text = Annotated[str, Field(min_length=1)]
@@ -79,6 +79,9 @@ class AskBody(Body):
     metadata: Metadata = Field(default_factory=dict)
     on_busy: OnBusy | None = Field(
         default=None, description="what becomes of it on a busy session; else the agent's policy"
+    )
+    priority: Priority | None = Field(
+        default=None, description="batch: it waits while interactive work does; else the agent's"
     )
 
     def as_input(self) -> str | tuple[InputMessage, ...]:

@@ -79,6 +79,7 @@ class ScheduleBody(AskBody):
             limits=self.limits.as_patch() if self.limits else LimitsPatch(),
             metadata=self.metadata,
             on_busy=self.on_busy,
+            priority=self.priority,
         )
         return Schedule(
             agent=self.agent,
