@@ -157,6 +157,8 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     blocks_free: int
     blocks_cached: int
     tokens_generated: int
+    prefixes_broken: int = 0
+    """Prompts that did not begin with the last one of their session."""
 
 
 class Engine(Protocol):
@@ -258,8 +260,11 @@ class Tokenizer(Protocol):
         """Texts of all added tokens: what must not be recognised in somebody's content."""
         ...
 
-    def encode(self, prompt: Sequence[Segment]) -> tuple[int, ...]:
-        """Token ids of a prompt; in a literal segment no added token is ever produced."""
+    def encode(self, prompt: Sequence[Segment], salt: str = "") -> tuple[int, ...]:
+        """Token ids of a prompt; in a literal segment no added token is ever produced.
+
+        What was read before may be remembered under the same `salt`, and only there.
+        """
         ...
 
     def decode(self, token_id: int) -> bytes:

@@ -16,3 +16,9 @@ class WorkerState(Message, frozen=True):
     waiting: int = 0
     context: int = 0
     started: float = 0.0
+    blocks: int = 0
+    """Of the KV cache; `blocks_free` hold nothing, `blocks_cached` what may be used again."""
+    blocks_free: int = 0
+    blocks_cached: int = 0
+    prefixes_broken: int = 0
+    """Prompts that did not begin with the last one of their session, so that no cache helped."""

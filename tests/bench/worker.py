@@ -50,7 +50,7 @@ class WholeTokenizer:
     def text(self, token_id: int) -> str:
         return self._texts[token_id].decode()
 
-    def encode(self, prompt: Sequence[Segment]) -> tuple[int, ...]:
+    def encode(self, prompt: Sequence[Segment], salt: str = "") -> tuple[int, ...]:
         return (self.id_of("".join(segment.text for segment in prompt)),)
 
     def decode(self, token_id: int) -> bytes:

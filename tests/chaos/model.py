@@ -88,7 +88,7 @@ class PieceTokenizer:
     def text(self, token_id: int) -> str:
         return self._texts[token_id].decode()
 
-    def encode(self, prompt: Sequence[Segment]) -> tuple[int, ...]:
+    def encode(self, prompt: Sequence[Segment], salt: str = "") -> tuple[int, ...]:
         text = "".join(segment.text for segment in prompt)
         return (self.id_of(text), *([END] * (len(text) // 64)))
 

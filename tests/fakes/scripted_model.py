@@ -27,7 +27,7 @@ class ByteTokenizer:
     eos_ids = frozenset({END})
     control: frozenset[str] = frozenset()
 
-    def encode(self, prompt: Sequence[Segment]) -> tuple[int, ...]:
+    def encode(self, prompt: Sequence[Segment], salt: str = "") -> tuple[int, ...]:
         return tuple(b"".join(segment.text.encode() for segment in prompt))
 
     def decode(self, token_id: int) -> bytes:

@@ -61,19 +61,26 @@ def workers_command(context: typer.Context, json: Json = False) -> None:
     execute(app, work)
 
 
+def _held(state: WorkerState) -> str:
+    """The part of the KV cache that running requests hold."""
+    held = state.blocks - state.blocks_free - state.blocks_cached
+    return f"{held / state.blocks:.0%}" if state.blocks else ""
+
+
 def _workers_table(app: App, found: Sequence[WorkerState]) -> None:
     if not found:
         app.err.print("no live worker; `millrace doctor` says more", style="yellow")
         return
     table = grid(
         *(("worker", False), ("model", False), ("engine", False), ("running", True)),
-        *(("slots", True), ("waiting", True), ("context", True), ("started", False)),
+        *(("slots", True), ("waiting", True), ("kv in use", True), ("context", True)),
+        ("started", False),
     )
     for one in found:
         started = ago(app.now() - one.started) if one.started else ""
         table.add_row(
             *(one.worker, one.model, one.engine, str(one.running), str(one.slots)),
-            *(str(one.waiting), f"{one.context:,}", started),
+            *(str(one.waiting), _held(one), f"{one.context:,}", started),
         )
     print_table(app.out, table)
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import nats.errors
+from msgspec.structs import replace
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
@@ -220,7 +221,7 @@ class Presence:
         self, bus: Bus, inference: Inference, state: WorkerState, lanes: Sequence[Lane] = ()
     ) -> None:
         self._bus, self._inference, self._state, self._lanes = bus, inference, state, lanes
-        self._slots = state.slots
+        self._slots, self._broken = state.slots, 0
         self._kv = KeyValue(bus, WORKERS)
         self._task: asyncio.Task[None] | None = None
 
@@ -244,15 +245,18 @@ class Presence:
 
     async def _report(self) -> None:
         stats = self._inference.stats()
-        state = WorkerState(
-            worker=self._state.worker,
-            model=self._state.model,
-            engine=self._state.engine,
+        if stats.prefixes_broken > self._broken:
+            self._bus.log.warning("prompt.prefix_broken", times=stats.prefixes_broken)
+            self._broken = stats.prefixes_broken
+        state = replace(
+            self._state,
             slots=self._slots,
             running=stats.running,
             waiting=stats.waiting + self._inference.gate.waiting,
-            context=self._state.context,
-            started=self._state.started,
+            blocks=stats.blocks_total,
+            blocks_free=stats.blocks_free,
+            blocks_cached=stats.blocks_cached,
+            prefixes_broken=stats.prefixes_broken,
         )
         await self._kv.put(as_token(state.worker), encode(state))
 

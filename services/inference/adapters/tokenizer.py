@@ -5,7 +5,8 @@ Must not know templates, engines or requests.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from llguidance import LLTokenizer
@@ -15,10 +16,19 @@ from services.inference.adapters.model_folder import (
     read_config,
     read_eos_ids,
 )
+from services.inference.adapters.pieces_cache import PiecesCache
 from services.inference.core.chat import Segment
 
 # Control tokens that are part of the answer: the tool-call parser and the reader need their text.
 _SHOWN = frozenset({"<tool_call>", "</tool_call>", "<think>", "</think>"})
+
+_NOWHERE = re.compile("(?!)")
+
+
+def _at_any_of(words: Iterable[str]) -> re.Pattern[str]:
+    """Splits at words and keeps them; longest first, where one is the beginning of another."""
+    longest = sorted(filter(None, words), key=len, reverse=True)
+    return re.compile("(" + "|".join(map(re.escape, longest)) + ")") if longest else _NOWHERE
 
 
 class FolderTokenizer:
@@ -33,6 +43,8 @@ class FolderTokenizer:
         )
         # Some vocabularies add runs of spaces for compactness: they control nothing.
         self._control = frozenset(text for text, _ in self._added.values() if text.strip())
+        self._cut = _at_any_of(text for text, _ in self._added.values())
+        self._cache = PiecesCache() if self._separable() else None
         self._bytes = tuple(map(self._bytes_of, range(self.vocabulary)))
         self._single = {
             piece[0]: token
@@ -50,11 +62,17 @@ class FolderTokenizer:
         """Texts of all added tokens that mean something."""
         return self._control
 
-    def encode(self, prompt: Sequence[Segment]) -> tuple[int, ...]:
+    def encode(self, prompt: Sequence[Segment], salt: str = "") -> tuple[int, ...]:
         """Token ids of a prompt; see the port."""
         ids: list[int] = []
         for segment in prompt:
-            ids += self._plain(segment.text) if segment.literal else self._marked(segment.text)
+            if segment.literal:
+                ids += self._plain(segment.text)
+            elif self._cache is None:
+                ids += self._marked(segment.text)
+            else:
+                for piece in self._pieces(segment.text):
+                    ids += self._remembered(piece, salt, self._cache)
         return tuple(ids)
 
     def decode(self, token_id: int) -> bytes:
@@ -65,6 +83,28 @@ class FolderTokenizer:
         """How a token is written in a list of tokens; see the port."""
         text, _ = self._added.get(token_id, ("", False))
         return text or self.decode(token_id).decode("utf-8", "replace")
+
+    def _separable(self) -> bool:
+        """Whether the pieces between added tokens can be read one by one.
+
+        A vocabulary that marks the beginning of a text, say, reads its pieces otherwise alone.
+        """
+        samples = [f"  a b{text}\n Zwei{text}3" for text, _ in self._added.values()]
+        return all(
+            self._marked(sample)
+            == [token for piece in self._pieces(sample) for token in self._marked(piece)]
+            for sample in samples
+        )
+
+    def _pieces(self, text: str) -> Iterator[str]:
+        return filter(None, self._cut.split(text))
+
+    def _remembered(self, piece: str, salt: str, cache: PiecesCache) -> Sequence[int]:
+        found = cache.get(salt, piece)
+        if found is None:
+            found = self._marked(piece)
+            cache.put(salt, piece, found)
+        return found
 
     def _marked(self, text: str) -> list[int]:
         return self.vendor.tokenize_str(text, parse_special=True)

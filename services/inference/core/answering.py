@@ -26,6 +26,8 @@ class Owner:
 
     request: str
     tenant: str
+    session: str = ""
+    """Whose prompts begin with each other; empty: nobody's."""
 
 
 @dataclass(frozen=True, slots=True)

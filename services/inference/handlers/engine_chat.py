@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
@@ -16,6 +16,7 @@ from services.inference.core.answering import Answer, Piece, Question
 from services.inference.core.answers import function_of
 from services.inference.core.chat import ChatTemplate, TemplateFailed
 from services.inference.core.generation import Generation
+from services.inference.core.prefixes import PrefixWatch
 from services.inference.core.scores import Scores
 from services.inference.core.toolcalls import TextDelta, ToolCall
 from services.inference.ports import (
@@ -46,6 +47,7 @@ class EngineChat:
     tokenizer: Tokenizer
     template: ChatTemplate
     context: int
+    prefixes: PrefixWatch = field(default_factory=PrefixWatch)
 
     async def start(self) -> EngineInfo:
         """See the port."""
@@ -63,7 +65,7 @@ class EngineChat:
 
     def stats(self) -> EngineStats:
         """See the port."""
-        return self.engine.stats()
+        return replace(self.engine.stats(), prefixes_broken=self.prefixes.broken)
 
     async def count(self, question: Question) -> int:
         """See the port."""
@@ -89,6 +91,8 @@ class EngineChat:
     def _request(self, question: Question) -> GenerateRequest:
         constraint = question.held.constraint()
         prompt = self._prompt(question)
+        if question.owner.session:
+            self.prefixes.see((question.owner.tenant, question.owner.session), prompt)
         room = self.context - len(prompt)
         if room < 1:
             detail = f"the prompt has {len(prompt)} tokens, the model takes {self.context}"
@@ -107,7 +111,9 @@ class EngineChat:
     def _prompt(self, question: Question) -> tuple[int, ...]:
         tools = [function_of(spec) for spec in question.held.shown]
         try:
-            return self.tokenizer.encode(self.template.render(question.messages, tools))
+            return self.tokenizer.encode(
+                self.template.render(question.messages, tools), question.owner.tenant
+            )
         except TemplateFailed as error:
             raise Permanent("invalid_request", str(error), field="messages") from error
 

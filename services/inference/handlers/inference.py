@@ -120,7 +120,7 @@ class Inference:
         if view.settled:
             return []
         held = self._held(route)
-        owner = Owner(_key(route, attempt), route.ref.tenant)
+        owner = Owner(_key(route, attempt), route.ref.tenant, route.ref.session)
         question = Question(view.messages, held, route.sampling, owner)
         with self._abortable((route.ref, route.task), owner.request):
             async with self.gate.turn(owner, route.priority, movable=True) as turn:

@@ -31,6 +31,51 @@ def test_a_prompt_is_tokenised_as_the_reference_does(
     assert list(tokenizer.encode(prompt)) == expected
 
 
+@given(pieces=st.lists(st.sampled_from(CONTROL) | st.text(max_size=12), max_size=12))
+def test_what_is_remembered_reads_as_it_did(
+    tokenizer: FolderTokenizer, tiny_model: Path, pieces: list[str]
+) -> None:
+    reference = Reference.from_file(str(tiny_model / "tokenizer.json"))
+    text = "".join(pieces)
+    expected = reference.encode(text, add_special_tokens=False).ids
+    for _ in range(2):
+        assert list(tokenizer.encode([Segment(text)], "acme")) == expected
+
+
+def test_a_longer_transcript_reads_its_new_end_only(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer, read = FolderTokenizer(tiny_model), list[str]()
+
+    def marked(text: str) -> list[int]:
+        read.append(text)
+        return tokenizer.vendor.tokenize_str(text, parse_special=True)
+
+    monkeypatch.setattr(tokenizer, "_marked", marked)
+    template = read_chat_template(tiny_model, tokenizer.control)
+    talk = [{"role": "user", "content": f"number {n}"} for n in range(50)]
+    tokenizer.encode(template.render(talk), "acme")
+    read.clear()
+    tokenizer.encode(template.render([*talk, {"role": "user", "content": "one more"}]), "acme")
+    assert [text.strip() for text in read] == ["user\none more"]
+    tokenizer.encode(template.render(talk), "another")  # what one tenant sent is new to another
+    assert len(read) > 50
+
+
+def test_a_vocabulary_that_reads_pieces_otherwise_is_read_whole(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that marks the beginning of a text, for example."""
+
+    def marked(self: FolderTokenizer, text: str) -> list[int]:
+        return self.vendor.tokenize_str(f"x{text}", parse_special=True)
+
+    monkeypatch.setattr(FolderTokenizer, "_marked", marked)
+    tokenizer, text = FolderTokenizer(tiny_model), f"hello{CONTROL[0]}12"
+    for _ in range(2):
+        assert list(tokenizer.encode([Segment(text)])) == marked(tokenizer, text)
+
+
 @pytest.mark.parametrize("word", CONTROL)
 def test_a_literal_control_word_becomes_ordinary_tokens(
     tokenizer: FolderTokenizer, word: str

@@ -1,0 +1,34 @@
+"""A chat model made of an engine: what it counts over the prompts of a session."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.inference.core.answering import Answer, Owner, Question
+from services.inference.core.chat import ChatTemplate
+from services.inference.core.demands import Held
+from services.inference.handlers import EngineChat
+from shared.contracts.agents import Sampling
+from shared.contracts.demands import Demands
+from tests.fakes.instant_engine import InstantEngine, InstantOptions
+from tests.fakes.scripted_model import END, TEMPLATE, ByteTokenizer
+
+
+async def ask(chat: EngineChat, session: str, *texts: str) -> None:
+    messages = [{"role": "user", "content": text} for text in texts]
+    owner = Owner(f"r{'-'.join(texts)}", "acme", session)
+    question = Question(messages, Held(Demands()), Sampling(max_tokens=2), owner)
+    async for _ in chat.pieces(question, Answer(0.0, lambda: 0.0)):
+        pass
+
+
+@pytest.mark.parametrize(("session", "broken"), [("s1", 1), ("", 0)])
+async def test_a_prompt_that_forgets_the_last_one_is_counted(session: str, broken: int) -> None:
+    engine = InstantEngine(lambda _: [END], InstantOptions(vocabulary=END + 1))
+    chat = EngineChat(engine, ByteTokenizer(), ChatTemplate(TEMPLATE, ()), 512)
+    await chat.start()
+    await ask(chat, session, "one")
+    await ask(chat, session, "one", "two")
+    assert chat.stats().prefixes_broken == 0
+    await ask(chat, session, "ONE", "two", "three")
+    assert chat.stats().prefixes_broken == broken
