@@ -18,7 +18,6 @@ PIN_TIMEOUT = 3.0
 """Seconds without a pull after which another reader of a group may have the messages."""
 _IN_USE = 10058
 """stream name already in use with a different configuration"""
-_CONSUMER_EXISTS = frozenset({10148, 10013})
 
 
 def stream_config(row: Stream, replicas: int = 1) -> dict[str, Any]:

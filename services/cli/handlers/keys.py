@@ -120,7 +120,7 @@ def show_command(context: typer.Context, key: Key, json: Json = False) -> None:
 
 @keys.command("revoke")
 def revoke_command(context: typer.Context, key: Key, json: Json = False) -> None:
-    """End a key, everywhere within a second."""
+    """End a key, at every replica."""
     app = app_of(context)
 
     async def work(client: Client) -> int:

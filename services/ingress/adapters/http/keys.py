@@ -34,7 +34,7 @@ def keys_router(keys: KeyStore) -> APIRouter:
     async def show(key: str, caller: CallerOf) -> Response:
         return Json(key_json(await keys.get(caller.tenant, key), now()))
 
-    @router.delete("/v1/keys/{key}", summary="Revoke a key, at every replica within a second")
+    @router.delete("/v1/keys/{key}", summary="Revoke a key, at every replica")
     async def revoke(key: str, caller: CallerOf) -> Response:
         return Json(key_json(await keys.revoke(caller.tenant, key), now()))
 
