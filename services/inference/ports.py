@@ -1,8 +1,8 @@
 """What inference needs from outside: an engine and a tokenizer, with the guarantees they give.
 
 Everything above tokens (templates, text, stop strings, tool calls) lives above this border, once,
-in `core`. Must not know any engine, framework or transport. Every engine passes the same suite,
-`tests/contract/ports/engine_suite.py`; the sentences below are what it checks.
+in `core`. Must not know any engine, framework or transport. Every engine and every model passes
+the same suites, `tests/contract/engines/`; the sentences below are what they check.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from services.inference.core.answering import Answer, Piece, Question
 from services.inference.core.chat import Segment
 from services.inference.core.demands import Constraint
 from services.inference.core.generation import EngineFinish, TokenUsage
-from shared.contracts.agents import ToolSpec
+from shared.contracts.agents import Priority, ToolSpec
 from shared.contracts.work import RouteStep
 from shared.errors import Broken, Permanent, Transient
 
@@ -57,7 +57,10 @@ class EngineUnavailable(Transient):
 
 
 class EngineBroken(Broken):
-    """The engine met a bug of its own and serves nothing until its process is restarted."""
+    """The engine can serve nothing more (a bug, a dead device, a step without end).
+
+    Only a new process mends that: the worker lets go of its work, ends, and is started again.
+    """
 
     def __init__(self, detail: str) -> None:
         super().__init__("engine_broken", detail)
@@ -66,6 +69,11 @@ class EngineBroken(Broken):
 Ability = Literal["constraint", "logprobs", "penalties"]
 """What not every engine can do; `penalties` stands for the bias of single tokens, too."""
 ABILITIES: frozenset[Ability] = frozenset(("constraint", "logprobs", "penalties"))
+
+
+Keep = Literal["short", "usual", "long"]
+"""How long the keys and values of a prompt are worth their memory: nobody comes back to it; as any
+other; a tool is running, and the same prompt comes back with its result."""
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,6 +104,9 @@ class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
     so a tenant cannot learn by timing what another one asked. `constraint` is what the answer may
     be (a JSON value is compact); `logprobs` asks for the log-probability of each token and that
     many alternatives, None for neither.
+
+    `priority` and `keep` are hints: they change when a request is served and what is cached, never
+    a token, and an engine may ignore them.
     """
 
     request_id: str
@@ -106,6 +117,8 @@ class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
     constraint: Constraint | None = None
     logprobs: int | None = None
     cache_salt: str = ""
+    priority: Priority = "interactive"
+    keep: Keep = "usual"
 
 
 class TokenLogprob(msgspec.Struct, frozen=True):
@@ -148,7 +161,11 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
-    """A snapshot. `capacity` is how many requests can run at once; `blocks_cached` are reusable."""
+    """A snapshot. `capacity` is how many requests can run at once; `blocks_cached` are reusable.
+
+    Of `prompt_tokens` that were asked for since the start, `cached_tokens` were in the prefix
+    cache: what fraction that is says how well work comes back to where it was before.
+    """
 
     running: int
     waiting: int
@@ -159,6 +176,8 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     tokens_generated: int
     prefixes_broken: int = 0
     """Prompts that did not begin with the last one of their session."""
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
 
 
 class Engine(Protocol):
@@ -196,8 +215,19 @@ class Engine(Protocol):
         """The latest snapshot; cheap, and safe at any time."""
         ...
 
+    def health(self) -> EngineBroken | EngineUnavailable | None:
+        """What keeps the engine from serving, None where it is well; cheap, safe at any time.
+
+        `EngineBroken` stays: whoever sees it once ends the process. An engine whose steps do not
+        end is broken, too.
+        """
+        ...
+
     async def close(self) -> None:
-        """Abort what runs, free the model. Idempotent, also without or after a failed `start`."""
+        """Abort what runs, free the model. Idempotent, also without or after a failed `start`.
+
+        Bounded: an engine that does not come to an end is left behind for the process to end.
+        """
         ...
 
 
@@ -240,6 +270,10 @@ class ChatModel(Protocol):
 
     def stats(self) -> EngineStats:
         """As `Engine.stats`."""
+        ...
+
+    def health(self) -> EngineBroken | EngineUnavailable | None:
+        """As `Engine.health`. An endpoint that does not answer is not broken: it may come back."""
         ...
 
     async def close(self) -> None:

@@ -15,6 +15,7 @@ from services.inference.adapters.admission import check_request
 from services.inference.core.generation import EngineFinish, TokenUsage
 from services.inference.ports import (
     Ability,
+    EngineBroken,
     EngineChunk,
     EngineFailed,
     EngineFinished,
@@ -70,8 +71,9 @@ class InstantEngine:
         self._slots = asyncio.Semaphore(self._options.max_sequences)
         self._runs: dict[str, _Run] = {}
         self._known: set[tuple[str, tuple[int, ...]]] = set()
-        self._running = self._tokens = 0
+        self._running = self._tokens = self._asked = self._hits = 0
         self._open = self._failing = self._for_ever = False
+        self._breaking = self._broken = False
         self._info = EngineInfo(
             model="instant",
             context_tokens=self._options.context_tokens,
@@ -86,6 +88,10 @@ class InstantEngine:
     def fail_next_step(self) -> None:
         """The next token of whoever is next fails."""
         self._failing = True
+
+    def break_next_step(self) -> None:
+        """The next token breaks the engine for all who run and all who come."""
+        self._breaking = True
 
     def fail_always(self, failing: bool = True) -> None:
         """Every token fails until told otherwise."""
@@ -129,7 +135,15 @@ class InstantEngine:
             blocks_free=self._options.kv_blocks,
             blocks_cached=0,
             tokens_generated=self._tokens,
+            prompt_tokens=self._asked,
+            cached_tokens=self._hits,
         )
+
+    def health(self) -> EngineBroken | EngineUnavailable | None:
+        """See the port."""
+        if self._broken:
+            return EngineBroken("told to break")
+        return None if self._open else EngineUnavailable("the engine is not running")
 
     async def close(self) -> None:
         """See the port."""
@@ -142,6 +156,9 @@ class InstantEngine:
             await asyncio.sleep(self._options.seconds_per_token)
             if run.aborted:
                 return
+            self._broken |= self._breaking
+            if self._broken:
+                raise EngineBroken("told to break")
             if self._failing:
                 self._failing = self._for_ever
                 raise EngineFailed("told to fail")
@@ -169,11 +186,15 @@ class InstantEngine:
             if key in self._known and end < len(request.prompt):
                 hit = end
             self._known.add(key)
+        self._asked += len(request.prompt)
+        self._hits += hit
         return hit
 
     def _check(self, request: GenerateRequest) -> None:
         if not self._open:
             raise EngineUnavailable("the engine is not running")
+        if self._broken:
+            raise EngineBroken("told to break")
         if request.request_id in self._runs:
             raise InvalidRequest(f"request {request.request_id} is in flight already")
         check_request(request, self._info)

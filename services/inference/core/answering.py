@@ -38,6 +38,7 @@ class Question:
     held: Held
     sampling: agents.Sampling
     owner: Owner
+    priority: agents.Priority = "interactive"
 
 
 @dataclass(slots=True)

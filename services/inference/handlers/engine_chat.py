@@ -21,9 +21,11 @@ from services.inference.core.scores import Scores
 from services.inference.core.toolcalls import TextDelta, ToolCall
 from services.inference.ports import (
     Engine,
+    EngineBroken,
     EngineChunk,
     EngineInfo,
     EngineStats,
+    EngineUnavailable,
     GenerateRequest,
     InvalidRequest,
     Sampling,
@@ -67,6 +69,10 @@ class EngineChat:
         """See the port."""
         return replace(self.engine.stats(), prefixes_broken=self.prefixes.broken)
 
+    def health(self) -> EngineBroken | EngineUnavailable | None:
+        """See the port."""
+        return self.engine.health()
+
     async def count(self, question: Question) -> int:
         """See the port."""
         return len(self._prompt(question))
@@ -106,9 +112,14 @@ class EngineChat:
             stop_token_ids=self.tokenizer.eos_ids,
             constraint=constraint,
             logprobs=question.held.demands.logprobs,
+            priority=question.priority,
+            # who has tools comes back with their results
+            keep="long" if question.held.shown else "usual",
         )
 
     def _prompt(self, question: Question) -> tuple[int, ...]:
+        if not question.messages:
+            raise Permanent("invalid_request", "there is no message", field="messages")
         tools = [function_of(spec) for spec in question.held.shown]
         try:
             return self.tokenizer.encode(

@@ -121,7 +121,7 @@ class Inference:
             return []
         held = self._held(route)
         owner = Owner(_key(route, attempt), route.ref.tenant, route.ref.session)
-        question = Question(view.messages, held, route.sampling, owner)
+        question = Question(view.messages, held, route.sampling, owner, route.priority)
         with self._abortable((route.ref, route.task), owner.request):
             async with self.gate.turn(owner, route.priority, movable=True) as turn:
                 if turn == "elsewhere":
@@ -199,7 +199,7 @@ class Inference:
         """
         messages = [message_of(one) for one in request.messages]
         owner, held = Owner(request.id, request.tenant), Held(request.demands, request.tools)
-        question = Question(messages, held, request.sampling, owner)
+        question = Question(messages, held, request.sampling, owner, request.priority)
         came = self._ticks()
         if request.count_only:
             answer = Answer(0.0, self._ticks)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.inference.core.chat import ChatTemplate, Segment, TemplateFailed
-from tests.contract.ports.tiny_model import CONTROL, TEMPLATE
+from tests.contract.engines.tiny_model import CONTROL, TEMPLATE
 
 TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
 TALK: list[dict[str, Any]] = [

@@ -108,13 +108,22 @@ class OpenVinoEngine:
         """See the port."""
         return self._idle if self._worker is None else self._worker.stats()
 
+    def health(self) -> EngineBroken | EngineUnavailable | None:
+        """See the port."""
+        if self._worker is None or self._closed:
+            return EngineUnavailable("the engine is not running")
+        return self._worker.broken()
+
     async def close(self) -> None:
         """See the port."""
         self._closed = True
         worker = self._worker
         if worker is not None:
             worker.stop()
-            await asyncio.to_thread(worker.join)
+            # a thread that does not come to its end is a daemon and goes with the process
+            if not await asyncio.to_thread(worker.join, self._options.close_limit_s):
+                for stream in self._streams.values():
+                    stream.put_nowait(EngineBroken("the engine did not come to an end"))
             self._idle, self._worker = worker.stats(), None  # the model goes with the worker
 
     def _check(self, request: GenerateRequest) -> Worker:
@@ -129,7 +138,7 @@ class OpenVinoEngine:
         if not worker.submit(job):
             if self._closed:
                 raise EngineUnavailable("the engine is closed")
-            raise EngineBroken("the engine met a bug and waits to be restarted")
+            raise worker.broken() or EngineBroken("the engine has ended")
         if job.request.request_id in self._early_aborts:  # came while the schema was compiled
             worker.abort(job)
 

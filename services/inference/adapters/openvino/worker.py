@@ -31,6 +31,7 @@ from services.inference.ports import (
     GenerateRequest,
     Sampling,
 )
+from shared.clock import monotonic
 
 Output = EngineChunk | EngineFailed | EngineBroken
 
@@ -84,7 +85,10 @@ class Worker:
         self._stopping = False
         self._ended = False
         self._outbox: list[tuple[Job, Output]] = []
-        self._tokens = 0
+        self._tokens = self._prompt_tokens = self._cached_tokens = 0
+        self._step_limit = options.step_limit_s
+        self._stepping: float | None = None
+        self._bug: str | None = None
         self._stats = self._snapshot()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
@@ -108,9 +112,19 @@ class Worker:
         self._stopping = True
         self._wake.set()
 
-    def join(self) -> None:
-        """Wait for the end of the thread; blocks."""
-        self._thread.join()
+    def join(self, timeout: float) -> bool:
+        """Wait for the end of the thread, which blocks; False where it did not come in time."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def broken(self) -> EngineBroken | None:
+        """Why no step will ever end again, None where all is well."""
+        if self._bug is not None:
+            return EngineBroken(self._bug)
+        since = self._stepping
+        if since is not None and monotonic() - since > self._step_limit:
+            return EngineBroken(f"a step did not end within {self._step_limit:g} s")
+        return None
 
     def stats(self) -> EngineStats:
         """The state after the latest step."""
@@ -121,7 +135,9 @@ class Worker:
             while not self._stopping:
                 self._take_commands()
                 if self._jobs:
+                    self._stepping = monotonic()
                     self._step()
+                    self._stepping = None
                 self._flush()
                 if not self._jobs and not self._commands:
                     self._wake.wait()
@@ -134,13 +150,16 @@ class Worker:
 
         The flag comes before the last look at the commands, so a job is either seen or refused.
         """
+        self._stepping = None
+        if error is not None:
+            self._bug = type(error).__name__
         self._ended = True
         self._take_commands()
         for job in list(self._jobs.values()):
-            if error is None:
+            if self._bug is None:
                 self._finish(job, "aborted")
             else:
-                self._drop(job, EngineBroken(type(error).__name__))
+                self._drop(job, EngineBroken(self._bug))
         self._flush()
 
     def _take_commands(self) -> None:
@@ -200,6 +219,7 @@ class Worker:
 
     def _finish(self, job: Job, reason: EngineFinish, last: EngineChunk | None = None) -> None:
         self._forget(job)
+        self._count(job)
         chunk = last or EngineChunk()
         finished = EngineFinished(reason, job.usage())
         self._outbox.append((job, EngineChunk(chunk.token_ids, chunk.logprobs, finished)))
@@ -207,6 +227,11 @@ class Worker:
     def _drop(self, job: Job, error: EngineFailed | EngineBroken) -> None:
         self._forget(job)
         self._outbox.append((job, error))
+
+    def _count(self, job: Job) -> None:
+        if job.sequence.cached is not None:  # it was admitted
+            self._prompt_tokens += len(job.request.prompt)
+            self._cached_tokens += job.sequence.cached
 
     def _forget(self, job: Job) -> None:
         del self._jobs[job.sequence]
@@ -228,4 +253,6 @@ class Worker:
             blocks_free=self._pool.free,
             blocks_cached=self._pool.cached,
             tokens_generated=self._tokens,
+            prompt_tokens=self._prompt_tokens,
+            cached_tokens=self._cached_tokens,
         )

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer as Reference
 from services.inference.adapters.model_folder import read_chat_template
 from services.inference.adapters.tokenizer import FolderTokenizer
 from services.inference.core.chat import Segment
-from tests.contract.ports.tiny_model import CONTROL
+from tests.contract.engines.tiny_model import CONTROL
 
 
 @pytest.fixture(scope="module")

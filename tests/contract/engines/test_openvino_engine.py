@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from functools import partial
 from os import listdir
 from pathlib import Path
@@ -21,15 +22,17 @@ from services.inference.adapters.openvino.options import EngineOptions
 from services.inference.adapters.tokenizer import FolderTokenizer
 from services.inference.core.demands import Constraint
 from services.inference.ports import EngineBroken, EngineUnavailable, InvalidRequest, Sampling
-from tests.contract.ports.engine_suite import (
+from tests.contract.engines.engine_suite import (
     EngineSuite,
     Harness,
     MakeHarness,
     answer,
     ask,
     started,
+    until,
     words,
 )
+from tests.contract.engines.fallible import FallibleModel, Switches
 
 SCHEMA = {
     "type": "object",
@@ -41,23 +44,6 @@ SCHEMA = {
 
 def json_value(schema: str) -> Constraint:
     return Constraint(value=schema, strict=True)
-
-
-class FallibleModel:
-    """A real model whose next step can be made to fail as OpenVINO does."""
-
-    def __init__(self, model: StepModel) -> None:
-        self._model = model
-        self.failing = False
-        self.name, self.vocabulary = model.name, model.vocabulary
-        self.context_tokens, self.kv_blocks = model.context_tokens, model.kv_blocks
-        self.block_tokens, self.fingerprint = model.block_tokens, model.fingerprint
-
-    def infer(self, batch: StepBatch) -> NDArray[np.float32]:
-        if self.failing:
-            self.failing = False
-            raise RuntimeError("Exception from src/inference: primitive failed")
-        return self._model.infer(batch)
 
 
 @pytest.fixture(scope="module")
@@ -72,16 +58,15 @@ class TestOpenVinoEngine(EngineSuite):
             options = EngineOptions(
                 max_sequences=max_sequences, kv_blocks=kv_blocks, batch_tokens=64
             )
-            loaded: list[FallibleModel] = []
-
-            def load() -> StepModel:
-                loaded.append(FallibleModel(PagedModel(tiny_model, options)))
-                return loaded[0]
-
+            switches = Switches()
             engine = OpenVinoEngine(
-                load, partial(AnswerConstraint, tokenizer.vendor, tokenizer.vocabulary), options
+                partial(switches.load, tiny_model, options),
+                partial(AnswerConstraint, tokenizer.vendor, tokenizer.vocabulary),
+                options,
             )
-            return Harness(engine, lambda: setattr(loaded[0], "failing", True))
+            return Harness(
+                engine, partial(switches.turn, "failing"), partial(switches.turn, "buggy")
+            )
 
         return build
 
@@ -147,20 +132,30 @@ async def test_a_mixed_crowd_in_little_memory_says_what_each_says_alone(tiny_mod
         assert stats.blocks_free + stats.blocks_cached == info.kv_blocks
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-async def test_a_bug_of_ours_breaks_the_engine_and_leaves_nobody_waiting(tiny_model: Path) -> None:
-    class Buggy(FallibleModel):
-        def infer(self, batch: StepBatch) -> NDArray[np.float32]:
-            raise TypeError("not what a vendor raises")
+async def test_a_step_that_does_not_end_breaks_the_engine(tiny_model: Path) -> None:
+    """A device that hangs raises nothing: health tells, and close does not wait for ever."""
+    begun, go_on = threading.Event(), threading.Event()
 
-    options = EngineOptions(kv_blocks=8)
-    engine = OpenVinoEngine(lambda: Buggy(PagedModel(tiny_model, options)), no_schema, options)
-    await engine.start()
-    for name in ("first", "later"):
-        with pytest.raises(EngineBroken) as broken:
-            await answer(engine, ask(name, [30]))
-        assert broken.value.family == "broken"
-    await engine.close()
+    class Hanging(FallibleModel):
+        def infer(self, batch: StepBatch) -> NDArray[np.float32]:
+            begun.set()
+            go_on.wait(30)
+            return super().infer(batch)
+
+    options = EngineOptions(kv_blocks=8, step_limit_s=0.05, close_limit_s=0.1)
+    engine = OpenVinoEngine(lambda: Hanging(PagedModel(tiny_model, options)), no_schema, options)
+    try:
+        await engine.start()
+        assert engine.health() is None
+        running = asyncio.create_task(answer(engine, ask("a", [30])))
+        await asyncio.to_thread(begun.wait, 10)
+        await until(lambda: engine.health() is not None)
+        assert isinstance(engine.health(), EngineBroken)
+        await asyncio.wait_for(engine.close(), 20)
+        with pytest.raises(EngineBroken):
+            await running
+    finally:
+        go_on.set()
 
 
 async def test_a_failed_start_is_told_and_close_is_harmless(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.contract.ports.engine_suite import EngineSuite, Harness, MakeHarness, answer, ask
+from tests.contract.engines.engine_suite import EngineSuite, Harness, MakeHarness, answer, ask
 from tests.fakes.instant_engine import InstantEngine, InstantOptions
 
 
@@ -14,7 +14,7 @@ class TestInstantEngine(EngineSuite):
         def build(*, max_sequences: int = 16, kv_blocks: int = 64) -> Harness:
             options = InstantOptions(max_sequences=max_sequences, kv_blocks=kv_blocks)
             engine = InstantEngine(options=options)
-            return Harness(engine, engine.fail_next_step)
+            return Harness(engine, engine.fail_next_step, engine.break_next_step)
 
         return build
 

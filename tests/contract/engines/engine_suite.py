@@ -1,6 +1,6 @@
 """The behaviour every engine must show, whatever computes the tokens.
 
-A subclass gives `make`: a factory of an engine and a switch that makes its next step fail. The
+A subclass gives `make`: a factory of an engine and switches that make its next step fail. The
 times in here are generous on purpose: they tell a hanging engine from a slow machine.
 """
 
@@ -19,6 +19,7 @@ from services.inference.core.demands import Constraint
 from services.inference.ports import (
     ContextTooLong,
     Engine,
+    EngineBroken,
     EngineChunk,
     EngineFailed,
     EngineFinished,
@@ -35,10 +36,15 @@ SOON = 10.0
 
 
 class Harness(NamedTuple):
-    """One engine under test, not started."""
+    """One engine under test, not started.
+
+    `fail_next_step` makes the next step fail, `break_next_step` makes it the last one (None: the
+    engine cannot be made to break).
+    """
 
     engine: Engine
     fail_next_step: Callable[[], None]
+    break_next_step: Callable[[], None] | None = None
 
 
 class MakeHarness(Protocol):
@@ -107,9 +113,9 @@ class EngineSuite:
             assert sum(len(chunk.token_ids) for chunk in chunks) == 5
             assert (finished.usage.prompt, finished.usage.completion) == (9, 5)
 
-    async def test_eight_interleaved_say_what_each_says_alone(self, make: MakeHarness) -> None:
+    async def test_sixteen_interleaved_say_what_each_says_alone(self, make: MakeHarness) -> None:
         async with started(make()) as (engine, _):
-            prompts = [words(n, 3 + 11 * n) for n in range(8)]
+            prompts = [words(n, 3 + 7 * n) for n in range(16)]
             together = await asyncio.gather(
                 *(answer(engine, ask(f"t{n}", prompt, 16)) for n, prompt in enumerate(prompts))
             )
@@ -314,6 +320,25 @@ class EngineSuite:
                 await answer(engine, ask("over", prompt, 3))
             assert refused.value.code == "context_too_long"
 
+    async def test_usage_is_what_went_in_and_came_out(self, make: MakeHarness) -> None:
+        async with started(make()) as (engine, _):
+            before = engine.stats().tokens_generated
+            said = [await answer(engine, ask(f"r{n}", words(n, 4 + 9 * n), 3 + n)) for n in (1, 4)]
+            assert [a.finished.usage.prompt for a in said] == [13, 40]
+            assert [a.finished.usage.completion for a in said] == [4, 7]
+            assert [len(a.token_ids) for a in said] == [4, 7]
+            assert engine.stats().tokens_generated - before == 11
+
+    async def test_hints_change_no_token(self, make: MakeHarness) -> None:
+        async with started(make()) as (engine, _):
+            said = [
+                (await answer(engine, ask(f"r{n}", words(4, 40), priority=priority, keep=keep)))
+                for n, (priority, keep) in enumerate(
+                    (("interactive", "usual"), ("batch", "short"), ("interactive", "long"))
+                )
+            ]
+            assert said[0].token_ids == said[1].token_ids == said[2].token_ids
+
     async def test_a_known_prefix_is_reported_and_changes_nothing(self, make: MakeHarness) -> None:
         async with started(make()) as (engine, info):
             prompt = words(6, 4 * info.block_tokens + 3)
@@ -324,6 +349,9 @@ class EngineSuite:
             assert again.finished.usage.cached == 4 * info.block_tokens
             assert other.finished.usage.cached == 0
             assert first.token_ids == again.token_ids == other.token_ids
+            stats = engine.stats()
+            assert stats.prompt_tokens == 3 * len(prompt)
+            assert stats.cached_tokens == 4 * info.block_tokens
 
     async def test_too_little_memory_costs_time_and_no_token(self, make: MakeHarness) -> None:
         requests = [ask(f"r{n}", words(n, 40), 70) for n in range(5)]
@@ -366,3 +394,40 @@ class EngineSuite:
             stats = engine.stats()
             assert stats.running == stats.waiting == 0
             assert stats.blocks_free + stats.blocks_cached == info.kv_blocks
+
+    async def test_health_follows_the_life_of_the_engine(self, make: MakeHarness) -> None:
+        harness = make()
+        assert isinstance(harness.engine.health(), EngineUnavailable)
+        async with started(harness) as (engine, _):
+            assert engine.health() is None
+            harness.fail_next_step()
+            with pytest.raises(EngineFailed):
+                await answer(engine, ask("a", words(9, 50)))
+            assert engine.health() is None  # a step that fails is no end
+        assert isinstance(harness.engine.health(), EngineUnavailable)
+
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+    async def test_a_broken_engine_says_so_and_leaves_nobody_waiting(
+        self, make: MakeHarness
+    ) -> None:
+        harness = make()
+        if harness.break_next_step is None:
+            pytest.skip("this engine cannot be made to break")
+        async with started(harness) as (engine, _):
+            running = [
+                asyncio.create_task(answer(engine, ask(f"r{n}", words(n, 8), 900)))
+                for n in range(3)
+            ]
+            await until(lambda: engine.stats().running == 3)
+            harness.break_next_step()
+            for one in running:
+                with pytest.raises(EngineBroken) as broken:
+                    await one
+                assert (broken.value.family, broken.value.code) == ("broken", "engine_broken")
+            await until(lambda: engine.health() is not None)
+            assert isinstance(engine.health(), EngineBroken)
+            with pytest.raises(EngineBroken):
+                await answer(engine, ask("later", words(1, 8)))
+        async with started(make()) as (engine, _):  # another one does not care
+            assert engine.health() is None
+            assert len((await answer(engine, ask("a", words(1, 8), 4))).token_ids) == 4

@@ -15,9 +15,9 @@ from services.inference.adapters.openvino.factory import build_chat
 from services.inference.adapters.openvino.options import EngineOptions
 from services.inference.adapters.openvino.safetensors import Weights
 from services.inference.adapters.openvino.shape import UnsupportedModel, read_shape
-from tests.contract.ports.engine_suite import Harness, ask, chunks_of, started, words
-from tests.contract.ports.numpy_decoder import logits
-from tests.contract.ports.tiny_model import build_tiny_model
+from tests.contract.engines.engine_suite import Harness, ask, chunks_of, started, words
+from tests.contract.engines.numpy_decoder import logits
+from tests.contract.engines.tiny_model import build_tiny_model
 
 LLAMA3 = {
     "rope_type": "llama3",
