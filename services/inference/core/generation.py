@@ -30,7 +30,7 @@ class TokenUsage(msgspec.Struct, frozen=True):
     """What a request cost. `cached` prompt tokens came from the prefix cache at first admission.
 
     `completion` counts every token the model produced, a stop token included; `reasoning` is the
-    part of it that was spent on thinking, its tags included.
+    part of it that was spent on thinking, from the last token of the opening tag to the closing tag.
     """
 
     prompt: int
