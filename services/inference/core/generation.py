@@ -30,7 +30,7 @@ class TokenUsage(msgspec.Struct, frozen=True):
     """What a request cost. `cached` prompt tokens came from the prefix cache at first admission.
 
     `completion` counts every token the model produced, a stop token included; `reasoning` is the
-    part of it that was spent on thinking, from the last token of the opening tag to the closing tag.
+    part of it that was spent on thinking, from the end of the opening tag to the closing one.
     """
 
     prompt: int
@@ -71,6 +71,8 @@ class Generation:
         self._calls: list[ToolCall] = []
         self._malformed: list[MalformedToolCall] = []
         self.reasoning_tokens = 0
+        self.tokens_apart = 0
+        """Tokens so far that are certainly no part of the answer's text: reasoning and its tags."""
 
     @property
     def stopped(self) -> bool:
@@ -90,6 +92,7 @@ class Generation:
             thought = self._reader.channels.inside
             events += self._read(self._reader.channels.feed(self._utf8.feed(self._decode(token))))
             self.reasoning_tokens += thought or self._reader.channels.inside
+            self.tokens_apart += self._reader.channels.apart
         return events
 
     def finish(self, reason: EngineFinish) -> tuple[list[Event], GenerationResult]:

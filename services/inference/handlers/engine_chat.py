@@ -125,20 +125,22 @@ class EngineChat:
 
     def _told(self, chunk: EngineChunk, generation: Generation, answer: Answer) -> Iterator[Piece]:
         now = answer.heard() if chunk.token_ids else answer.ticks()
-        if answer.scores is not None:
-            answer.scores.add(map(self._logprob, chunk.logprobs))
+        apart = generation.tokens_apart
         events = generation.feed(chunk.token_ids)
+        if answer.scores is not None:
+            spoken = chunk.logprobs[generation.tokens_apart - apart :]
+            answer.scores.add(map(self._logprob, spoken))
         if chunk.finished is not None:
             rest, answer.result = generation.finish(chunk.finished.reason)
             answer.usage = replace(chunk.finished.usage, reasoning=generation.reasoning_tokens)
             events += rest
         text, thought = _joined(events, TextDelta), _joined(events, ReasoningDelta)
         marked = any(not isinstance(event, TextDelta) for event in events)
-        called = any(not isinstance(event, TextDelta | ReasoningDelta) for event in events)
-        due = called or chunk.finished is not None
-        thoughts = answer.thoughts.feed(thought, now, last=due or bool(text))
+        answered = any(not isinstance(event, ReasoningDelta) for event in events)
+        over = chunk.finished is not None
+        thoughts = answer.thoughts.feed(thought, now, last=answered or over)
         yield from (ReasoningDelta(piece) for _, piece in thoughts)
-        yield from answer.coalescer.feed(text, now, last=due)
+        yield from answer.coalescer.feed(text, now, last=marked or over)
         yield from (event for event in events if isinstance(event, ToolCall))
         if marked and answer.scores is not None:
             answer.scores.forget()  # what stood between the tags is no text

@@ -145,6 +145,28 @@ async def test_a_step_keeps_its_reasoning_in_the_fact_and_out_of_the_deltas() ->
     assert fact.usage.reasoning > 0
 
 
+async def test_an_answer_that_was_cut_while_it_thought_has_its_reasoning() -> None:
+    async with worker("<think>\nHm, 2 </thi", dialect=THINKING) as (inference, _):
+        events = await events_of(inference, completion())
+    done = events[-1].done
+    assert done is not None
+    assert (done.reasoning, done.content) == ("Hm, 2 </thi", "")
+    assert "".join(event.reasoning for event in events) == done.reasoning
+
+
+async def test_log_probabilities_of_text_between_two_channels_are_kept() -> None:
+    says = (
+        "<|channel|>commentary<|message|>so<|end|><|start|>assistant<|channel|>analysis<|message|>"
+        "hm<|end|><|start|>assistant<|channel|>final<|message|>yes"
+    )
+    dialect = Dialect("openai", "openai_gptoss")
+    async with worker(says, dialect=dialect) as (inference, _):
+        events = await events_of(inference, completion(Demands(logprobs=0)))
+    assert [one.text for event in events for one in event.logprobs] == list("soyes")
+    assert events[-1].done is not None
+    assert (events[-1].done.content, events[-1].done.reasoning) == ("so\n\nyes", "hm")
+
+
 async def test_another_format_of_calls_is_read_as_the_model_writes_it() -> None:
     says = '[TOOL_CALLS]add[ARGS]{"n": 1}'
     async with worker(says, dialect=Dialect("mistral")) as (inference, _):

@@ -48,6 +48,11 @@ class Harmony:
         """Whether what comes next is taken for reasoning."""
         return not self._in_header and not self._recipient and self._kind is ReasoningDelta
 
+    @property
+    def apart(self) -> bool:
+        """Whether what came last was no part of the answer."""
+        return self._in_header or self._fresh or bool(self._recipient) or self.inside
+
     def feed(self, text: str) -> list[Event]:
         """See `Parser`."""
         self._pending += text

@@ -21,6 +21,11 @@ class Channels(Protocol):
         """Whether what comes next is taken for reasoning."""
         ...
 
+    @property
+    def apart(self) -> bool:
+        """Whether what came last was no part of the answer: reasoning, or markup around it."""
+        ...
+
     def feed(self, text: str) -> list[Event]:
         """See `Parser`."""
         ...

@@ -37,6 +37,11 @@ class Thinking:
         """Whether what comes next is taken for reasoning."""
         return self._at in (_At.OPENED, _At.INSIDE) or (self._at is _At.START and self._opened)
 
+    @property
+    def apart(self) -> bool:
+        """Whether what came last was no part of the answer."""
+        return self.inside or self._at is _At.CLOSED
+
     def feed(self, text: str) -> list[Event]:
         """See `Parser`."""
         self._pending += text
@@ -103,7 +108,7 @@ class Thinking:
 class Plain:
     """`Parser` of answers without reasoning: all of it is text."""
 
-    inside = False
+    inside = apart = False
 
     def feed(self, text: str) -> list[Event]:
         """See `Parser`."""
