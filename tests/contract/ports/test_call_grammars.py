@@ -7,10 +7,8 @@ a format are tested as control tokens and as plain text.
 from __future__ import annotations
 
 import json
-import random
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +21,7 @@ from services.inference.core.generation import Generation, GenerationResult
 from services.inference.core.grammar import WRITTEN
 from services.inference.core.toolcalls import deepseek
 from shared.contracts.agents import ToolSpec
+from tests.contract.ports.random_schemas import random_schema
 
 LONGEST = 500
 TOOLS = (ToolSpec(name="f", description="", parameters={}),)
@@ -103,34 +102,10 @@ def speak(
     return generation.finish("length")[1], False
 
 
-def schema(dice: random.Random, depth: int = 0) -> dict[str, Any]:
-    """A schema that random tokens can meet within bounds."""
-    kinds = ["integer", "boolean", "enum", "string", "null"] + ["object", "array"] * (depth < 2)
-    match dice.choice(kinds) if depth else "object":
-        case "integer":
-            return {"type": "integer", "minimum": -9, "maximum": dice.randint(0, 999)}
-        case "enum":
-            return {"enum": dice.sample(['a"b', "é}", "</tool_call>", 7, None, True], 3)}
-        case "string":
-            return {"type": "string", "maxLength": dice.randint(0, 8)}
-        case "array":
-            return {"type": "array", "items": schema(dice, depth + 1), "maxItems": 2}
-        case "object":
-            names = dice.sample(["a", "b", "c d", "é", '"'], dice.randint(0, 3))
-            return {
-                "type": "object",
-                "properties": {name: schema(dice, depth + 1) for name in names},
-                "required": dice.sample(names, dice.randint(0, len(names))),
-                "additionalProperties": False,
-            }
-        case kind:
-            return {"type": kind}
-
-
 @pytest.mark.parametrize("name", WRITTEN)
 def test_random_schemas_are_always_read_back(tokenizers: Tokenizers, name: str) -> None:
     for seed in range(60):
-        wanted = schema(random.Random(seed))  # noqa: S311 - seeds of a test
+        wanted = random_schema(seed)
         constraint = Constraint(calls=(CallShape("f", json.dumps(wanted), strict=True),), once=True)
         said, whole = speak(tokenizers[name], DIALECTS[name], constraint, seed, BEGINS[name])
         assert whole
