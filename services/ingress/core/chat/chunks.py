@@ -109,13 +109,13 @@ class Choice:
     """One choice of an answer without `stream`; `scored` is whether logprobs were asked for."""
 
     content: str = ""
-    reasoning: str = ""
     calls: Sequence[ToolCall] = ()
     finish: Finish = "stop"
     usage: Usage = field(default_factory=Usage)
     logprobs: list[Logprob] = field(default_factory=list)
     scored: bool = False
     ended: bool = False
+    reasoning: str = ""
 
     def hear(self, event: DirectEvent) -> None:
         """Take an event of its completion.
