@@ -47,15 +47,19 @@ class Format:
     """Any of these, all parts of it."""
 
 
+def _deepseek(_: Tools) -> Parser:
+    """Both of its ways: they cannot be taken for each other."""
+    return TaggedCalls(deepseek.DEEPSEEK)
+
+
 _TAGS = (tagged.OPEN, tagged.CLOSE)
 _LLAMA = (*llama.TAGS, llama.AFTER)
 _MISTRAL = (mistral.OPEN, mistral.ARGS, mistral.ID)
 # In this order: where a template shows the signs of two, the more special one is meant.
 FORMATS: dict[str, Format] = {
     "mistral": Format(lambda _: mistral.MistralCalls(), _MISTRAL, ((mistral.OPEN,),)),
-    "deepseek_v3": Format(
-        lambda _: TaggedCalls(deepseek.DEEPSEEK), deepseek.MARKS, ((deepseek.ALL_BEGIN,),)
-    ),
+    "deepseek_v3": Format(_deepseek, deepseek.MARKS, ((deepseek.ALL_BEGIN, deepseek.FENCE),)),
+    "deepseek_v31": Format(_deepseek, deepseek.MARKS, ((deepseek.ALL_BEGIN,),)),
     "qwen3_coder": Format(
         lambda tools: TaggedCalls(qwen_coder(tools)), _TAGS, (("<function=", "<parameter="),)
     ),
@@ -69,7 +73,6 @@ FORMATS: dict[str, Format] = {
 ALIASES = {
     "llama4_json": "llama3_json",
     "llama4_pythonic": "pythonic",
-    "deepseek_v31": "deepseek_v3",
 }
 THINKS = {"qwen3": THINK, OPENED_ALWAYS: THINK, "mistral": MISTRAL_THINK}
 """Tags of reasoning that stands before the answer, by name."""

@@ -75,8 +75,13 @@ def _mistral(name: str) -> tuple[Parts, Parts]:
 
 
 def _deepseek(name: str) -> tuple[Parts, Parts]:
-    before = (Mark(deepseek.BEGIN), name, Mark(deepseek.SEPARATOR))
-    return before, (Mark(deepseek.END),)
+    head = f"{name}\n{deepseek.FENCE}\n"
+    before = (Mark(deepseek.BEGIN), "function", Mark(deepseek.SEPARATOR), head)
+    return before, ("\n```", Mark(deepseek.END))
+
+
+def _deepseek_v31(name: str) -> tuple[Parts, Parts]:
+    return (Mark(deepseek.BEGIN), name, Mark(deepseek.SEPARATOR)), (Mark(deepseek.END),)
 
 
 def _harmony(name: str) -> tuple[Parts, Parts]:
@@ -85,11 +90,13 @@ def _harmony(name: str) -> tuple[Parts, Parts]:
     return before, (Mark(harmony.CALL),)
 
 
+_DEEPSEEK_END = (Mark(deepseek.ALL_END),)
 WRITTEN: dict[str, Writing] = {
     "hermes": Writing(_hermes, between=("\n",)),
     "llama3_json": Writing(_llama, between=("; ",)),
     "mistral": Writing(_mistral, (Mark(mistral.OPEN), "["), (", ",), ("]",)),
-    "deepseek_v3": Writing(_deepseek, (Mark(deepseek.ALL_BEGIN),), (), (Mark(deepseek.ALL_END),)),
+    "deepseek_v3": Writing(_deepseek, (Mark(deepseek.ALL_BEGIN),), ("\n",), _DEEPSEEK_END),
+    "deepseek_v31": Writing(_deepseek_v31, (Mark(deepseek.ALL_BEGIN),), (), _DEEPSEEK_END),
     "openai": Writing(
         _harmony,
         answer=(Mark(harmony.CHANNEL), "final", Mark(harmony.MESSAGE)),

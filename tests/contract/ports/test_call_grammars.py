@@ -38,6 +38,7 @@ BEGINS = {
     "llama3_json": "{",
     "mistral": "[TOOL_CALLS]",
     "deepseek_v3": deepseek.ALL_BEGIN,
+    "deepseek_v31": deepseek.ALL_BEGIN,
     "openai": "<|channel|>commentary",
 }
 """How an answer begins that is a call."""

@@ -45,7 +45,7 @@ class Recording(NamedTuple):
 
 
 HERMES, THINKING = Dialect(), Dialect("hermes", "qwen3")
-R1, V31 = Dialect("deepseek_v3", "deepseek_r1"), Dialect("deepseek_v3", "qwen3")
+R1, V31 = Dialect("deepseek_v3", "deepseek_r1"), Dialect("deepseek_v31", "qwen3")
 CODER, LLAMA = Dialect("qwen3_coder"), Dialect("llama3_json")
 PYTHONIC, HARMONY = Dialect("pythonic"), Dialect("openai", "openai_gptoss")
 MISTRAL, MAGISTRAL = Dialect("mistral"), Dialect("mistral", "mistral")

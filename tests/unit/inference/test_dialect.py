@@ -33,9 +33,10 @@ TEMPLATES = {
     ),
     "Mistral 7B v0.3": ('{{- "[TOOL_CALLS] [" }}{{- \'{"name": \' }}', "mistral"),
     "Magistral": ("[SYSTEM_PROMPT][THINK]..[/THINK]'[TOOL_CALLS]' + name", "mistral/mistral"),
-    "DeepSeek V3": (deepseek.ALL_BEGIN + deepseek.BEGIN + "'function'", "deepseek_v3"),
+    "DeepSeek V3": (deepseek.ALL_BEGIN + "'function' + '\\n' + '```json'", "deepseek_v3"),
+    "DeepSeek V3.1": (deepseek.ALL_BEGIN + deepseek.BEGIN + "'</think>'", "deepseek_v31/qwen3"),
     "DeepSeek R1": (
-        deepseek.ALL_BEGIN + "{% set content = content.split('</think>')[-1] %}",
+        deepseek.ALL_BEGIN + "```json {% set content = content.split('</think>')[-1] %}",
         "deepseek_v3/qwen3",
     ),
     "gpt-oss": (

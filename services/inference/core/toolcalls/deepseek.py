@@ -22,6 +22,7 @@ ALL_BEGIN, ALL_END = _mark("tool", "calls", "begin"), _mark("tool", "calls", "en
 BEGIN, END = _mark("tool", "call", "begin"), _mark("tool", "call", "end")
 SEPARATOR = _mark("tool", "sep")
 MARKS = (ALL_BEGIN, ALL_END, BEGIN, END, SEPARATOR)
+FENCE = "```json"
 _FENCED = re.compile(r"\s*(\S+)\s*```(?:json)?\s*(.*?)\s*(?:```)?\s*", re.DOTALL)
 
 
