@@ -15,6 +15,25 @@ MICRO_CENT = 100 * 1_000_000
 """Millionths of a cent in one unit of money."""
 
 
+AUTO, NONE = "auto", "none"
+PARSERS = (
+    AUTO,
+    NONE,
+    "hermes",
+    "qwen3_coder",
+    "llama3_json",
+    "llama4_json",
+    "pythonic",
+    "llama4_pythonic",
+    "mistral",
+    "deepseek_v3",
+    "deepseek_v31",
+    "openai",
+)
+"""How a model writes calls; `auto` finds it in the chat template."""
+REASONING = (AUTO, NONE, "qwen3", "deepseek_r1", "mistral", "openai_gptoss")
+"""How a model sets its reasoning apart."""
+
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
 
 
@@ -42,7 +61,14 @@ class ModelRow(
         return str(self.__struct_config__.tag)
 
 
-class OpenVinoModel(ModelRow, frozen=True, kw_only=True, tag="openvino"):
+class TokenModel(ModelRow, frozen=True, kw_only=True):
+    """A model of which we see tokens: what they mean is ours to read."""
+
+    parser: str = AUTO
+    reasoning: str = AUTO
+
+
+class OpenVinoModel(TokenModel, frozen=True, kw_only=True, tag="openvino"):
     """A model folder on the embedded CPU engine."""
 
     path: str
@@ -136,9 +162,25 @@ def read_models(path: Path) -> ModelsFile:
                     f"{path.name}: route {route!r} names model {model!r}, which is not there",
                     field=f"routes.{route}",
                 )
-    for row in found.models.values():
+    for name, row in found.models.items():
         _check(row.prices)
+        _check_formats(f"{path.name}: model {name!r}", name, row)
     return found
+
+
+def _check_formats(where: str, name: str, row: ModelRow) -> None:
+    if not isinstance(row, TokenModel):
+        return
+    for field, value, known in (
+        ("parser", row.parser, PARSERS),
+        ("reasoning", row.reasoning, REASONING),
+    ):
+        if value not in known:
+            raise Permanent(
+                "unknown_parser",
+                f"{where} has {field} {value!r}; known are {', '.join(known)}",
+                field=f"models.{name}.{field}",
+            )
 
 
 def _check(prices: Prices) -> None:

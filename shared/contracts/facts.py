@@ -28,17 +28,21 @@ class ToolCall(Message, frozen=True):
 
 
 class Usage(Message, frozen=True):
-    """Tokens. `cached` is the part of `input` that was served from a prefix cache."""
+    """Tokens. `cached` is the part of `input` that was served from a prefix cache, `reasoning` the
+    part of `output` that the model spent on thinking.
+    """
 
     input: int = 0
     cached: int = 0
     output: int = 0
+    reasoning: int = 0
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
             input=self.input + other.input,
             cached=self.cached + other.cached,
             output=self.output + other.output,
+            reasoning=self.reasoning + other.reasoning,
         )
 
 
@@ -89,6 +93,8 @@ class Inferred(Message, frozen=True):
     cached: bool = False
     stop_string: str | None = None
     """The one of `Sampling.stop` that ended it."""
+    reasoning: str = ""
+    """What the model thought before it answered; no later prompt holds it."""
 
 
 class InferFailed(Message, frozen=True):

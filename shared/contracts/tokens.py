@@ -29,6 +29,8 @@ class DirectResult(Message, frozen=True):
     timings: Timings
     stop_string: str | None = None
     """The one of `Sampling.stop` that ended it."""
+    reasoning: str = ""
+    """What the model thought before it answered."""
 
 
 class Logprob(Message, frozen=True):
@@ -45,11 +47,11 @@ class Logprob(Message, frozen=True):
 
 
 class DirectEvent(Message, frozen=True):
-    """One event of a stateless completion: a piece of text, a whole tool call, or its end.
+    """One event of a stateless completion: a piece of text or of reasoning, a call, or its end.
 
     `logprobs` stands beside text where it was asked for. The first event of an answer has the
     `fingerprint` of what computes it: the same request with the same seed gives the same answer
-    under the same one. `done` repeats all text and calls.
+    under the same one. `done` repeats all of it.
     """
 
     text: str | None = None
@@ -58,3 +60,4 @@ class DirectEvent(Message, frozen=True):
     call: ToolCall | None = None
     logprobs: tuple[Logprob, ...] = ()
     fingerprint: str = ""
+    reasoning: str = ""

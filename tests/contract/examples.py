@@ -38,7 +38,7 @@ from shared.errors import Failure
 FAILURE = Failure(
     code="no_worker", family="transient", detail="none is alive", field="route", retry_after=1.5
 )
-USAGE = facts.Usage(input=120, cached=64, output=17)
+USAGE = facts.Usage(input=120, cached=64, output=17, reasoning=5)
 TIMINGS = facts.Timings(queued_ms=0.25, first_token_ms=12.5, total_ms=80.75)
 TRY = dead.Try(delivery=2, time=1_790_000_001.5, error=FAILURE)
 TOTALS = facts.Totals(steps=3, infer_steps=2, tool_steps=1, usage=USAGE, price=4_210)
@@ -195,7 +195,7 @@ _ALL: tuple[msgspec.Struct, ...] = (
     claims.Claimed(claim=CLAIM, document="a/b"),
     claims.ClaimedRequest(id="c1", tenant="acme", model="fast", claim=CLAIM, target=TARGET),
     msgspec.structs.replace(SAMPLING, top_k=40),
-    msgspec.structs.replace(RESULT, stop_string="END"),
+    msgspec.structs.replace(RESULT, stop_string="END", reasoning="Cold?"),
     control.CancelTask(task="t1", by="ada", reason="changed my mind"),
     control.SteerTask(task="t1", text="In euros, please.", id="m1", by="ada"),
     control.ApproveStep(
@@ -231,7 +231,7 @@ _ALL: tuple[msgspec.Struct, ...] = (
     facts.Inferred(
         task="t1", step=2, content="Let me see.", cuts=(3, 7, 11), tool_calls=(CALL,),
         finish="tool_calls", usage=USAGE, price=4_210, model="nano", worker="w1", attempt=2,
-        timings=TIMINGS, cached=True, stop_string="END",
+        timings=TIMINGS, cached=True, stop_string="END", reasoning="Cold?",
     ),
     facts.InferFailed(task="t1", step=2, error=FAILURE, attempt=3),
     facts.ToolDone(
@@ -325,6 +325,7 @@ _ALL: tuple[msgspec.Struct, ...] = (
     SCORED,
     tokens.DirectEvent(
         text="39", done=RESULT, error=FAILURE, call=CALL, logprobs=(SCORED,), fingerprint="fp_1f",
+        reasoning="Cold?",
     ),
     LOGGED, work.Recent(after=38, facts=(LOGGED,)),
     work.InferStep(route=ROUTE, target=TARGET, published=1_790_000_000.5),

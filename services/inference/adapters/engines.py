@@ -21,10 +21,13 @@ def chat_model(row: AnyModel, cache: Path) -> ChatModel:
     """
     match row:
         case OpenVinoModel():
+            from services.inference.adapters.model_folder import read_dialect
             from services.inference.adapters.openvino.factory import build_chat
             from services.inference.adapters.openvino.options import (
                 EngineOptions,
             )
 
             options = EngineOptions(max_sequences=row.concurrency, cache_dir=cache)
-            return build_chat(Path(row.path), options, row.context)
+            folder = Path(row.path)
+            dialect = read_dialect(folder, row.parser, row.reasoning)
+            return build_chat(folder, options, row.context, dialect)

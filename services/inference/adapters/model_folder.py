@@ -12,6 +12,8 @@ from typing import Any
 import orjson
 
 from services.inference.core.chat import ChatTemplate, TemplateFailed
+from services.inference.core.dialect import Dialect, dialect_of
+from shared.models import AUTO
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -38,18 +40,35 @@ def read_added_tokens(folder: Path) -> dict[int, tuple[str, bool]]:
 def read_chat_template(
     folder: Path, control: Iterable[str], strftime: Callable[[str], str] | None = None
 ) -> ChatTemplate:
-    """chat_template.jinja, or the one inside tokenizer_config.json as older folders have it."""
+    """The folder's template, with the variables that it may use.
+
+    Raises:
+        TemplateFailed: there is none, or it cannot be read.
+    """
     config = _optional(folder / "tokenizer_config.json")
+    source = _template(folder, config)
+    if source is None:
+        raise TemplateFailed(f"the folder {folder.name} has no chat template")
+    names = ("bos_token", "eos_token", "pad_token", "unk_token")
+    variables = {name: _token_text(config.get(name)) for name in names}
+    return ChatTemplate(source, control, variables, strftime)
+
+
+def read_dialect(folder: Path, parser: str = AUTO, reasoning: str = AUTO) -> Dialect:
+    """How the folder's model writes calls and reasoning; see `dialect_of`."""
+    source = _template(folder, _optional(folder / "tokenizer_config.json")) or ""
+    added = (text for text, _ in read_added_tokens(folder).values())
+    return dialect_of(source, added, parser, reasoning)
+
+
+def _template(folder: Path, config: dict[str, Any]) -> str | None:
+    """chat_template.jinja, or the one inside tokenizer_config.json as older folders have it."""
     file = folder / "chat_template.jinja"
     source = file.read_text("utf-8") if file.exists() else config.get("chat_template")
     if isinstance(source, list):
         named = {entry["name"]: entry["template"] for entry in source}
         source = named.get("default")
-    if not isinstance(source, str):
-        raise TemplateFailed(f"the folder {folder.name} has no chat template")
-    names = ("bos_token", "eos_token", "pad_token", "unk_token")
-    variables = {name: _token_text(config.get(name)) for name in names}
-    return ChatTemplate(source, control, variables, strftime)
+    return source if isinstance(source, str) else None
 
 
 def _optional(file: Path) -> dict[str, Any]:

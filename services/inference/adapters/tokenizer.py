@@ -19,7 +19,6 @@ from services.inference.adapters.model_folder import (
 from services.inference.adapters.pieces_cache import PiecesCache
 from services.inference.core.chat import Segment
 
-# Control tokens that are part of the answer: the tool-call parser and the reader need their text.
 _SHOWN = frozenset({"<tool_call>", "</tool_call>", "<think>", "</think>"})
 
 _NOWHERE = re.compile("(?!)")
@@ -32,9 +31,13 @@ def _at_any_of(words: Iterable[str]) -> re.Pattern[str]:
 
 
 class FolderTokenizer:
-    """The tokenizer of a Hugging Face folder."""
+    """The tokenizer of a Hugging Face folder.
 
-    def __init__(self, folder: Path) -> None:
+    `shown` are the control tokens that are part of an answer, since its reader needs their text.
+    """
+
+    def __init__(self, folder: Path, shown: Iterable[str] = _SHOWN) -> None:
+        self._shown = frozenset(shown)
         self._added = read_added_tokens(folder)
         self._eos = read_eos_ids(folder)
         self.vocabulary = int(read_config(folder)["vocab_size"])
@@ -120,7 +123,7 @@ class FolderTokenizer:
 
     def _bytes_of(self, token_id: int) -> bytes:
         text, special = self._added.get(token_id, ("", False))
-        if special and text not in _SHOWN:
+        if special and text not in self._shown:
             return b""
         piece = self.vendor.decode_bytes([token_id])
         # Ids past the tokenizer (padding of the embedding) decode to a text like <[309]>.

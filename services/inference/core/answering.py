@@ -12,12 +12,12 @@ from services.inference.core.demands import Held
 from services.inference.core.generation import GenerationResult, TokenUsage
 from services.inference.core.pieces import Coalescer
 from services.inference.core.scores import Scores
-from services.inference.core.toolcalls import ToolCall
+from services.inference.core.toolcalls import ReasoningDelta, ToolCall
 from shared.contracts import agents, facts
 
 Json = dict[str, object]
-Piece = tuple[int, str] | ToolCall
-"""What becomes certain of an answer: more text and its index, or a whole call."""
+Piece = tuple[int, str] | ReasoningDelta | ToolCall
+"""What becomes certain of an answer: more text and its index, more reasoning, or a whole call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,8 @@ class Answer:
     queued_ms: float
     ticks: Callable[[], float]
     coalescer: Coalescer = field(default_factory=Coalescer)
+    thoughts: Coalescer = field(default_factory=Coalescer)
+    """The reasoning, cut on its own."""
     first_token: float | None = None
     result: GenerationResult | None = None
     usage: TokenUsage = field(default_factory=lambda: TokenUsage(0, 0, 0))

@@ -31,6 +31,17 @@ class CallShape(msgspec.Struct, frozen=True):
     strict: bool = False
 
 
+class Reasoning(msgspec.Struct, frozen=True):
+    """Reasoning that may stand before what is constrained, between tags.
+
+    With `opened` the prompt has the opening tag already, and the answer begins inside.
+    """
+
+    opening: str
+    closing: str
+    opened: bool = False
+
+
 class Constraint(msgspec.Struct, frozen=True, kw_only=True):
     """What an answer may be: a JSON value under a schema, calls of tools, or either of the two.
 
@@ -44,6 +55,10 @@ class Constraint(msgspec.Struct, frozen=True, kw_only=True):
     text: bool = False
     once: bool = False
     """Whether the answer is complete after its first call."""
+    markup: str = "hermes"
+    """The format in which the model writes calls, by the name in `core.dialect`."""
+    reasoning: Reasoning | None = None
+    """Nothing is demanded of it."""
 
 
 @dataclass(frozen=True, slots=True)

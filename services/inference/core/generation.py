@@ -1,4 +1,5 @@
-"""Owns the path of one generation: token ids, bytes, text, stop strings, tool calls, result.
+"""Owns the path of one generation: token ids, bytes, text, reasoning, stop strings, calls,
+result.
 
 Must not know engines, templates or transport. It is fed token ids as they come and is asked once,
 at the end, for the result; what it tells along the way adds up to that result.
@@ -15,9 +16,10 @@ from services.inference.core.text import StopStrings, Utf8Assembler
 from services.inference.core.toolcalls import (
     Event,
     MalformedToolCall,
+    Reader,
+    ReasoningDelta,
     TextDelta,
     ToolCall,
-    ToolCallParser,
 )
 
 EngineFinish = Literal["stop", "length", "aborted"]
@@ -27,12 +29,14 @@ FinishReason = Literal["stop", "length", "tool_calls", "aborted"]
 class TokenUsage(msgspec.Struct, frozen=True):
     """What a request cost. `cached` prompt tokens came from the prefix cache at first admission.
 
-    `completion` counts every token the model produced, a stop token included.
+    `completion` counts every token the model produced, a stop token included; `reasoning` is the
+    part of it that was spent on thinking, from the end of the opening tag to the closing one.
     """
 
     prompt: int
     completion: int
     cached: int
+    reasoning: int = 0
 
 
 class GenerationResult(msgspec.Struct, frozen=True):
@@ -43,6 +47,7 @@ class GenerationResult(msgspec.Struct, frozen=True):
     malformed: tuple[MalformedToolCall, ...]
     finish_reason: FinishReason
     stop_string: str | None = None
+    reasoning: str = ""
 
 
 class Generation:
@@ -52,17 +57,22 @@ class Generation:
         self,
         decode: Callable[[int], bytes],
         stops: Sequence[str] = (),
-        parse_tools: bool = True,
+        reader: Reader | None = None,
         most_calls: int | None = None,
     ) -> None:
+        """Without a `reader` of its own, calls are read as Hermes' models write them."""
         self._decode = decode
         self._utf8 = Utf8Assembler()
         self._stops = StopStrings(stops)
-        self._parser = ToolCallParser() if parse_tools else None
+        self._reader = reader or Reader()
         self._most_calls = most_calls
         self._content: list[str] = []
+        self._reasoning: list[str] = []
         self._calls: list[ToolCall] = []
         self._malformed: list[MalformedToolCall] = []
+        self.reasoning_tokens = 0
+        self.tokens_apart = 0
+        """Tokens so far that are certainly no part of the answer's text: reasoning and its tags."""
 
     @property
     def stopped(self) -> bool:
@@ -75,32 +85,48 @@ class Generation:
 
     def feed(self, token_ids: Iterable[int]) -> list[Event]:
         """Take the next tokens and return what became certain."""
-        if self.stopped:
-            return []
-        piece = b"".join(map(self._decode, token_ids))
-        return self._read(self._stops.feed(self._utf8.feed(piece)))
+        events: list[Event] = []
+        for token in token_ids:
+            if self.stopped:
+                break
+            thought = self._reader.channels.inside
+            events += self._read(self._reader.channels.feed(self._utf8.feed(self._decode(token))))
+            self.reasoning_tokens += thought or self._reader.channels.inside
+            self.tokens_apart += self._reader.channels.apart
+        return events
 
     def finish(self, reason: EngineFinish) -> tuple[list[Event], GenerationResult]:
         """Close the stream: the last events, and the result with the reason the reader sees."""
-        tail = self._stops.feed(self._utf8.finish()) + self._stops.finish()
-        events = self._read(tail)
-        if self._parser is not None:
-            events += self._keep(self._parser.finish())
+        channels = self._reader.channels
+        events = self._read(channels.feed(self._utf8.finish()) + channels.finish())
+        events += self._answer(self._stops.finish())
+        if self._reader.calls is not None:
+            events += self._keep(self._reader.calls.finish())
         result = GenerationResult(
             content="".join(self._content),
             tool_calls=tuple(self._calls),
             malformed=tuple(self._malformed),
             finish_reason=self._reason(reason),
             stop_string=self._stops.hit,
+            reasoning="".join(self._reasoning),
         )
         return events, result
 
-    def _read(self, text: str) -> list[Event]:
+    def _read(self, heard: Iterable[Event]) -> list[Event]:
+        events: list[Event] = []
+        for event in heard:
+            if isinstance(event, TextDelta):
+                events += self._answer(self._stops.feed(event.text))
+            elif self._stops.hit is None:
+                events += self._keep([event])
+        return events
+
+    def _answer(self, text: str) -> list[Event]:
         if not text:
             return []
-        if self._parser is None:
+        if self._reader.calls is None:
             return self._keep([TextDelta(text)])
-        return self._keep(self._parser.feed(text))
+        return self._keep(self._reader.calls.feed(text))
 
     def _keep(self, events: list[Event]) -> list[Event]:
         kept: list[Event] = []
@@ -108,12 +134,15 @@ class Generation:
             if self._full:
                 break
             kept.append(event)
-            if isinstance(event, TextDelta):
-                self._content.append(event.text)
-            elif isinstance(event, ToolCall):
-                self._calls.append(event)
-            else:
-                self._malformed.append(event)
+            match event:
+                case TextDelta(text=text):
+                    self._content.append(text)
+                case ReasoningDelta(text=text):
+                    self._reasoning.append(text)
+                case ToolCall():
+                    self._calls.append(event)
+                case MalformedToolCall():
+                    self._malformed.append(event)
         return kept
 
     def _reason(self, engine: EngineFinish) -> FinishReason:

@@ -6,7 +6,7 @@ Knows neither sessions nor completions; both are made of this.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -14,11 +14,12 @@ from msgspec.structs import replace
 
 from services.inference.core.answering import Answer, Piece, Question
 from services.inference.core.answers import function_of
-from services.inference.core.chat import ChatTemplate, TemplateFailed
+from services.inference.core.chat import ChatTemplate, Segment, TemplateFailed
+from services.inference.core.dialect import Dialect
 from services.inference.core.generation import Generation
 from services.inference.core.prefixes import PrefixWatch
 from services.inference.core.scores import Scores
-from services.inference.core.toolcalls import TextDelta, ToolCall
+from services.inference.core.toolcalls import Event, ReasoningDelta, TextDelta, ToolCall
 from services.inference.ports import (
     Engine,
     EngineBroken,
@@ -43,6 +44,7 @@ class EngineChat:
     """`ChatModel` over an engine: messages become tokens, tokens become text and calls.
 
     `context` bounds prompt and answer together, in tokens; what the engine can hold bounds it, too.
+    `dialect` is how the model writes calls and reasoning.
     """
 
     engine: Engine
@@ -50,6 +52,7 @@ class EngineChat:
     template: ChatTemplate
     context: int
     prefixes: PrefixWatch = field(default_factory=PrefixWatch)
+    dialect: Dialect = field(default_factory=Dialect)
 
     async def start(self) -> EngineInfo:
         """See the port."""
@@ -75,13 +78,15 @@ class EngineChat:
 
     async def count(self, question: Question) -> int:
         """See the port."""
-        return len(self._prompt(question))
+        return len(self._prompt(question, self._rendered(question)))
 
     async def pieces(self, question: Question, answer: Answer) -> AsyncGenerator[Piece]:
         """See the port."""
         held, stops = question.held, question.sampling.stop
-        request = self._request(question)
-        generation = Generation(self.tokenizer.decode, stops, bool(held.shown), held.most_calls)
+        rendered = self._rendered(question)
+        request = self._request(question, rendered)
+        reader = self.dialect.reader(held.shown, _tail(rendered))
+        generation = Generation(self.tokenizer.decode, stops, reader, held.most_calls)
         if request.logprobs is not None:
             answer.scores = Scores()
         try:
@@ -94,9 +99,9 @@ class EngineChat:
         except (InvalidRequest, UnsupportedDemand) as error:  # by the name that the request has
             raise Permanent(error.code, error.detail, field=held.field_of(error.field)) from error
 
-    def _request(self, question: Question) -> GenerateRequest:
-        constraint = question.held.constraint()
-        prompt = self._prompt(question)
+    def _request(self, question: Question, rendered: Sequence[Segment]) -> GenerateRequest:
+        constraint = self.dialect.enforced(question.held.constraint(), _tail(rendered))
+        prompt = self._prompt(question, rendered)
         if question.owner.session:
             self.prefixes.see((question.owner.tenant, question.owner.session), prompt)
         room = self.context - len(prompt)
@@ -117,30 +122,36 @@ class EngineChat:
             keep="long" if question.held.shown else "usual",
         )
 
-    def _prompt(self, question: Question) -> tuple[int, ...]:
+    def _prompt(self, question: Question, rendered: Sequence[Segment]) -> tuple[int, ...]:
+        return self.tokenizer.encode(rendered, question.owner.tenant)
+
+    def _rendered(self, question: Question) -> tuple[Segment, ...]:
         if not question.messages:
             raise Permanent("invalid_request", "there is no message", field="messages")
         tools = [function_of(spec) for spec in question.held.shown]
         try:
-            return self.tokenizer.encode(
-                self.template.render(question.messages, tools), question.owner.tenant
-            )
+            return self.template.render(question.messages, tools)
         except TemplateFailed as error:
             raise Permanent("invalid_request", str(error), field="messages") from error
 
     def _told(self, chunk: EngineChunk, generation: Generation, answer: Answer) -> Iterator[Piece]:
         now = answer.heard() if chunk.token_ids else answer.ticks()
-        if answer.scores is not None:
-            answer.scores.add(map(self._logprob, chunk.logprobs))
+        apart = generation.tokens_apart
         events = generation.feed(chunk.token_ids)
+        if answer.scores is not None:
+            spoken = chunk.logprobs[generation.tokens_apart - apart :]
+            answer.scores.add(map(self._logprob, spoken))
         if chunk.finished is not None:
-            answer.usage = chunk.finished.usage
             rest, answer.result = generation.finish(chunk.finished.reason)
+            answer.usage = replace(chunk.finished.usage, reasoning=generation.reasoning_tokens)
             events += rest
-        text = "".join(event.text for event in events if isinstance(event, TextDelta))
+        text, thought = _joined(events, TextDelta), _joined(events, ReasoningDelta)
         marked = any(not isinstance(event, TextDelta) for event in events)
-        due = marked or chunk.finished is not None
-        yield from answer.coalescer.feed(text, now, last=due)
+        answered = any(not isinstance(event, ReasoningDelta) for event in events)
+        over = chunk.finished is not None
+        thoughts = answer.thoughts.feed(thought, now, last=answered or over)
+        yield from (ReasoningDelta(piece) for _, piece in thoughts)
+        yield from answer.coalescer.feed(text, now, last=marked or over)
         yield from (event for event in events if isinstance(event, ToolCall))
         if marked and answer.scores is not None:
             answer.scores.forget()  # what stood between the tags is no text
@@ -155,6 +166,15 @@ class EngineChat:
         return Logprob(
             text=tokenizer.label(token), logprob=value, bytes=tuple(seen) if seen else None
         )
+
+
+def _joined(events: Sequence[Event], kind: type[TextDelta | ReasoningDelta]) -> str:
+    return "".join(event.text for event in events if isinstance(event, kind))
+
+
+def _tail(prompt: Sequence[Segment]) -> str:
+    """How the template ended the prompt; what somebody wrote there says nothing."""
+    return prompt[-1].text if prompt and not prompt[-1].literal else ""
 
 
 def _sampling(asked: agents.Sampling) -> Sampling:

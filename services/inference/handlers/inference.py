@@ -24,7 +24,7 @@ from services.inference.core.answers import (
 )
 from services.inference.core.demands import Held
 from services.inference.core.generation import GenerationResult, TokenUsage
-from services.inference.core.toolcalls import ToolCall
+from services.inference.core.toolcalls import ReasoningDelta, ToolCall
 from services.inference.handlers.gate import Gate
 from services.inference.ports import (
     ChatModel,
@@ -140,7 +140,7 @@ class Inference:
         try:
             async with aclosing(self._model.chat.pieces(question, answer)) as pieces:
                 async for piece in pieces:
-                    if not isinstance(piece, ToolCall):
+                    if not isinstance(piece, ToolCall | ReasoningDelta):
                         await self._tokens.delta(route, attempt, *piece)
         except EngineFailed as error:
             return self.failed(work, attempt, error.as_failure())
@@ -289,6 +289,7 @@ class Inference:
             attempt=attempt,
             timings=answer.timings(),
             stop_string=result.stop_string,
+            reasoning=result.reasoning,
         )
 
     def _direct_result(
@@ -303,10 +304,13 @@ class Inference:
             worker=self._model.worker,
             timings=answer.timings(),
             stop_string=result.stop_string,
+            reasoning=result.reasoning,
         )
 
 
 def _event(request: DirectRequest, answer: Answer, piece: Piece) -> DirectEvent:
+    if isinstance(piece, ReasoningDelta):
+        return DirectEvent(reasoning=piece.text)
     if isinstance(piece, ToolCall):
         return DirectEvent(call=call_of(request.id, piece))
     if answer.scores is None:
@@ -319,4 +323,9 @@ def _key(route: RouteStep, attempt: int) -> str:
 
 
 def _usage(usage: TokenUsage) -> facts.Usage:
-    return facts.Usage(input=usage.prompt, cached=usage.cached, output=usage.completion)
+    return facts.Usage(
+        input=usage.prompt,
+        cached=usage.cached,
+        output=usage.completion,
+        reasoning=usage.reasoning,
+    )

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.inference.core.generation import Generation, GenerationResult
-from services.inference.core.toolcalls import Event, TextDelta, ToolCall
+from services.inference.core.toolcalls import Event, Reader, TextDelta, ToolCall
 from tests.unit.inference.chunkings import places
 
 CALL = '<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call>'
@@ -61,7 +61,7 @@ def test_a_stop_string_wins_over_the_abort_it_causes() -> None:
 
 
 def test_without_tools_the_markup_is_text() -> None:
-    assert whole(CALL, parse_tools=False).content == CALL
+    assert whole(CALL, reader=Reader(calls=None)).content == CALL
 
 
 def test_malformed_calls_are_kept_apart() -> None:

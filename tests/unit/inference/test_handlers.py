@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from services.inference.core.chat import ChatTemplate
+from services.inference.core.dialect import Dialect
 from services.inference.handlers import EngineChat, Inference, Model
 from services.inference.ports import Ability, View
 from shared.contracts.agents import Sampling, ToolSpec
@@ -46,7 +47,7 @@ class Session:
 
 @asynccontextmanager
 async def worker(
-    says: str, abilities: frozenset[Ability] = EVERYTHING
+    says: str, abilities: frozenset[Ability] = EVERYTHING, dialect: Dialect | None = None
 ) -> AsyncIterator[tuple[Inference, Session]]:
     options = InstantOptions(
         vocabulary=END + 1, context_tokens=CONTEXT, kv_blocks=CONTEXT, abilities=abilities
@@ -54,9 +55,8 @@ async def worker(
     engine = InstantEngine(lambda _: [*says.encode(), END], options)
     info = await engine.start()
     template = ChatTemplate(TEMPLATE, ())
-    model = Model(
-        "m", "w", EngineChat(engine, ByteTokenizer(), template, CONTEXT), info.fingerprint
-    )
+    chat = EngineChat(engine, ByteTokenizer(), template, CONTEXT, dialect=dialect or Dialect())
+    model = Model("m", "w", chat, info.fingerprint)
     session = Session()
     ticks = iter(float(n) for n in range(1_000_000))
     yield Inference(model, session, session, session, lambda: 0.0, lambda: next(ticks)), session
@@ -114,6 +114,76 @@ async def test_log_probabilities_are_those_of_the_text() -> None:
     assert [one.text for one in scored] == ["s", "o"]
     assert scored[0].bytes == (115,)
     assert [one.text for one in scored[0].top] == ["s"]
+
+
+THOUGHT = f"<think>\nIt wants <tool_call>s.\n</think>\n\nso {CALL}"
+THINKING = Dialect("hermes", "qwen3")
+
+
+async def test_reasoning_is_an_event_of_its_own_and_no_part_of_the_answer() -> None:
+    async with worker(THOUGHT, dialect=THINKING) as (inference, _):
+        events = await events_of(inference, completion(Demands(logprobs=0), ADD))
+    done = events[-1].done
+    assert done is not None
+    assert "".join(event.reasoning for event in events) == "It wants <tool_call>s."
+    assert (done.reasoning, done.content) == ("It wants <tool_call>s.", "so")
+    assert [call.name for call in done.tool_calls] == ["add"]
+    assert done.usage.reasoning == len(">\nIt wants <tool_call>s.\n</think>")  # a byte is a token
+    assert done.usage.output == len(THOUGHT) + 1
+    assert [one.text for event in events for one in event.logprobs] == ["s", "o"]
+    told = [bool(event.reasoning) for event in events if event.reasoning or event.text]
+    assert told == sorted(told, reverse=True)
+
+
+async def test_a_step_keeps_its_reasoning_in_the_fact_and_out_of_the_deltas() -> None:
+    async with worker(THOUGHT, dialect=THINKING) as (inference, session):
+        (fact,) = await inference.infer(step(Demands(), "add"), 1)
+    assert isinstance(fact, Inferred)
+    assert (fact.reasoning, fact.content) == ("It wants <tool_call>s.", "so")
+    assert "".join(session.deltas) == "so"
+    assert fact.cuts == (1, 2)
+    assert fact.usage.reasoning > 0
+
+
+async def test_an_answer_that_was_cut_while_it_thought_has_its_reasoning() -> None:
+    async with worker("<think>\nHm, 2 </thi", dialect=THINKING) as (inference, _):
+        events = await events_of(inference, completion())
+    done = events[-1].done
+    assert done is not None
+    assert (done.reasoning, done.content) == ("Hm, 2 </thi", "")
+    assert "".join(event.reasoning for event in events) == done.reasoning
+
+
+async def test_log_probabilities_of_text_between_two_channels_are_kept() -> None:
+    says = (
+        "<|channel|>commentary<|message|>so<|end|><|start|>assistant<|channel|>analysis<|message|>"
+        "hm<|end|><|start|>assistant<|channel|>final<|message|>yes"
+    )
+    dialect = Dialect("openai", "openai_gptoss")
+    async with worker(says, dialect=dialect) as (inference, _):
+        events = await events_of(inference, completion(Demands(logprobs=0)))
+    assert [one.text for event in events for one in event.logprobs] == list("soyes")
+    assert events[-1].done is not None
+    assert (events[-1].done.content, events[-1].done.reasoning) == ("so\n\nyes", "hm")
+
+
+async def test_another_format_of_calls_is_read_as_the_model_writes_it() -> None:
+    says = '[TOOL_CALLS]add[ARGS]{"n": 1}'
+    async with worker(says, dialect=Dialect("mistral")) as (inference, _):
+        events = await events_of(inference, completion(None, ADD))
+    done = events[-1].done
+    assert done is not None
+    assert [(call.name, call.arguments) for call in done.tool_calls] == [("add", '{"n": 1}')]
+
+
+async def test_a_demand_that_no_grammar_can_be_written_for_is_looked_at_afterwards() -> None:
+    async with worker("[add(n=1)]", frozenset(), Dialect("pythonic")) as (inference, _):
+        events = await events_of(inference, completion(REQUIRED, ADD))
+    assert events[-1].done is not None
+    async with worker("no", frozenset(), Dialect("pythonic")) as (inference, _):
+        with pytest.raises(MillraceError) as unmet:
+            await events_of(inference, completion(REQUIRED, ADD))
+    assert (unmet.value.code, unmet.value.field) == ("demand_unmet", "tool_choice")
 
 
 async def test_markup_that_is_no_call_has_no_log_probabilities() -> None:

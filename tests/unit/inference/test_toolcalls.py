@@ -12,8 +12,8 @@ from services.inference.core.toolcalls import (
     MalformedToolCall,
     TextDelta,
     ToolCall,
-    ToolCallParser,
 )
+from services.inference.core.toolcalls.tagged import TaggedCalls
 from tests.unit.inference.chunkings import cut, places
 
 CALL = '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": 2.50}}\n</tool_call>'
@@ -21,7 +21,7 @@ CALL = '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": 2.50}}\n</tool_c
 
 def parse(*pieces: str) -> list[Event]:
     """All events, neighbouring text joined."""
-    parser = ToolCallParser()
+    parser = TaggedCalls()
     events: list[Event] = [event for piece in pieces for event in parser.feed(piece)]
     joined: list[Event] = []
     for event in events + parser.finish():
@@ -85,13 +85,13 @@ def test_calls_are_numbered_and_space_between_them_is_markup() -> None:
 
 
 def test_text_is_shown_as_soon_as_it_cannot_be_a_tag() -> None:
-    parser = ToolCallParser()
+    parser = TaggedCalls()
     assert parser.feed("a < b <tool") == [TextDelta("a < b")]
     assert parser.feed("box") == [TextDelta(" <toolbox")]
 
 
 def test_a_call_is_told_at_its_closing_tag() -> None:
-    parser = ToolCallParser()
+    parser = TaggedCalls()
     assert parser.feed(CALL[:-1]) == []
     assert len(parser.feed(CALL[-1:])) == 1
 

@@ -1,6 +1,7 @@
 """The order and shape of OpenAI's chunks."""
 
 import pytest
+from msgspec import structs
 
 from services.ingress.core.chat.chunks import Choice, DirectChunks, Frame, TaskChunks, completion
 from shared.contracts.facts import Done, Timings, ToolCall, Totals, Usage
@@ -31,6 +32,31 @@ def result(content="", calls=(), finish="stop"):
         worker="w",
         timings=Timings(),
     )
+
+
+def test_reasoning_comes_first_and_is_told_once():
+    thought = structs.replace(result("four"), reasoning="2 + 2", usage=Usage(output=5, reasoning=3))
+    chunks = run_direct(
+        DirectEvent(reasoning="2 +"), DirectEvent(text="fo"), DirectEvent(done=thought)
+    )
+    assert deltas(chunks)[1:] == [
+        {"reasoning_content": "2 +"},
+        {"content": "fo"},
+        {"reasoning_content": " 2"},
+        {"content": "ur"},
+        {},
+    ]
+    assert chunks[-1]["usage"]["completion_tokens_details"] == {"reasoning_tokens": 3}
+
+
+def test_an_answer_without_stream_shows_its_reasoning():
+    choice = Choice()
+    choice.hear(DirectEvent(done=structs.replace(result("four"), reasoning="2 + 2")))
+    message = choice.body(0)["message"]
+    assert (message["content"], message["reasoning_content"]) == ("four", "2 + 2")
+    silent = Choice()
+    silent.hear(DirectEvent(done=result("four")))
+    assert "reasoning_content" not in silent.body(0)["message"]
 
 
 def run_direct(*events):

@@ -47,6 +47,7 @@ async def test_a_stateless_answer(http, system):
         "completion_tokens": 2,
         "total_tokens": 5,
         "prompt_tokens_details": {"cached_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": 0},
     }
     assert system.orders == []
 

@@ -56,7 +56,7 @@ def test_a_submitted_task_is_queued():
 def test_an_accepted_task_runs_and_sums_what_it_has_used():
     view = task_state(REF, "t", log_of(accepted(), CALL, ADDED))
     assert view["state"] == "running"
-    assert view["totals"]["usage"] == {"input": 4, "cached": 0, "output": 2}
+    assert view["totals"]["usage"] == {"input": 4, "cached": 0, "output": 2, "reasoning": 0}
     assert (view["totals"]["steps"], view["totals"]["price"]) == (2, 7)
 
 
@@ -108,7 +108,7 @@ def test_a_session_lists_its_tasks():
 
 
 def test_defaults_are_filled_in():
-    assert full(f.Usage()) == {"input": 0, "cached": 0, "output": 0}
+    assert full(f.Usage()) == {"input": 0, "cached": 0, "output": 0, "reasoning": 0}
     assert full(f.Done(task="t", status="completed"))["output"] == ""
 
 

@@ -72,6 +72,29 @@ def test_a_bad_file_is_refused_with_the_reason(
     assert hint in f"{caught.value.detail} {caught.value.field}"
 
 
+@pytest.mark.parametrize(
+    ("row", "field", "known"),
+    [
+        ("parser: hermess", "models.small.parser", "hermes"),
+        ("reasoning: qwen", "models.small.reasoning", "qwen3"),
+    ],
+)
+def test_a_format_that_does_not_exist_is_refused_with_those_that_do(
+    tmp_path: Path, row: str, field: str, known: str
+) -> None:
+    with pytest.raises(Permanent) as caught:
+        read(tmp_path, GOOD.replace("path: models/small", f"path: models/small, {row}"))
+    assert (caught.value.code, caught.value.field) == ("unknown_parser", field)
+    assert known in caught.value.detail.partition("known are")[2]
+
+
+def test_a_format_may_be_named(tmp_path: Path) -> None:
+    row = "path: models/small, parser: mistral, reasoning: none"
+    small = read(tmp_path, GOOD.replace("path: models/small", row)).models["small"]
+    assert (small.parser, small.reasoning) == ("mistral", "none")
+    assert read(tmp_path, GOOD).models["large"].parser == "auto"
+
+
 @pytest.mark.parametrize("body", [b"\xff\xfe\xff", b"models: \x00"])
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path, body: bytes) -> None:
     with pytest.raises(Permanent) as caught:

@@ -9,12 +9,13 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from services.inference.adapters.model_folder import read_chat_template
+from services.inference.adapters.model_folder import read_chat_template, read_dialect
 from services.inference.adapters.openvino.engine import OpenVinoEngine
 from services.inference.adapters.openvino.grammar import AnswerConstraint
 from services.inference.adapters.openvino.model import PagedModel
 from services.inference.adapters.openvino.options import EngineOptions
 from services.inference.adapters.tokenizer import FolderTokenizer
+from services.inference.core.dialect import Dialect
 from services.inference.handlers import EngineChat
 
 ANY = sys.maxsize
@@ -22,14 +23,18 @@ ANY = sys.maxsize
 
 
 def build_chat(
-    folder: Path, options: EngineOptions | None = None, context: int = ANY
+    folder: Path,
+    options: EngineOptions | None = None,
+    context: int = ANY,
+    dialect: Dialect | None = None,
 ) -> EngineChat:
     """Read the folder's tokenizer and template now, its weights when the engine starts.
 
-    `context` bounds prompt and answer together, in tokens.
+    `context` bounds prompt and answer together, in tokens; without a `dialect` the folder tells.
     """
     chosen = options or EngineOptions()
-    tokenizer = FolderTokenizer(folder)
+    spoken = dialect or read_dialect(folder)
+    tokenizer = FolderTokenizer(folder, spoken.marks)
     return EngineChat(
         engine=OpenVinoEngine(
             load=partial(PagedModel, folder, chosen),
@@ -39,4 +44,5 @@ def build_chat(
         tokenizer=tokenizer,
         template=read_chat_template(folder, tokenizer.control),
         context=context,
+        dialect=spoken,
     )

@@ -104,7 +104,11 @@ def session_json(session: SessionSummary) -> Json:
 
 def _told(value: RequestLine | TaskSummary | SessionSummary) -> Json:
     body = full(value)
-    return body if isinstance(body, dict) else {}
+    if not isinstance(body, dict):
+        return {}
+    if isinstance(usage := body.get("usage"), dict):
+        usage.pop("reasoning", None)  # the ledger does not count it: zero would be untrue
+    return body
 
 
 def page_json(name: str, rows: Sequence[Json], limit: int, sequence: int) -> Json:

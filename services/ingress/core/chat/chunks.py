@@ -1,8 +1,9 @@
 """OpenAI's chat objects, built from the events of completions or of a task.
 
-The order of chunks: the role of every choice, then content and the client's tool calls as they
-come, the finish reason of each choice, the usage where it was asked for. `[DONE]` is the
-transport's.
+The order of chunks: the role of every choice, then reasoning, content and the client's tool calls
+as they come, the finish reason of each choice, the usage where it was asked for. `[DONE]` is the
+transport's. OpenAI's objects have no place for reasoning: it is `reasoning_content`, as DeepSeek
+and vLLM name it.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ def usage_json(usage: Usage) -> Json:
         "completion_tokens": usage.output,
         "total_tokens": usage.input + usage.output,
         "prompt_tokens_details": {"cached_tokens": usage.cached},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning},
     }
 
 
@@ -113,6 +115,7 @@ class Choice:
     logprobs: list[Logprob] = field(default_factory=list)
     scored: bool = False
     ended: bool = False
+    reasoning: str = ""
 
     def hear(self, event: DirectEvent) -> None:
         """Take an event of its completion.
@@ -125,6 +128,7 @@ class Choice:
         self.logprobs += event.logprobs
         if (result := event.done) is not None:
             self.content, self.calls = result.content, result.tool_calls
+            self.reasoning = result.reasoning
             self.finish, self.usage, self.ended = result.finish, result.usage, True
 
     def body(self, index: int) -> Json:
@@ -133,6 +137,8 @@ class Choice:
         if self.calls:
             message["tool_calls"] = [tool_call_json(call) for call in self.calls]
             message["content"] = self.content or None
+        if self.reasoning:
+            message["reasoning_content"] = self.reasoning
         return {
             "index": index,
             "message": message,
@@ -170,7 +176,7 @@ class DirectChunks:
 
     def __init__(self, frame: Frame, index: int = 0) -> None:
         self._frame, self._index = frame, index
-        self._said = self._called = 0
+        self._said = self._called = self._thought = 0
         self.usage = Usage()
 
     def start(self) -> Json:
@@ -185,6 +191,9 @@ class DirectChunks:
         """
         if event.error is not None:
             raise error_of(event.error)
+        if event.reasoning:
+            self._thought += len(event.reasoning)
+            yield self._chunk({"reasoning_content": event.reasoning})
         if event.text:
             self._said += len(event.text)
             delta: Json = {"content": event.text}
@@ -202,6 +211,8 @@ class DirectChunks:
 
     def _end(self, result: DirectResult) -> Iterator[Json]:
         reason = finish_reason(result.finish)
+        if thought := result.reasoning[self._thought :]:
+            yield self._chunk({"reasoning_content": thought})
         if rest := result.content[self._said :]:
             yield self._chunk({"content": rest})
         for call in result.tool_calls[self._called :]:

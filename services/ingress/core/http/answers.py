@@ -87,7 +87,7 @@ SCHEMAS: dict[str, Schema] = {
         limits={"type": "object"},
     ),
     "Failure": shape(code=STRING, family=STRING, detail=STRING),
-    "Usage": shape(input=INTEGER, cached=INTEGER, output=INTEGER),
+    "Usage": shape({"reasoning": INTEGER}, input=INTEGER, cached=INTEGER, output=INTEGER),
     "Totals": shape(
         steps=INTEGER, infer_steps=INTEGER, tool_steps=INTEGER, usage=ref("Usage"), price=MONEY
     ),
@@ -214,7 +214,9 @@ SCHEMAS: dict[str, Schema] = {
         choices=many(
             shape(
                 index=INTEGER,
-                message=shape(role=just("assistant"), content=maybe(STRING)),
+                message=shape(
+                    {"reasoning_content": STRING}, role=just("assistant"), content=maybe(STRING)
+                ),
                 finish_reason=just("stop", "length", "tool_calls"),
             )
         ),

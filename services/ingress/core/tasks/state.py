@@ -170,6 +170,7 @@ def _fold_step(
                 "kind": "infer",
                 "state": "done",
                 "content": fact.content,
+                "reasoning": fact.reasoning,
                 "tool_calls": full(fact.tool_calls),
                 "finish": fact.finish,
                 "usage": full(fact.usage),
