@@ -20,7 +20,7 @@ from shared.bus import topology
 from shared.bus.batches import Entry
 from shared.bus.connect import Bus
 from shared.bus.consume import GRACE, Consuming, Delivery, Job, attempt, begun
-from shared.bus.direct import answered, received
+from shared.bus.direct import BEAT, alive, answered, received
 from shared.bus.kv import KeyValue
 from shared.bus.log import RunLog
 from shared.contracts.base import Message, SessionRef, as_token, decode, encode
@@ -127,13 +127,18 @@ def _read(delivery: Delivery) -> Attempted:
 
 
 class Direct:
-    """Stateless completions, and the aborts of everything."""
+    """Stateless completions, and the aborts of everything.
 
-    def __init__(self, bus: Bus, inference: Inference, worker: str) -> None:
+    `beat` is how often, in seconds, one that takes long is said to go on.
+    """
+
+    def __init__(self, bus: Bus, inference: Inference, worker: str, *, beat: float = BEAT) -> None:
         self._bus, self._books, self._inference = bus, Books(bus), inference
         self._subject = direct_subject(worker)
         self._subscriptions: list[Subscription] = []
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], str] = {}
+        self._beat = beat
+        self._beating: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Subscribe."""
@@ -141,6 +146,7 @@ class Direct:
             await self._bus.nc.subscribe(self._subject, cb=self._on_request),
             await self._bus.nc.subscribe("cancel.*.*.*", cb=self._on_abort),
         ]
+        self._beating = asyncio.create_task(self._beat_often())
 
     async def stop(self) -> None:
         """Take no more; give what runs five seconds, and the bill of what has run two more."""
@@ -151,6 +157,8 @@ class Direct:
             _, late = await asyncio.wait(self._running, timeout=5)
             for task in late:
                 task.cancel()
+        if self._beating is not None:
+            self._beating.cancel()
         await self._books.stop(2)
 
     async def _on_abort(self, message: Msg) -> None:
@@ -159,8 +167,20 @@ class Direct:
 
     async def _on_request(self, message: Msg) -> None:
         task = asyncio.create_task(self._answer(message))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        self._running[task] = message.reply
+        task.add_done_callback(self._running.pop)
+
+    async def _beat_often(self) -> None:
+        """For those that ran at the last beat already: an answer that nobody reads along, or that
+        waits for its turn, is silent for as long as it takes."""
+        known: set[str] = set()
+        while True:
+            await asyncio.sleep(self._beat)
+            running = set(self._running.values())
+            for reply in known & running:
+                with contextlib.suppress(Transient):
+                    await alive(self._bus, reply)
+            known = running
 
     async def _answer(self, message: Msg) -> None:
         heard: list[DirectRequest] = []

@@ -1,6 +1,8 @@
 """The order and shape of OpenAI's chunks."""
 
+import orjson
 import pytest
+from msgspec.structs import replace
 
 from services.ingress.core.chat.chunks import Choice, DirectChunks, Frame, TaskChunks, completion
 from shared.contracts.facts import Done, Timings, ToolCall, Totals, Usage
@@ -36,7 +38,7 @@ def result(content="", calls=(), finish="stop"):
 def run_direct(*events):
     chunks = DirectChunks(FRAME)
     found = [chunks.start(), *(chunk for event in events for chunk in chunks.of(event))]
-    return [*found, FRAME.usage_chunk(chunks.usage)]
+    return orjson.loads(orjson.dumps([*found, FRAME.usage_chunk(chunks.usage)]))
 
 
 def delta(step, index, text, attempt=1):
@@ -78,6 +80,15 @@ def test_the_order_is_role_content_finish_usage():
     assert chunks[-1]["choices"] == []
     assert chunks[-1]["usage"]["total_tokens"] == 5
     assert all(chunk["usage"] is None for chunk in chunks[:-1])
+
+
+@pytest.mark.parametrize("said", ["x", 'a "b"\n\\', "\u2028 é 👋", "\0"])
+@pytest.mark.parametrize("model", ["default", "\0", '"\0"'])
+def test_a_text_alone_is_the_chunk_that_it_would_be_among_others(said, model):
+    frame = replace(FRAME, model=model, fingerprint="fp_1")
+    chunks = DirectChunks(frame, index=1)
+    [found] = chunks.of(DirectEvent(text=said))
+    assert orjson.dumps(found) == orjson.dumps(frame.chunk({"content": said}, index=1))
 
 
 def test_without_include_usage_there_is_no_usage_at_all():
