@@ -130,3 +130,5 @@ class DirectRequest(Message, frozen=True):
     key: str = ""
     """The id of the caller's API key; `trace_id` is of its request. Both go there too."""
     trace_id: str = ""
+    whole: bool = False
+    """Nobody reads along: what `done` repeats in any case need not come before it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import get_args
 
 from shared.contracts import facts as f
@@ -65,6 +66,7 @@ BY_TOKEN = {kind.token: kind for kind in FACT_KINDS}
 BY_TYPE: dict[type, FactKind] = {kind.type: kind for kind in FACT_KINDS}
 
 
+@lru_cache(maxsize=4096)
 def partition(tenant: str, session: str) -> int:
     """The partition of a session, as the server computes it: FNV-1a (32 bit) modulo 16.
 

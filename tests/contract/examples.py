@@ -337,7 +337,7 @@ _ALL: tuple[msgspec.Struct, ...] = (
     work.DirectRequest(
         id="cmpl_1", tenant="acme", model="fast", messages=(CHAT,), sampling=SAMPLING,
         tools=(TOOL,), demands=DEMANDS, count_only=True, target=TARGET, metadata={"user": "ada"},
-        priority="batch", key="k1", trace_id="0123456789abcdef" * 2,
+        priority="batch", key="k1", trace_id="0123456789abcdef" * 2, whole=True,
     ),
     keys.Allowance(requests_per_minute=60, tokens_per_minute=9000, concurrency=4),
     keys.ApiKey(

@@ -13,18 +13,20 @@ import pytest
 
 from infra.local.child import Change
 from infra.local.supervisor import Supervisor
+from shared.bus.batches import Entry, append_all
 from shared.bus.connect import Bus, open_bus
 from shared.bus.log import RunLog
 from shared.contracts.base import SessionRef
-from shared.contracts.facts import Done, ToolDone
+from shared.contracts.facts import Completed, Done, ToolDone, Usage
 from shared.settings import Address
-from shared.subjects import BUCKETS, CONSUMERS, RUNS, STREAMS
+from shared.subjects import BUCKETS, CONSUMERS, DIRECT_SESSION, RUNS, STREAMS
 from shared.telemetry import configure
 from tests.chaos.brokers import Broker, leader_of
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 LOG = configure("test", "critical")
 REF = SessionRef("default", "s1")
+BILLS = SessionRef("default", DIRECT_SESSION)
 
 
 class Cluster:
@@ -70,6 +72,7 @@ async def test_three_servers_hold_everything(cluster: Cluster) -> None:
             assert len(info["cluster"]["replicas"]) == 2, row.name
     await _what_one_wrote_another_reads(cluster)
     await _one_done(cluster)
+    await _a_batch_is_stored_once(cluster)
     await _the_leader_dies(cluster)
 
 
@@ -100,9 +103,38 @@ async def _one_done(cluster: Cluster) -> None:
             assert sum(not ack.duplicate for ack in acks) == 1
 
 
+def names(n: int) -> list[str]:
+    return [f"c{n}-{one:02}" for one in range(20)]
+
+
+def bill(n: int) -> list[Entry]:
+    usage = Usage(output=1)
+    facts = [Completed(id=name, model="m", worker="w", usage=usage) for name in names(n)]
+    return [Entry(BILLS, fact) for fact in facts]
+
+
+async def billed(bus: Bus) -> list[str]:
+    facts = (stored.fact for stored in await RunLog(bus).read(BILLS))
+    return sorted(fact.id for fact in facts if isinstance(fact, Completed))
+
+
+async def _a_batch_is_stored_once(cluster: Cluster) -> None:
+    """Also where two servers are given it at once."""
+    async with (
+        open_bus(cluster.connect(0), "test", LOG) as a,
+        open_bus(cluster.connect(1), "test", LOG) as b,
+    ):
+        for n in range(5):
+            await asyncio.gather(append_all(a, bill(n)), append_all(b, bill(n)))
+        assert await billed(a) == [name for n in range(5) for name in names(n)]
+
+
 async def _the_leader_dies(cluster: Cluster) -> None:
     async with open_bus(cluster.broker.address, "test", LOG) as bus:
         before = {fact.seq for fact in await RunLog(bus).read(REF)}
+        batch = asyncio.create_task(append_all(bus, bill(9)))
         os.kill(cluster.pids[await leader_of(cluster.broker, RUNS)], signal.SIGKILL)
         after = await RunLog(bus).append(REF, result(1000))
         assert {fact.seq for fact in await RunLog(bus).read(REF)} == before | {after.seq}
+        await batch
+        assert await billed(bus) == [name for n in (0, 1, 2, 3, 4, 9) for name in names(n)]

@@ -13,12 +13,14 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from services.inference.adapters.attempts import Attempts
+from services.inference.adapters.books import Books
 from services.inference.handlers import Inference
 from services.inference.ports import EngineBroken
 from shared.bus import topology
+from shared.bus.batches import Entry
 from shared.bus.connect import Bus
 from shared.bus.consume import GRACE, Consuming, Delivery, Job, attempt, begun
-from shared.bus.direct import answered, received
+from shared.bus.direct import BEAT, alive, answered, received
 from shared.bus.kv import KeyValue
 from shared.bus.log import RunLog
 from shared.contracts.base import Message, SessionRef, as_token, decode, encode
@@ -27,7 +29,7 @@ from shared.contracts.log import ATTEMPT_HEADER, TASK_HEADER
 from shared.contracts.tokens import DirectEvent, TokenDelta
 from shared.contracts.work import DirectRequest, InferStep, RouteStep
 from shared.contracts.workers import WorkerState
-from shared.errors import Failure, MillraceError, Transient
+from shared.errors import Failure, Transient
 from shared.subjects import (
     DIRECT_SESSION,
     LANES,
@@ -125,13 +127,18 @@ def _read(delivery: Delivery) -> Attempted:
 
 
 class Direct:
-    """Stateless completions, and the aborts of everything."""
+    """Stateless completions, and the aborts of everything.
 
-    def __init__(self, bus: Bus, inference: Inference, worker: str) -> None:
-        self._bus, self._log, self._inference = bus, RunLog(bus), inference
+    `beat` is how often, in seconds, one that takes long is said to go on.
+    """
+
+    def __init__(self, bus: Bus, inference: Inference, worker: str, *, beat: float = BEAT) -> None:
+        self._bus, self._books, self._inference = bus, Books(bus), inference
         self._subject = direct_subject(worker)
         self._subscriptions: list[Subscription] = []
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], str] = {}
+        self._beat = beat
+        self._beating: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Subscribe."""
@@ -139,9 +146,10 @@ class Direct:
             await self._bus.nc.subscribe(self._subject, cb=self._on_request),
             await self._bus.nc.subscribe("cancel.*.*.*", cb=self._on_abort),
         ]
+        self._beating = asyncio.create_task(self._beat_often())
 
     async def stop(self) -> None:
-        """Take no more; give what runs five seconds."""
+        """Take no more; give what runs five seconds, and the bill of what has run two more."""
         for subscription in self._subscriptions:
             with contextlib.suppress(nats.errors.Error):
                 await subscription.unsubscribe()
@@ -149,6 +157,9 @@ class Direct:
             _, late = await asyncio.wait(self._running, timeout=5)
             for task in late:
                 task.cancel()
+        if self._beating is not None:
+            self._beating.cancel()
+        await self._books.stop(2)
 
     async def _on_abort(self, message: Msg) -> None:
         _, tenant, session, task = message.subject.split(".")
@@ -156,8 +167,20 @@ class Direct:
 
     async def _on_request(self, message: Msg) -> None:
         task = asyncio.create_task(self._answer(message))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        self._running[task] = message.reply
+        task.add_done_callback(self._running.pop)
+
+    async def _beat_often(self) -> None:
+        """For those that ran at the last beat already: an answer that nobody reads along, or that
+        waits for its turn, is silent for as long as it takes."""
+        known: set[str] = set()
+        while True:
+            await asyncio.sleep(self._beat)
+            running = set(self._running.values())
+            for reply in known & running:
+                with contextlib.suppress(Transient):
+                    await alive(self._bus, reply)
+            known = running
 
     async def _answer(self, message: Msg) -> None:
         heard: list[DirectRequest] = []
@@ -165,29 +188,23 @@ class Direct:
         if isinstance(outcome, Failure):
             with contextlib.suppress(Transient):
                 await self._bus.send(message.reply, encode(DirectEvent(error=outcome)))
-            for request in heard:
-                await self._record_failure(request, outcome)
+            for request in heard:  # the client knows already; the request log should too
+                self._enter(request, self._inference.not_completed(request, outcome))
 
-    async def _record_failure(self, request: DirectRequest, failure: Failure) -> None:
-        """The client knows already; the request log should too."""
-        with contextlib.suppress(MillraceError):
-            if not request.count_only:
-                await self._append(request, self._inference.not_completed(request, failure))
-
-    async def _append(self, request: DirectRequest, fact: Completed) -> None:
-        ref = SessionRef(request.tenant, DIRECT_SESSION)
-        await self._log.append(ref, fact, trace_id=request.trace_id)
+    def _enter(self, request: DirectRequest, fact: Completed) -> None:
+        if not request.count_only:  # who only counts is charged nothing
+            ref = SessionRef(request.tenant, DIRECT_SESSION)
+            self._books.enter(Entry(ref, fact, request.trace_id))
 
     async def _stream(self, message: Msg, heard: list[DirectRequest]) -> None:
+        self._books.check()
         request = await received(self._bus, message)
         heard.append(request)
         async with contextlib.aclosing(self._inference.complete(request)) as events:
             async for event in events:
                 await answered(self._bus, request, event, message.reply)
-                if event.done is None or request.count_only:
-                    continue  # who only counts is charged nothing
-                if event.done.finish != "aborted":
-                    await self._append(request, self._inference.completed(request, event.done))
+                if event.done is not None and event.done.finish != "aborted":
+                    self._enter(request, self._inference.completed(request, event.done))
 
 
 class Tokens:

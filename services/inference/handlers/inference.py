@@ -221,6 +221,8 @@ class Inference:
         fingerprint = self._model.fingerprint
         async with aclosing(self._model.chat.pieces(question, answer)) as pieces:
             async for piece in pieces:
+                if request.whole and answer.scores is None:
+                    continue  # `done` has it again, but for the logprobs
                 event = _event(request, answer, piece)
                 yield replace(event, fingerprint=fingerprint) if fingerprint else event
                 fingerprint = ""  # once is enough

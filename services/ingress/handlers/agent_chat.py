@@ -15,7 +15,7 @@ from services.ingress.core.chat.agents import (
     terms_of_chat,
 )
 from services.ingress.core.chat.body import ChatBody
-from services.ingress.core.chat.chunks import Frame, completion
+from services.ingress.core.chat.chunks import Chunk, Frame, completion
 from services.ingress.core.responses.fold import Place, responses_of
 from services.ingress.core.responses.input import Given, missing
 from services.ingress.core.responses.place import Answers, outputs_of, task_of
@@ -68,7 +68,7 @@ class AgentChat:
                     return Answer(completion(frame, [choice]), part.headers)
         raise Transient("request_timeout", "the answer ended before it was complete")
 
-    async def stream(self, caller: Caller, body: ChatBody, key: str | None) -> Chunks:
+    async def stream(self, caller: Caller, body: ChatBody, key: str | None) -> Chunks[Chunk]:
         """Chunks; the client can come back to the task."""
         part = await self._part(caller, body, key)
         view = AgentChunks(part.frame(body), part.place)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from services.ingress.core.access.caller import Caller
 from services.ingress.core.chat.body import ChatBody, direct_requests
 from services.ingress.core.chat.chunks import (
     Choice,
+    Chunk,
     DirectChunks,
     Frame,
     completion,
 )
-from services.ingress.core.tasks.state import Json
 from services.ingress.handlers.agent_chat import AgentChat
 from services.ingress.handlers.choices import interleaved
 from services.ingress.ports import Answer, Catalog, Chunks, Completions, Tasks
@@ -52,7 +54,7 @@ class ChatHandlers:
             raise _silent()
         return Answer(completion(frame, choices), {})
 
-    async def stream(self, caller: Caller, body: ChatBody, key: str | None) -> Chunks:
+    async def stream(self, caller: Caller, body: ChatBody, key: str | None) -> Chunks[Chunk]:
         """Chunks. A stateless completion waits for its first event, so that a refusal of the
         router is a status, not a broken stream."""
         caller.check_model(body.model)
@@ -87,7 +89,7 @@ def _direct(caller: Caller, body: ChatBody) -> tuple[list[DirectRequest], Frame]
 
 async def _direct_chunks(
     first: Numbered, rest: AsyncGenerator[Numbered], frame: Frame, count: int
-) -> AsyncGenerator[Json]:
+) -> AsyncGenerator[Chunk]:
     choices = [DirectChunks(frame, index) for index in range(count)]
     async with aclosing(rest):  # also when the client goes: closing aborts the generation
         for choice in choices:

@@ -57,7 +57,7 @@ class MessageHandlers:
         request, envelope = _direct(caller, body, named)
         return Answer(direct_message(envelope, await self._result(request)), {})
 
-    async def stream(self, caller: Caller, body: MessagesBody, named: Named) -> Chunks:
+    async def stream(self, caller: Caller, body: MessagesBody, named: Named) -> Chunks[Json]:
         """Events. A stateless answer waits for its first event, so that a refusal of the router
         is a status, not a broken stream."""
         caller.check_model(body.model)

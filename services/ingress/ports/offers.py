@@ -8,6 +8,7 @@ from typing import Protocol
 
 from services.ingress.core.access.caller import Caller
 from services.ingress.core.chat.body import ChatBody
+from services.ingress.core.chat.chunks import Chunk
 from services.ingress.core.messages.body import CountBody, MessagesBody
 from services.ingress.core.responses.body import ResponseBody
 from services.ingress.core.responses.conversations import ConversationCreateBody
@@ -37,10 +38,10 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Chunks:
+class Chunks[T]:
     """A streamed answer; `durable` where the client can come back to it."""
 
-    chunks: AsyncGenerator[Json]
+    chunks: AsyncGenerator[T]
     headers: dict[str, str]
     durable: bool
 
@@ -52,7 +53,7 @@ class ChatApi(Protocol):
         """The whole answer at once."""
         ...
 
-    async def stream(self, caller: Caller, body: ChatBody, key: str | None) -> Chunks:
+    async def stream(self, caller: Caller, body: ChatBody, key: str | None) -> Chunks[Chunk]:
         """Chunks; whatever is refused is refused before the first one."""
         ...
 
@@ -72,7 +73,7 @@ class MessagesApi(Protocol):
         """The whole answer at once."""
         ...
 
-    async def stream(self, caller: Caller, body: MessagesBody, named: Named) -> Chunks:
+    async def stream(self, caller: Caller, body: MessagesBody, named: Named) -> Chunks[Json]:
         """Events; whatever is refused is refused before the first one."""
         ...
 

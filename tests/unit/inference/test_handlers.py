@@ -261,3 +261,21 @@ async def test_what_the_client_wrote_beside_its_request_is_in_the_usage_fact() -
         done = (await events_of(inference, request))[-1].done
         assert done is not None
         assert inference.completed(request, done).metadata == {"user": "ada"}
+
+
+async def test_what_nobody_reads_along_is_said_once() -> None:
+    async with worker(f"well {CALL}") as (inference, _):
+        [event] = await events_of(inference, completion(None, ADD, whole=True))
+        told = await events_of(inference, completion(None, ADD))
+    assert event.done is not None
+    assert (event.done.content, len(event.done.tool_calls)) == ("well", 1)
+    assert event.fingerprint == told[0].fingerprint != ""
+    assert len(told) > 2
+
+
+async def test_logprobs_stand_beside_their_text_where_nobody_reads_along_too() -> None:
+    scored = completion(Demands(logprobs=1), whole=True)
+    async with worker("ab") as (inference, _):
+        *told, last = await events_of(inference, scored)
+    assert [one.text for event in told for one in event.logprobs][:2] == ["a", "b"]
+    assert last.done is not None

@@ -207,3 +207,9 @@ def test_penalties_and_biases_are_sampling():
     found = sampling_of(body(frequency_penalty=0.5, logit_bias={"17": -100}), Sampling())
     assert (found.frequency_penalty, found.presence_penalty) == (0.5, 0)
     assert found.logit_bias == {"17": -100}
+
+
+@pytest.mark.parametrize(("stream", "whole"), [(True, False), (False, True), (None, True)])
+def test_an_answer_without_stream_is_wanted_whole(stream: bool | None, whole: bool) -> None:
+    (request,) = direct_requests(body(stream=stream), "default", "id")
+    assert request.whole is whole

@@ -1,7 +1,8 @@
 """The order and shape of OpenAI's chunks."""
 
+import orjson
 import pytest
-from msgspec import structs
+from msgspec.structs import replace
 
 from services.ingress.core.chat.chunks import Choice, DirectChunks, Frame, TaskChunks, completion
 from shared.contracts.facts import Done, Timings, ToolCall, Totals, Usage
@@ -35,7 +36,7 @@ def result(content="", calls=(), finish="stop"):
 
 
 def test_reasoning_comes_first_and_is_told_once():
-    thought = structs.replace(result("four"), reasoning="2 + 2", usage=Usage(output=5, reasoning=3))
+    thought = replace(result("four"), reasoning="2 + 2", usage=Usage(output=5, reasoning=3))
     chunks = run_direct(
         DirectEvent(reasoning="2 +"), DirectEvent(text="fo"), DirectEvent(done=thought)
     )
@@ -51,7 +52,7 @@ def test_reasoning_comes_first_and_is_told_once():
 
 def test_an_answer_without_stream_shows_its_reasoning():
     choice = Choice()
-    choice.hear(DirectEvent(done=structs.replace(result("four"), reasoning="2 + 2")))
+    choice.hear(DirectEvent(done=replace(result("four"), reasoning="2 + 2")))
     message = choice.body(0)["message"]
     assert (message["content"], message["reasoning_content"]) == ("four", "2 + 2")
     silent = Choice()
@@ -62,7 +63,7 @@ def test_an_answer_without_stream_shows_its_reasoning():
 def run_direct(*events):
     chunks = DirectChunks(FRAME)
     found = [chunks.start(), *(chunk for event in events for chunk in chunks.of(event))]
-    return [*found, FRAME.usage_chunk(chunks.usage)]
+    return orjson.loads(orjson.dumps([*found, FRAME.usage_chunk(chunks.usage)]))
 
 
 def delta(step, index, text, attempt=1):
@@ -104,6 +105,15 @@ def test_the_order_is_role_content_finish_usage():
     assert chunks[-1]["choices"] == []
     assert chunks[-1]["usage"]["total_tokens"] == 5
     assert all(chunk["usage"] is None for chunk in chunks[:-1])
+
+
+@pytest.mark.parametrize("said", ["x", 'a "b"\n\\', "\u2028 é 👋", "\0"])
+@pytest.mark.parametrize("model", ["default", "\0", '"\0"'])
+def test_a_text_alone_is_the_chunk_that_it_would_be_among_others(said, model):
+    frame = replace(FRAME, model=model, fingerprint="fp_1")
+    chunks = DirectChunks(frame, index=1)
+    [found] = chunks.of(DirectEvent(text=said))
+    assert orjson.dumps(found) == orjson.dumps(frame.chunk({"content": said}, index=1))
 
 
 def test_without_include_usage_there_is_no_usage_at_all():

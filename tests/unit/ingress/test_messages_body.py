@@ -330,3 +330,8 @@ def test_what_an_agents_client_says_beside_results():
     assert asked.returned == {"c1": "2", "c2": "error: 2"}
     assert (asked.words, asked.answered) == ("And?", 2)
     assert body(model="agent:a").returned == {}
+
+
+def test_an_answer_without_stream_is_wanted_whole() -> None:
+    assert direct_request(body(), "acme", "msg_1").whole
+    assert not direct_request(body(stream=True), "acme", "msg_1").whole

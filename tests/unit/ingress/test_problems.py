@@ -1,9 +1,10 @@
 """Errors as HTTP."""
 
+import orjson
 import pytest
 
 from services.ingress.core.http.problems import dialect_of, problem_of, status_of
-from services.ingress.core.http.validation import failure_of_validation, too_deep
+from services.ingress.core.http.validation import failure_of_validation, may_nest, too_deep
 from shared.errors import Failure
 
 
@@ -109,3 +110,14 @@ def test_nesting_is_bounded_and_names_the_field():
         value = [value]
     assert too_deep({"ok": 1, "tools": value}).field == "tools"
     assert too_deep({"tools": [[1]]}) is None
+
+
+@pytest.mark.parametrize("brackets", ["[]", "{}", "mixed"])
+def test_a_body_that_nests_too_deep_has_the_brackets_for_it(brackets):
+    value: object = 1
+    for level in range(65):
+        as_list = level % 2 if brackets == "mixed" else brackets == "[]"
+        value = [value] if as_list else {"a": value}
+    assert too_deep(value) is not None
+    assert may_nest(orjson.dumps(value))
+    assert not may_nest(b'{"messages": [{"content": "x"}]}')

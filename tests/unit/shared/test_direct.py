@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from shared.bus.direct import Asked, asked, placed
+from shared.bus.direct import Asked, asked, event_of, placed
 from shared.contracts.base import decode, encode
+from shared.contracts.tokens import DirectEvent
 from shared.contracts.work import ChatMessage, DirectRequest, Target
 from shared.errors import Permanent
+from tests.contract.examples import EXAMPLES
 
 REQUEST = DirectRequest(
     id="c1",
@@ -43,4 +45,21 @@ def test_the_target_is_added_and_nothing_else_changes(before, end):
 def test_what_is_no_completion_is_refused_by_name(body, field):
     with pytest.raises(Permanent) as refused:
         asked(body)
+    assert (refused.value.code, refused.value.field) == ("invalid_message", field)
+
+
+@pytest.mark.parametrize(
+    "event", [EXAMPLES[DirectEvent], DirectEvent(text='é "👋"'), DirectEvent()]
+)
+def test_an_event_is_read_as_every_message(event):
+    assert event_of(encode(event)) == event
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [(b"", None), (b"[]", None), (b'{"text": 1}', "text"), (b'{"text": "\xff"}', None)],
+)
+def test_what_is_no_event_is_refused_by_name(body, field):
+    with pytest.raises(Permanent) as refused:
+        event_of(body)
     assert (refused.value.code, refused.value.field) == ("invalid_message", field)

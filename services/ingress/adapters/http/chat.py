@@ -29,6 +29,7 @@ from services.ingress.adapters.http.transport import (
 )
 from services.ingress.core.catalog import anthropic_model, anthropic_page, find_model
 from services.ingress.core.chat.body import ChatBody
+from services.ingress.core.chat.chunks import Chunk
 from services.ingress.core.embeddings import EmbeddingsBody, embeddings
 from services.ingress.core.http.problems import openai_error
 from services.ingress.ports import Catalog, ChatApi, Chunks, Documents
@@ -57,7 +58,7 @@ def chat_router(chat: ChatApi, metrics: Metrics) -> APIRouter:
     return router
 
 
-def _frames(streamed: Chunks, metrics: Metrics, trace_id: str) -> AsyncGenerator[bytes]:
+def _frames(streamed: Chunks[Chunk], metrics: Metrics, trace_id: str) -> AsyncGenerator[bytes]:
     """Chunks as server-sent events; a failure on the way is OpenAI's error object."""
     opened = metrics.stream("task" if streamed.durable else "completion")
     return framed(

@@ -68,7 +68,9 @@ def _headers(request: Request, own: Mapping[str, str]) -> dict[str, str]:
     return {"request-id": trace_id_of(request.scope), **own}
 
 
-def _frames(streamed: Chunks, metrics: Metrics, trace_id: str) -> AsyncGenerator[bytes]:
+def _frames(
+    streamed: Chunks[dict[str, object]], metrics: Metrics, trace_id: str
+) -> AsyncGenerator[bytes]:
     """Events under their names; a failure on the way is an `error` event."""
     opened = metrics.stream("task" if streamed.durable else "completion")
     return framed(

@@ -15,7 +15,7 @@ from starlette.requests import Request as StarletteRequest
 from starlette.responses import Response
 
 from services.ingress.core.http.problems import status_of
-from services.ingress.core.http.validation import too_deep
+from services.ingress.core.http.validation import may_nest, too_deep
 from shared.errors import Failure, MillraceError
 
 CLIENT_GONE = 499
@@ -50,8 +50,9 @@ class JsonRequest(Request):
 
     async def json(self) -> object:
         """The parsed body."""
-        value = orjson.loads(await self.body())
-        if (failure := too_deep(value)) is not None:
+        body = await self.body()
+        value = orjson.loads(body)
+        if may_nest(body) and (failure := too_deep(value)) is not None:
             raise Refused(failure)
         return value
 

@@ -241,6 +241,7 @@ def direct_requests(body: ChatBody, tenant: str, completion_id: str) -> list[Dir
         demands=demands_of(body),
         priority=priority_of(body) or "interactive",
         metadata=(body.metadata or {}) | ({"user": body.user} if body.user else {}),
+        whole=not body.stream,
     )
     return [first] if count == 1 else [_choice(first, index) for index in range(count)]
 

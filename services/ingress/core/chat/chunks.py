@@ -11,17 +11,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+import orjson
+
 from shared.contracts.facts import Done, Finish, ToolCall, Usage
 from shared.contracts.log import Event
 from shared.contracts.tokens import DirectEvent, DirectResult, Logprob, TokenDelta
 from shared.errors import Permanent, Transient, error_of
 
 Json = dict[str, object]
+Chunk = Json | orjson.Fragment
+"""An object of a stream, or its bytes."""
 _FINISH = {"stop": "stop", "length": "length", "tool_calls": "tool_calls"}
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(msgspec.Struct, frozen=True):
     """What all objects of one completion share. `extra` is ours: the task and its session."""
 
     id: str
@@ -29,7 +33,7 @@ class Frame:
     model: str
     include_usage: bool = False
     fingerprint: str | None = None
-    extra: Json = field(default_factory=dict)
+    extra: Json = msgspec.field(default_factory=dict)
 
     def chunk(
         self,
@@ -171,11 +175,27 @@ def finish_reason(finish: Finish) -> str:
     return _FINISH[finish]
 
 
+class Spoken:
+    """The chunks that bring nothing but text: nearly all of a stream, and all alike but for it."""
+
+    _PLACE = "\0"
+
+    def __init__(self, frame: Frame, index: int) -> None:
+        whole = orjson.dumps(frame.chunk({"content": self._PLACE}, index=index))
+        # the last one: what stands before the text is the client's, the model's name for one
+        self._before, _, self._after = whole.rpartition(orjson.dumps(self._PLACE))
+
+    def chunk(self, text: str) -> orjson.Fragment:
+        """The one with this text, as it is sent."""
+        return orjson.Fragment(b"".join((self._before, orjson.dumps(text), self._after)))
+
+
 class DirectChunks:
     """The chunks of one choice of a stateless completion; `usage` is there when it has ended."""
 
     def __init__(self, frame: Frame, index: int = 0) -> None:
         self._frame, self._index = frame, index
+        self._spoken = Spoken(frame, index)
         self._said = self._called = self._thought = 0
         self.usage = Usage()
 
@@ -183,7 +203,7 @@ class DirectChunks:
         """The first chunk: the role."""
         return self._chunk({"role": "assistant", "content": ""})
 
-    def of(self, event: DirectEvent) -> Iterator[Json]:
+    def of(self, event: DirectEvent) -> Iterator[Chunk]:
         """The chunks of one event.
 
         Raises:
@@ -196,12 +216,16 @@ class DirectChunks:
             yield self._chunk({"reasoning_content": event.reasoning})
         if event.text:
             self._said += len(event.text)
-            delta: Json = {"content": event.text}
-            yield self._frame.chunk(delta, index=self._index, logprobs=event.logprobs)
+            yield self._text(event.text, event.logprobs)
         if event.call is not None:
             yield from self._call(event.call)
         if event.done is not None:
             yield from self._end(event.done)
+
+    def _text(self, text: str, logprobs: Sequence[Logprob]) -> Chunk:
+        if not logprobs:
+            return self._spoken.chunk(text)
+        return self._frame.chunk({"content": text}, index=self._index, logprobs=logprobs)
 
     def _call(self, call: ToolCall) -> Iterator[Json]:
         """The name and id first, then the arguments, as OpenAI's clients put them together."""

@@ -268,7 +268,8 @@ def sampling_of(body: MessagesBody, base: Sampling) -> Sampling:
 
 def direct_request(body: MessagesBody, tenant: str, message_id: str) -> DirectRequest:
     """The stateless completion that the body asks for."""
-    return replace(_prompt(body, tenant, message_id), sampling=sampling_of(body, Sampling()))
+    sampling = sampling_of(body, Sampling())
+    return replace(_prompt(body, tenant, message_id), sampling=sampling, whole=not body.stream)
 
 
 def count_request(body: CountBody, tenant: str, message_id: str) -> DirectRequest:
