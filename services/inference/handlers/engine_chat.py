@@ -19,7 +19,7 @@ from services.inference.core.dialect import Dialect
 from services.inference.core.generation import Generation
 from services.inference.core.prefixes import PrefixWatch
 from services.inference.core.scores import Scores
-from services.inference.core.toolcalls import Event, ReasoningDelta, TextDelta, ToolCall
+from services.inference.core.toolcalls import ReasoningDelta, TextDelta, ToolCall
 from services.inference.ports import (
     Engine,
     EngineBroken,
@@ -145,14 +145,14 @@ class EngineChat:
             rest, answer.result = generation.finish(chunk.finished.reason)
             answer.usage = replace(chunk.finished.usage, reasoning=generation.reasoning_tokens)
             events += rest
-        text, thought = _joined(events, TextDelta), _joined(events, ReasoningDelta)
-        marked = any(not isinstance(event, TextDelta) for event in events)
-        answered = any(not isinstance(event, ReasoningDelta) for event in events)
+        texts = [event.text for event in events if isinstance(event, TextDelta)]
+        thoughts = [event.text for event in events if isinstance(event, ReasoningDelta)]
+        marked, answered = len(texts) < len(events), len(thoughts) < len(events)
         over = chunk.finished is not None
-        thoughts = answer.thoughts.feed(thought, now, last=answered or over)
-        yield from (ReasoningDelta(piece) for _, piece in thoughts)
-        yield from answer.coalescer.feed(text, now, last=marked or over)
-        yield from (event for event in events if isinstance(event, ToolCall))
+        thought = answer.thoughts.feed("".join(thoughts), now, last=answered or over)
+        yield from [ReasoningDelta(piece) for _, piece in thought]
+        yield from answer.coalescer.feed("".join(texts), now, last=marked or over)
+        yield from [event for event in events if isinstance(event, ToolCall)]
         if marked and answer.scores is not None:
             answer.scores.forget()  # what stood between the tags is no text
 
@@ -166,10 +166,6 @@ class EngineChat:
         return Logprob(
             text=tokenizer.label(token), logprob=value, bytes=tuple(seen) if seen else None
         )
-
-
-def _joined(events: Sequence[Event], kind: type[TextDelta | ReasoningDelta]) -> str:
-    return "".join(event.text for event in events if isinstance(event, kind))
 
 
 def _tail(prompt: Sequence[Segment]) -> str:
