@@ -22,7 +22,7 @@ from services.inference.core.generation import Generation, GenerationResult
 from services.inference.core.grammar import WRITTEN, SchemaRefused
 from services.inference.core.structural import structural_tag
 from shared.contracts.agents import ToolSpec
-from tests.contract.ports.random_schemas import random_schema
+from tests.contract.engines.random_schemas import random_schema
 
 LONGEST = 500
 COMPACT = {"whitespace_flexible": False}
