@@ -243,7 +243,7 @@ class ChatModel(Protocol):
         ...
 
     def pieces(self, question: Question, answer: Answer) -> AsyncGenerator[Piece]:
-        """Yield coalesced text with its index, and whole calls; fill in `answer` to its end.
+        """Yield coalesced text with its index, reasoning, whole calls; fill in `answer` to its end.
 
         `answer.result` and `answer.usage` are set when the iterator is exhausted; a result that
         was aborted says so. Closing the iterator early aborts the generation.
