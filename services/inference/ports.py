@@ -311,10 +311,14 @@ class Tokenizer(Protocol):
 
 
 class View(msgspec.Struct, frozen=True):
-    """A conversation as a step has to see it. `settled`: the log says that nobody waits for it."""
+    """A conversation as a step has to see it. `settled`: the log says that nobody waits for it.
+
+    `thoughts` is what the model thought in the turn that goes on, by the place of the message.
+    """
 
     messages: tuple[dict[str, object], ...]
     settled: bool = False
+    thoughts: dict[int, str] = {}
 
 
 class Conversations(Protocol):
