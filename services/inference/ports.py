@@ -243,7 +243,7 @@ class ChatModel(Protocol):
         ...
 
     def pieces(self, question: Question, answer: Answer) -> AsyncGenerator[Piece]:
-        """Yield coalesced text with its index, and whole calls; fill in `answer` to its end.
+        """Yield coalesced text with its index, reasoning, whole calls; fill in `answer` to its end.
 
         `answer.result` and `answer.usage` are set when the iterator is exhausted; a result that
         was aborted says so. Closing the iterator early aborts the generation.
@@ -311,10 +311,14 @@ class Tokenizer(Protocol):
 
 
 class View(msgspec.Struct, frozen=True):
-    """A conversation as a step has to see it. `settled`: the log says that nobody waits for it."""
+    """A conversation as a step has to see it. `settled`: the log says that nobody waits for it.
+
+    `thoughts` is what the model thought in the turn that goes on, by the place of the message.
+    """
 
     messages: tuple[dict[str, object], ...]
     settled: bool = False
+    thoughts: dict[int, str] = {}
 
 
 class Conversations(Protocol):

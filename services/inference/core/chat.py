@@ -21,6 +21,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 # Unicode noncharacters: no text that means anything holds them (Unicode 16, section 23.7).
 _OPEN, _CLOSE = "\ufdd0", "\ufdd1"
 _MARK = re.compile(f"{_OPEN}([0-9]+){_CLOSE}")
+# Where a template looks for what the model thought: Qwen's and most others, and that of gpt-oss.
+_RECALLED = re.compile(r"""\b(reasoning_content)\b|\bmessage(?:\.|\[["'])(thinking)\b""")
 # The template itself looks for these in what the model said earlier (Qwen3 drops old reasoning).
 _REASONING = frozenset({"<think>", "</think>"})
 
@@ -59,6 +61,8 @@ class ChatTemplate:
         except jinja2.TemplateError as error:
             raise TemplateFailed(f"chat template: {error}") from error
         self._variables = dict(variables or {})
+        found = _RECALLED.search(source)
+        self._recalled = found and (found[1] or found[2])
         words = frozenset(word for word in control if word) | {_OPEN, _CLOSE}
         self._all = _any_of(words)
         self._own = _any_of(words - _REASONING)
@@ -83,6 +87,23 @@ class ChatTemplate:
         except (jinja2.TemplateError, TypeError, ValueError, KeyError) as error:
             raise TemplateFailed(f"chat template: {error}") from error
         return _segments(text, literals)
+
+    def recalling(
+        self, messages: Sequence[Mapping[str, Any]], thoughts: Mapping[int, str]
+    ) -> Sequence[Mapping[str, Any]]:
+        """The messages with what the model thought before them, where the template wants it.
+
+        gpt-oss's template refuses a call that has both text and thoughts.
+        """
+        key = self._recalled
+        if key is None or not thoughts:
+            return messages
+        return [
+            {**message, key: thoughts[place]}
+            if place in thoughts and not (key == "thinking" and message.get("content"))
+            else message
+            for place, message in enumerate(messages)
+        ]
 
     def _message(self, message: Mapping[str, Any], literals: list[str]) -> dict[str, Any]:
         shown = {key: value for key, value in message.items() if value is not None}

@@ -130,7 +130,8 @@ class EngineChat:
             raise Permanent("invalid_request", "there is no message", field="messages")
         tools = [function_of(spec) for spec in question.held.shown]
         try:
-            return self.template.render(question.messages, tools)
+            messages = self.template.recalling(question.messages, question.thoughts)
+            return self.template.render(messages, tools)
         except TemplateFailed as error:
             raise Permanent("invalid_request", str(error), field="messages") from error
 

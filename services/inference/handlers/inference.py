@@ -121,7 +121,9 @@ class Inference:
             return []
         held = self._held(route)
         owner = Owner(_key(route, attempt), route.ref.tenant, route.ref.session)
-        question = Question(view.messages, held, route.sampling, owner, route.priority)
+        question = Question(
+            view.messages, held, route.sampling, owner, route.priority, view.thoughts
+        )
         with self._abortable((route.ref, route.task), owner.request):
             async with self.gate.turn(owner, route.priority, movable=True) as turn:
                 if turn == "elsewhere":

@@ -8,6 +8,7 @@ from services.inference.core.answering import Answer, Owner, Question
 from services.inference.core.chat import ChatTemplate
 from services.inference.core.demands import Held
 from services.inference.handlers import EngineChat
+from services.inference.ports import GenerateRequest
 from shared.contracts.agents import Sampling
 from shared.contracts.demands import Demands
 from tests.fakes.instant_engine import InstantEngine, InstantOptions
@@ -20,6 +21,42 @@ async def ask(chat: EngineChat, session: str, *texts: str) -> None:
     question = Question(messages, Held(Demands()), Sampling(max_tokens=2), owner)
     async for _ in chat.pieces(question, Answer(0.0, lambda: 0.0)):
         pass
+
+
+RECALLING = (
+    "{% for m in messages %}{{ m.role }}{{ m.content }}{{ m.reasoning_content }}{% endfor %}"
+)
+THINKING = (
+    "{% for message in messages %}{{ message.content }}{{ message.thinking }}"
+    "{{ message.reasoning }}{% endfor %}"
+)
+
+
+async def prompt_of(template: str, content: str) -> str:
+    """The prompt of a turn in which the model has thought and called before."""
+    seen: list[bytes] = []
+
+    def script(request: GenerateRequest) -> list[int]:
+        seen.append(bytes(request.prompt))
+        return [END]
+
+    engine = InstantEngine(script, InstantOptions(vocabulary=END + 1))
+    chat = EngineChat(engine, ByteTokenizer(), ChatTemplate(template, ()), 512)
+    await chat.start()
+    messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": content}]
+    question = Question(
+        messages, Held(Demands()), Sampling(max_tokens=2), Owner("r", "t"), thoughts={1: "hm"}
+    )
+    async for _ in chat.pieces(question, Answer(0.0, lambda: 0.0)):
+        pass
+    return seen[0].decode()
+
+
+async def test_what_was_thought_in_a_turn_is_shown_where_the_template_wants_it() -> None:
+    assert await prompt_of(RECALLING, "so") == "userhiassistantsohm"
+    assert await prompt_of(TEMPLATE, "so") == "user: hi\nassistant: so\n"
+    assert await prompt_of(THINKING, "") == "hihm"
+    assert await prompt_of(THINKING, "so") == "hiso"  # it would refuse both
 
 
 @pytest.mark.parametrize(("session", "broken"), [("s1", 1), ("", 0)])
