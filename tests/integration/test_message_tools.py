@@ -16,6 +16,7 @@ from services.ingress.adapters.http.errors import install
 from services.ingress.adapters.http.messages import messages_router
 from services.ingress.adapters.http.metrics import Metrics
 from services.ingress.adapters.http.streams import Streams
+from services.ingress.adapters.keyed import BusKeyed
 from services.ingress.handlers.messages import MessageHandlers
 from shared.bus.connect import Bus
 from shared.contracts.facts import Approved, Steered
@@ -41,7 +42,9 @@ async def client(nats_server: NatsServer, loop: Loop) -> AsyncIterator[anthropic
     """Anthropic's client in front of an ingress of this process."""
     link = Link(LOG)
     tasks = BusTasks(link)
-    handlers = MessageHandlers(BusCompletions(link), tasks, BusCatalog(link, ("default",)))
+    handlers = MessageHandlers(
+        BusCompletions(link), tasks, BusCatalog(link, ("default",)), BusKeyed(link)
+    )
     api = FastAPI()
     api.state.streams = Streams()
     api.include_router(messages_router(handlers, Metrics()))

@@ -27,9 +27,20 @@ from services.ingress.core.messages.events import (
     direct_message,
     task_message,
 )
+from services.ingress.core.tasks.repetition import fingerprint_of
 from services.ingress.core.tasks.state import Json, Order
 from services.ingress.handlers.placement import place
-from services.ingress.ports import Answer, Catalog, Chunks, Completions, Named, TaskHandle, Tasks
+from services.ingress.handlers.repeated import standing_for
+from services.ingress.ports import (
+    Answer,
+    Catalog,
+    Chunks,
+    Completions,
+    Keyed,
+    Named,
+    TaskHandle,
+    Tasks,
+)
 from shared.clock import mint_id
 from shared.contracts.agents import AgentSpec, Sampling
 from shared.contracts.base import check_token, task_of_call
@@ -48,6 +59,7 @@ class MessageHandlers:
     completions: Completions
     tasks: Tasks
     catalog: Catalog
+    keyed: Keyed
 
     async def answer(self, caller: Caller, body: MessagesBody, named: Named) -> Answer:
         """The whole answer at once."""
@@ -102,6 +114,11 @@ class MessageHandlers:
 
     async def _ask(self, caller: Caller, body: MessagesBody, named: Named) -> Asked:
         """Give a task what its client's tools returned, or submit a new one."""
+        asked = fingerprint_of(body, named.session)
+        async with standing_for(self.keyed, caller, named.key, asked):
+            return await self._begun(caller, body, named)
+
+    async def _begun(self, caller: Caller, body: MessagesBody, named: Named) -> Asked:
         spec = find_agent(body.agent or "", await self.catalog.agents(caller.tenant), "model")
         own = frozenset(tool.name for tool in body.tools or ())
         if (task := await self._waiting(caller, body, named)) is not None:
@@ -135,7 +152,7 @@ class MessageHandlers:
     ) -> TaskHandle:
         if named.session is not None:
             check_token(named.session, SESSION_HEADER)
-        placed = await place(self.tasks, caller.tenant, named.key, named.session, body)
+        placed = await place(self.tasks, caller, named.key, named.session, body)
         if placed.known is not None:
             return placed.known
         order = Order(
