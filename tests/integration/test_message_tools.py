@@ -98,8 +98,11 @@ async def test_the_clients_tool_is_asked_and_the_same_task_goes_on(client, loop)
     done = await task.result(10)
     spent = first.usage.output_tokens + second.usage.output_tokens
     assert done.totals.usage.output == spent
-    again = await ask(client, *returned(first, "other"))
-    assert again.content == second.content
+    again = await ask(client, *returned(first, "42"))
+    assert (again.content, again.millrace) == (second.content, second.millrace)
+    other = await ask(client, *returned(first, "43"))  # another history is another session
+    assert other.content[0].text == "got 43"
+    assert other.millrace["session"] != first.millrace["session"]
     assert len([one for one in await task.facts() if isinstance(one.fact, Approved)]) == 1
 
 
