@@ -37,6 +37,7 @@ def main() -> None:
                 slots=slots,
                 context=min(row.context, info.context_tokens),
                 started=clock.now(),
+                abilities=tuple(sorted(info.abilities)),
             )
             model = Model(settings.model, settings.worker, chat, info.fingerprint, slots)
             shelf = KvShelf(bus)

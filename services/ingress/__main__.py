@@ -28,6 +28,7 @@ from services.ingress.adapters.http.app import Parts, build
 from services.ingress.adapters.http.head import Bounds
 from services.ingress.adapters.http.server import HttpProtocol, Server, SocketProtocol
 from services.ingress.adapters.http.streams import Streams
+from services.ingress.adapters.keyed import BusKeyed
 from services.ingress.adapters.keys import BusKeys, KeyRing
 from services.ingress.adapters.ledger import BusLedger
 from services.ingress.adapters.metered import Metered
@@ -55,15 +56,15 @@ SHUTDOWN_S = 5
 def compose(link: Link, gate: Gate, routes: Sequence[str], currency: str = "USD") -> Parts:
     """What is connected to what."""
     tasks, catalog = AdmittedTasks(link, gate), BusCatalog(link, routes)
-    housekeeping = BusHousekeeping(link)
+    housekeeping, keyed = BusHousekeeping(link), BusKeyed(link)
     completions = AdmittedCompletions(Metered(BusCompletions(link)), gate)
     return Parts(
-        chat=ChatHandlers(completions, tasks, catalog),
-        messages=MessageHandlers(completions, tasks, catalog),
-        tasks=TaskHandlers(tasks, catalog),
-        control=ControlHandlers(),
-        responses=ResponseHandlers(tasks, catalog, housekeeping),
-        conversations=ConversationHandlers(tasks, housekeeping),
+        chat=ChatHandlers(completions, tasks, catalog, keyed),
+        messages=MessageHandlers(completions, tasks, catalog, keyed),
+        tasks=TaskHandlers(tasks, catalog, keyed),
+        control=ControlHandlers(keyed),
+        responses=ResponseHandlers(tasks, catalog, housekeeping, keyed),
+        conversations=ConversationHandlers(tasks, housekeeping, keyed),
         keys=BusKeys(link),
         schedules=ScheduleHandlers(BusSchedules(link), catalog),
         documents=BusDocuments(link),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from shared.contracts.base import Message
 
 
@@ -22,3 +24,9 @@ class WorkerState(Message, frozen=True):
     blocks_cached: int = 0
     prefixes_broken: int = 0
     """Prompts that did not begin with the last one of their session, so that no cache helped."""
+    abilities: tuple[str, ...] | None = None
+    """Of what not every engine can do (`shared.contracts.needs`); None: it does not say."""
+
+    def can(self, needs: Iterable[str]) -> bool:
+        """Whether it can do all of this, as far as it says."""
+        return self.abilities is None or all(one in self.abilities for one in needs)

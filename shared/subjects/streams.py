@@ -202,9 +202,11 @@ WORKERS = Bucket("workers", ttl=6.0, memory=True)
 MEMBERS = Bucket("members", ttl=10.0, memory=True)
 """Which processes of a service there are: keys are `<service>.<id>`."""
 AFFINITY = Bucket("affinity", ttl=15 * MINUTE, memory=True)
+REQUESTS = Bucket("requests", ttl=30 * DAY)
+"""What idempotency keys stand for: a hash of the request, as long as its task is in the log."""
 BUCKETS = (
     *(AGENTS, MODELS, TENANTS, KEYS, MEMORY),
-    *(TOOL_SPECS, CHECKPOINTS, WORKERS, MEMBERS, AFFINITY),
+    *(TOOL_SPECS, CHECKPOINTS, WORKERS, MEMBERS, AFFINITY, REQUESTS),
 )
 
 

@@ -193,7 +193,8 @@ _ALL: tuple[msgspec.Struct, ...] = (
     PARENT, PART, PAST, INPUT, TERMS, FORMAT, DEMANDS, CLAIM,
     ROUTE, TARGET, CHAT, RESULT, PASSAGE, SUMMARY, ROW,
     claims.Claimed(claim=CLAIM, document="a/b"),
-    claims.ClaimedRequest(id="c1", tenant="acme", model="fast", claim=CLAIM, target=TARGET),
+    claims.ClaimedRequest(id="c1", tenant="acme", model="fast", claim=CLAIM, target=TARGET,
+        needs={"constraint": "tools"}),
     msgspec.structs.replace(SAMPLING, top_k=40),
     msgspec.structs.replace(RESULT, stop_string="END", reasoning="Cold?"),
     control.CancelTask(task="t1", by="ada", reason="changed my mind"),
@@ -338,6 +339,7 @@ _ALL: tuple[msgspec.Struct, ...] = (
         id="cmpl_1", tenant="acme", model="fast", messages=(CHAT,), sampling=SAMPLING,
         tools=(TOOL,), demands=DEMANDS, count_only=True, target=TARGET, metadata={"user": "ada"},
         priority="batch", key="k1", trace_id="0123456789abcdef" * 2, whole=True,
+        needs={"logprobs": "logprobs"},
     ),
     keys.Allowance(requests_per_minute=60, tokens_per_minute=9000, concurrency=4),
     keys.ApiKey(
@@ -349,7 +351,7 @@ _ALL: tuple[msgspec.Struct, ...] = (
     workers.WorkerState(
         worker="w1", model="nano", engine="openvino", slots=8, running=2, waiting=1, context=4096,
         started=1_790_000_000.5, blocks=2048, blocks_free=1000, blocks_cached=900,
-        prefixes_broken=3,
+        prefixes_broken=3, abilities=("constraint", "logprobs"),
     ),
 )  # fmt: skip
 EXAMPLES: dict[type, msgspec.Struct] = {type(one): one for one in _ALL}

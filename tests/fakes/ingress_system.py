@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from services.ingress.core.tasks.bodies import ForkBody
+from services.ingress.core.tasks.repetition import check_same_request
 from services.ingress.core.tasks.state import Order
 from services.ingress.ports import Query, TaskHandle
 from shared.contracts import facts as f
@@ -46,7 +47,7 @@ class FakeSystem:
     requests: list[DirectRequest] = field(default_factory=list)
     script: list[DirectEvent | Exception] = field(default_factory=list)
     plan: list[Message] = field(default_factory=list)
-    """Facts that follow a submission at once."""
+    """Facts that follow a submission or a client's result at once."""
     texts: dict[tuple[str, str, str], DocumentChanged] = field(default_factory=dict)
     alive: list[WorkerState] = field(default_factory=list)
     away: list[str] = field(default_factory=list)
@@ -57,6 +58,7 @@ class FakeSystem:
     aborted: int = 0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     sent: list[tuple[str, Message]] = field(default_factory=list)
+    taken: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def check(self) -> None:
         if self.refuse is not None:
@@ -144,6 +146,15 @@ class FakeSystem:
         made = f.Forked(parent=ref.session, at=len(self.log), task=task, step=order.step)
         self.add(SessionRef(ref.tenant, order.session), made)
         return order.session, made
+
+    # -- Keyed
+    async def take(self, tenant: str, name: str, fingerprint: str) -> bool:
+        free = (tenant, name) not in self.taken
+        check_same_request(self.taken.setdefault((tenant, name), fingerprint), fingerprint)
+        return free
+
+    async def give_back(self, tenant: str, name: str) -> None:
+        del self.taken[tenant, name]
 
     # -- Completions
     async def complete(self, request: DirectRequest) -> AsyncGenerator[DirectEvent]:
@@ -283,16 +294,27 @@ class FakeTask(Control):
             case RejectStep():
                 fact = f.Rejected(task=self.id, step=order.step, by=order.by, note=order.note)
             case GiveResult():
-                step = await self._step_of(order.call)
-                fact = f.Approved(
-                    task=self.id, step=step, by=order.by, result=order.result, terms=order.terms
-                )
+                return await self._given(order)
             case RetryTask():
                 body = TaskSubmitted(input="", retry_of=self.id)
                 return self.system.add(self.ref, body, order.retry, "assistant").seq
             case _:
                 raise Permanent("unknown_verb", verb)
         return self.system.add(self.ref, fact).seq
+
+    async def _given(self, order: GiveResult) -> int:
+        """The first result of a call counts."""
+        step = await self._step_of(order.call)
+        for stored in await self.facts():
+            if isinstance(stored.fact, f.Approved) and stored.fact.step == step:
+                return stored.seq
+        given = f.Approved(
+            task=self.id, step=step, by=order.by, result=order.result, terms=order.terms
+        )
+        seq = self.system.add(self.ref, given).seq
+        for fact in self.system.plan:
+            self.system.add(self.ref, _for_task(fact, self.id))
+        return seq
 
     async def _step_of(self, call: str) -> int:
         for stored in await self.facts():

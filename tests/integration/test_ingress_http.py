@@ -51,12 +51,12 @@ DONE = DirectEvent(
 @asynccontextmanager
 async def served(system: FakeSystem) -> AsyncIterator[tuple[uvicorn.Server, httpx.AsyncClient]]:
     parts = Parts(
-        chat=ChatHandlers(system, system, system),
-        messages=MessageHandlers(system, system, system),
-        tasks=TaskHandlers(system, system),
-        control=ControlHandlers(),
-        responses=ResponseHandlers(system, system, FakeHousekeeping()),
-        conversations=ConversationHandlers(system, FakeHousekeeping()),
+        chat=ChatHandlers(system, system, system, system),
+        messages=MessageHandlers(system, system, system, system),
+        tasks=TaskHandlers(system, system, system),
+        control=ControlHandlers(system),
+        responses=ResponseHandlers(system, system, FakeHousekeeping(), system),
+        conversations=ConversationHandlers(system, FakeHousekeeping(), system),
         schedules=ScheduleHandlers(FakeSchedules(), system),
         documents=system,
         housekeeping=FakeHousekeeping(),

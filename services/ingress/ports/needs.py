@@ -148,6 +148,27 @@ class Tasks(Protocol):
         ...
 
 
+class Keyed(Protocol):
+    """What idempotency keys stand for; every replica sees the same, whatever session is named."""
+
+    async def take(self, tenant: str, name: str, fingerprint: str) -> bool:
+        """Let a name stand for a request from now on; False where it stood for it before.
+
+        Raises:
+            Permanent: `idempotency_conflict` where it stands for another one.
+            Transient: `bus_unavailable`.
+        """
+        ...
+
+    async def give_back(self, tenant: str, name: str) -> None:
+        """Let it stand for nothing again: the request that took it was refused.
+
+        Raises:
+            Transient: `bus_unavailable`.
+        """
+        ...
+
+
 class Schedules(Protocol):
     """Schedules of a tenant: `invalid_schedule` names the field, `unknown_schedule` is no name."""
 
@@ -233,6 +254,13 @@ class Housekeeping(Protocol):
 
     async def delete_session(self, ref: SessionRef, *, force: bool, by: str) -> DeleteReply:
         """Forget a session; `session_busy` while a task has not ended, except with `force`."""
+        ...
+
+    async def forget_later(self, ref: SessionRef) -> None:
+        """Forget a session once nothing was said in it for an hour, whatever becomes of us.
+
+        Durable when this returns; the session need not exist yet.
+        """
         ...
 
 

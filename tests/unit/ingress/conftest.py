@@ -36,12 +36,12 @@ def running(kept: FakeHousekeeping) -> tuple[FakeSystem, ASGIApp]:
     """One application for all tests: building its routes takes longer than a test."""
     system = FakeSystem()
     parts = Parts(
-        chat=ChatHandlers(system, system, system),
-        messages=MessageHandlers(system, system, system),
-        tasks=TaskHandlers(system, system),
-        control=ControlHandlers(),
-        responses=ResponseHandlers(system, system, kept),
-        conversations=ConversationHandlers(system, kept),
+        chat=ChatHandlers(system, system, system, system),
+        messages=MessageHandlers(system, system, system, system),
+        tasks=TaskHandlers(system, system, system),
+        control=ControlHandlers(system),
+        responses=ResponseHandlers(system, system, kept, system),
+        conversations=ConversationHandlers(system, kept, system),
         keys=KEYS,
         schedules=ScheduleHandlers(SCHEDULES, system),
         documents=system,
