@@ -213,10 +213,10 @@ def worker_parts(
     state = WorkerState(
         worker=model.worker, model=model.name, engine="instant", slots=model.slots, context=CONTEXT
     )
-    shelf, broken = KvShelf(bus), asyncio.Event()
+    shelf = KvShelf(bus)
     conversations = LogConversations(RunLog(bus))
     inference = Inference(model, conversations, shelf, Tokens(bus), clock.now, ticks)
-    lanes = lanes_of(bus, inference, state, broken)
+    lanes = lanes_of(bus, inference, state)
     return [
         shelf,
         Direct(bus, inference, model.worker),

@@ -15,7 +15,6 @@ from nats.aio.subscription import Subscription
 from services.inference.adapters.attempts import Attempts
 from services.inference.adapters.books import Books
 from services.inference.handlers import Inference
-from services.inference.ports import EngineBroken
 from shared.bus import topology
 from shared.bus.batches import Entry
 from shared.bus.connect import Bus
@@ -57,8 +56,6 @@ class Lane:
 
     Of a shared one a single call is taken ahead: what waits here could be begun elsewhere. Of its
     own, which nobody else reads, as many as there are slots.
-
-    `broken` is set when the engine can serve nothing more; the process has to end then.
     """
 
     def __init__(
@@ -66,11 +63,10 @@ class Lane:
         bus: Bus,
         inference: Inference,
         state: WorkerState,
-        broken: asyncio.Event,
         name: str | None = None,
     ) -> None:
         self._bus, self._log, self._inference = bus, RunLog(bus), inference
-        self._broken, self._own = broken, name is None
+        self._own = name is None
         if name is None:
             self._row = infer_consumer(state.model, state.worker)
         else:
@@ -97,14 +93,9 @@ class Lane:
 
     async def _handle(self, job: Attempted) -> Sequence[Message]:
         run = await self._attempts.of(job.work, job.delivery)
-        try:
-            return await self._inference.infer(
-                job.work, run.attempt, doubtful=run.doubtful, begun=begun
-            )
-        except EngineBroken:
-            # nothing can be served until a restart: let go of the work, so that others take it
-            self._broken.set()
-            raise
+        return await self._inference.infer(
+            job.work, run.attempt, doubtful=run.doubtful, begun=begun
+        )
 
     async def _emit(self, job: Attempted, results: Sequence[Message]) -> None:
         for fact in results:
@@ -115,11 +106,9 @@ class Lane:
         return self._inference.failed(job.work, attempt, failure)
 
 
-def lanes_of(
-    bus: Bus, inference: Inference, state: WorkerState, broken: asyncio.Event
-) -> list[Lane]:
+def lanes_of(bus: Bus, inference: Inference, state: WorkerState) -> list[Lane]:
     """All that a worker reads: its own lane, and those that it shares."""
-    return [Lane(bus, inference, state, broken, name) for name in (None, *LANES)]
+    return [Lane(bus, inference, state, name) for name in (None, *LANES)]
 
 
 def _read(delivery: Delivery) -> Attempted:

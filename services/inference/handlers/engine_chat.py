@@ -89,9 +89,18 @@ class EngineChat:
         generation = Generation(self.tokenizer.decode, stops, reader, held.most_calls)
         if request.logprobs is not None:
             answer.scores = Scores()
+        # where no token may end the answer before the engine does, tokens are read together
+        early = stops or held.most_calls is not None or request.logprobs is not None
+        waiting: list[int] = []
         try:
             async with aclosing(self.engine.generate(request)) as chunks:
                 async for chunk in chunks:
+                    if not (early or chunk.finished or answer.coalescer.due(answer.ticks())):
+                        waiting += chunk.token_ids
+                        continue
+                    if waiting:
+                        chunk = replace(chunk, token_ids=(*waiting, *chunk.token_ids))
+                        waiting.clear()
                     for piece in self._told(chunk, generation, answer):
                         yield piece
                     if generation.stopped and chunk.finished is None:

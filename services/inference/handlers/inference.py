@@ -29,8 +29,10 @@ from services.inference.handlers.gate import Gate
 from services.inference.ports import (
     ChatModel,
     Conversations,
+    EngineBroken,
     EngineFailed,
     EngineStats,
+    EngineUnavailable,
     TokenSink,
     ToolShelf,
     UnsupportedDemand,
@@ -96,8 +98,9 @@ class Inference:
     ) -> Sequence[Message]:
         """Run a step; nothing comes back where the log shows that nobody waits for it any more.
 
-        A step that the engine dropped is a fact of its own: whether and when it is tried again is
-        the loop's to decide. `begun` is told when the step waits no longer.
+        A step that the engine dropped is a fact of its own, also where the engine broke over it:
+        whether and when it is tried again is the loop's to decide, which counts. `begun` is told
+        when the step waits no longer.
 
         Raises:
             Permanent: `context_too_long`, `invalid_request`, `unsupported_demand`.
@@ -138,6 +141,7 @@ class Inference:
     ) -> Sequence[Message]:
         """Run the engine; the deltas go out on the way, what comes back is the fact."""
         route = work.route
+        self._check_health()
         answer = Answer((self._clock() - work.published) * 1e3, self._ticks)
         try:
             async with aclosing(self._model.chat.pieces(question, answer)) as pieces:
@@ -146,11 +150,18 @@ class Inference:
                         await self._tokens.delta(route, attempt, *piece)
         except EngineFailed as error:
             return self.failed(work, attempt, error.as_failure())
+        except EngineBroken as error:  # this engine is, the step may be answered by another one
+            return self.failed(work, attempt, replace(error.as_failure(), family="transient"))
         if answer.result is None or answer.result.finish_reason == "aborted":
             return []
         if (unmet := question.held.unmet(answer.result)) is not None:
             return self.failed(work, attempt, unmet)
         return [self._fact(work, attempt, answer, answer.result)]
+
+    def _check_health(self) -> None:
+        """Nothing is begun on an engine that is known to be broken: others take it."""
+        if (why := self._model.chat.health()) is not None:
+            raise EngineUnavailable(why.detail)
 
     def _held(self, route: RouteStep) -> Held:
         if route.demands.logprobs is not None:
@@ -213,13 +224,17 @@ class Inference:
                 if turn != "yours":
                     return
                 answer = Answer((self._ticks() - came) * 1e3, self._ticks)
-                async with aclosing(self._told(request, question, answer)) as events:
-                    async for event in events:
-                        yield event
+                try:
+                    async with aclosing(self._told(request, question, answer)) as events:
+                        async for event in events:
+                            yield event
+                except EngineBroken as error:  # this one is; the caller may try another one
+                    raise EngineUnavailable(error.detail) from error
 
     async def _told(
         self, request: DirectRequest, question: Question, answer: Answer
     ) -> AsyncGenerator[DirectEvent]:
+        self._check_health()
         fingerprint = self._model.fingerprint
         async with aclosing(self._model.chat.pieces(question, answer)) as pieces:
             async for piece in pieces:

@@ -1,4 +1,4 @@
-"""A chat model made of an engine: what it counts over the prompts of a session."""
+"""A chat model made of an engine: what it counts of a session, and when it reads its tokens."""
 
 from __future__ import annotations
 
@@ -69,3 +69,37 @@ async def test_a_prompt_that_forgets_the_last_one_is_counted(session: str, broke
     assert chat.stats().prefixes_broken == 0
     await ask(chat, session, "ONE", "two", "three")
     assert chat.stats().prefixes_broken == broken
+
+
+class CountingTokenizer(ByteTokenizer):
+    """Counts how many times somebody came with tokens to read."""
+
+    def __init__(self) -> None:
+        self.read: list[int] = []
+
+    def decode(self, token_id: int) -> bytes:
+        self.read.append(token_id)
+        return super().decode(token_id)
+
+
+@pytest.mark.parametrize(("stop", "whole"), [((), "größe 漢字"), (("e ",), "größ")])
+async def test_what_nobody_is_told_of_yet_is_read_later(stop: tuple[str, ...], whole: str) -> None:
+    said = [*"größe 漢字".encode(), END]
+    engine = InstantEngine(lambda _: said, InstantOptions(vocabulary=END + 1))
+    tokenizer = CountingTokenizer()
+    chat = EngineChat(engine, tokenizer, ChatTemplate(TEMPLATE, ()), 512)
+    await chat.start()
+    sampling = Sampling(max_tokens=99, stop=stop)
+    question = Question(
+        [{"role": "user", "content": "x"}], Held(Demands()), sampling, Owner("r", "acme")
+    )
+    answer, read = Answer(0.0, lambda: 7.0), []  # a clock that stands still: one window
+    pieces = []
+    async for piece in chat.pieces(question, answer):
+        pieces.append(piece)
+        read.append(len(tokenizer.read))
+    assert answer.result is not None
+    assert pieces == [(0, whole[0]), (1, whole[1:])]
+    assert answer.result.content == whole
+    assert read == [1, len(said) - 1 if not stop else len("größe ".encode())]
+    assert answer.result.finish_reason == "stop"

@@ -7,11 +7,12 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from services.inference.core.chat import ChatTemplate
 from services.inference.core.dialect import Dialect
 from services.inference.handlers import EngineChat, Inference, Model
-from services.inference.ports import Ability, View
+from services.inference.ports import Ability, EngineUnavailable, GenerateRequest, View
 from shared.contracts.agents import Sampling, ToolSpec
 from shared.contracts.base import SessionRef
 from shared.contracts.demands import Demands, ResponseFormat
@@ -30,10 +31,11 @@ EVERYTHING: frozenset[Ability] = frozenset(("constraint", "logprobs", "penalties
 
 
 class Session:
-    """A session with one message, a shelf with one tool, and deltas that are kept."""
+    """A session with one message, a shelf with one tool, deltas that are kept, and the engine."""
 
-    def __init__(self) -> None:
+    def __init__(self, engine: InstantEngine) -> None:
         self.deltas: list[str] = []
+        self.engine = engine
 
     async def view(self, route: RouteStep, *, repeated: bool = False) -> View:
         return View(({"role": "user", "content": "hi"},))
@@ -47,17 +49,26 @@ class Session:
 
 @asynccontextmanager
 async def worker(
-    says: str, abilities: frozenset[Ability] = EVERYTHING, dialect: Dialect | None = None
+    says: str,
+    abilities: frozenset[Ability] = EVERYTHING,
+    dialect: Dialect | None = None,
+    heard: list[GenerateRequest] | None = None,
 ) -> AsyncIterator[tuple[Inference, Session]]:
     options = InstantOptions(
         vocabulary=END + 1, context_tokens=CONTEXT, kv_blocks=CONTEXT, abilities=abilities
     )
-    engine = InstantEngine(lambda _: [*says.encode(), END], options)
+
+    def script(request: GenerateRequest) -> Sequence[int]:
+        if heard is not None:
+            heard.append(request)
+        return [*says.encode(), END]
+
+    engine = InstantEngine(script, options)
     info = await engine.start()
     template = ChatTemplate(TEMPLATE, ())
     chat = EngineChat(engine, ByteTokenizer(), template, CONTEXT, dialect=dialect or Dialect())
     model = Model("m", "w", chat, info.fingerprint)
-    session = Session()
+    session = Session(engine)
     ticks = iter(float(n) for n in range(1_000_000))
     yield Inference(model, session, session, session, lambda: 0.0, lambda: next(ticks)), session
     await engine.close()
@@ -279,3 +290,34 @@ async def test_logprobs_stand_beside_their_text_where_nobody_reads_along_too() -
         *told, last = await events_of(inference, scored)
     assert [one.text for event in told for one in event.logprobs][:2] == ["a", "b"]
     assert last.done is not None
+
+
+async def test_a_step_over_which_the_engine_broke_is_tried_again_by_the_loop() -> None:
+    async with worker("x") as (inference, session):
+        session.engine.break_next_step()
+        work = step(Demands())
+        (fact,) = await inference.infer(work, 1)
+        assert isinstance(fact, InferFailed)
+        assert (fact.error.code, fact.error.family) == ("engine_broken", "transient")
+        again = replace(work, route=replace(work.route, attempt=2))
+        with pytest.raises(EngineUnavailable):  # the next one is not even begun
+            await inference.infer(again, 2)
+
+
+async def test_a_completion_over_which_the_engine_broke_may_be_asked_again() -> None:
+    async with worker("x") as (inference, session):
+        session.engine.break_next_step()
+        for _ in range(2):
+            with pytest.raises(EngineUnavailable):
+                await events_of(inference, completion())
+
+
+async def test_who_waits_for_an_answer_comes_before_batches_in_the_engine_too() -> None:
+    asked: list[GenerateRequest] = []
+    async with worker("x", heard=asked) as (inference, _):
+        await events_of(inference, completion(None, ADD))
+        await events_of(inference, completion(priority="batch"))
+    assert [(one.priority, one.keep) for one in asked] == [
+        ("interactive", "long"),
+        ("batch", "usual"),
+    ]
