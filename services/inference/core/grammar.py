@@ -74,6 +74,10 @@ def _mistral(name: str) -> tuple[Parts, Parts]:
     return (f'{{"name": {_quoted(name)}, "arguments": ',), ("}",)
 
 
+def _mistral_named(name: str) -> tuple[Parts, Parts]:
+    return (Mark(mistral.OPEN), name, Mark(mistral.ARGS)), ()
+
+
 def _deepseek(name: str) -> tuple[Parts, Parts]:
     head = f"{name}\n{deepseek.FENCE}\n"
     before = (Mark(deepseek.BEGIN), "function", Mark(deepseek.SEPARATOR), head)
@@ -95,6 +99,7 @@ WRITTEN: dict[str, Writing] = {
     "hermes": Writing(_hermes, between=("\n",)),
     "llama3_json": Writing(_llama, between=("; ",)),
     "mistral": Writing(_mistral, (Mark(mistral.OPEN), "["), (", ",), ("]",)),
+    "mistral_named": Writing(_mistral_named),
     "deepseek_v3": Writing(_deepseek, (Mark(deepseek.ALL_BEGIN),), ("\n",), _DEEPSEEK_END),
     "deepseek_v31": Writing(_deepseek_v31, (Mark(deepseek.ALL_BEGIN),), (), _DEEPSEEK_END),
     "openai": Writing(
