@@ -22,6 +22,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 # Templates that write calls so look at the ids, too.
 _SHORT_IDS = "[TOOL_CALLS]"
+# DeepSeek's write the calls of a message only where it says nothing beside them, and look so.
+_SILENT = re.compile(r"""\bcontent(?:["']\])? is (?:not )?none\b""")
 # Unicode noncharacters: no text that means anything holds them (Unicode 16, section 23.7).
 _OPEN, _CLOSE = "\ufdd0", "\ufdd1"
 _MARK = re.compile(f"{_OPEN}([0-9]+){_CLOSE}")
@@ -83,6 +85,7 @@ class ChatTemplate:
         found = _RECALLED.search(source)
         self._recalled = found and (found[1] or found[2])
         self._short_ids = _SHORT_IDS in source
+        self._silent = _SILENT.search(source) is not None
         words = frozenset(word for word in control if word) | {_OPEN, _CLOSE}
         self._all = _any_of(words)
         self._own = _any_of(words - _REASONING)
@@ -130,6 +133,8 @@ class ChatTemplate:
         shown["content"] = _flat(shown.get("content", ""))
         if calls := shown.pop("tool_calls", None):
             shown["tool_calls"] = [self._readable(call) for call in calls]
+            if self._silent:
+                shown["content"] = shown["content"] or None
         if "tool_call_id" in shown:
             shown["tool_call_id"] = self._id(shown["tool_call_id"])
         control = self._own if shown.get("role") == "assistant" else self._all

@@ -116,6 +116,20 @@ def test_arguments_are_an_object_and_its_json() -> None:
     assert text_of(looked.render([said])) == 'True é {"a": ["<end>", "é"]}'
 
 
+def test_deepseeks_templates_see_that_nothing_is_said_beside_a_call() -> None:
+    source = (
+        "{% for m in messages %}{% if m['role'] == 'assistant' and m['content'] is none %}"
+        "{% for call in m['tool_calls'] %}{{ call['function']['name'] + '\\n```json\\n' + "
+        "call['function']['arguments'] }}{% endfor %}"
+        "{% elif m['content'] is not none %}{{ m['content'] }}{% endif %};{% endfor %}"
+    )
+    shown = text_of(ChatTemplate(source, ()).render(TALK)).split(";")
+    assert shown == ["Add <1> & 2", 'add\n```json\n{"b": 2, "a": 1, "s": "ß"}', "3", "3.", ""]
+    usual = ChatTemplate("{{ messages[1].content is none }}", ())
+    assert text_of(usual.render(TALK)) == "True"
+    assert text_of(ChatTemplate("{{ messages[1].content }}|", ()).render(TALK)) == "|"
+
+
 def test_mistrals_templates_get_ids_that_they_take() -> None:
     source = (
         "{% for m in messages %}{% for call in m.tool_calls or [] %}[TOOL_CALLS]"
