@@ -37,6 +37,7 @@ BEGINS = {
     "hermes": "<tool_call>",
     "llama3_json": "{",
     "mistral": "[TOOL_CALLS]",
+    "mistral_named": "[TOOL_CALLS]",
     "deepseek_v3": deepseek.ALL_BEGIN,
     "deepseek_v31": deepseek.ALL_BEGIN,
     "openai": "<|channel|>commentary",
