@@ -73,13 +73,23 @@ async def test_a_session_that_is_used_is_looked_at_later(loop: Loop, bus: Bus) -
     assert not await gone(loop)
 
 
-async def test_a_session_that_never_began_is_nothing_to_delete(loop: Loop, bus: Bus) -> None:
-    """Whoever announced it died before its first word."""
+@pytest.mark.parametrize("used", [False, True])
+async def test_a_session_that_is_not_there_is_nothing_to_delete(
+    loop: Loop, bus: Bus, used: bool
+) -> None:
+    """Whoever announced it died before its first word, or has deleted it already."""
+    if used:
+        task = await loop.client.submit("helper", "say hush", session=REF.session)
+        await task.result(20)
+        await loop.client.session(REF.session).delete()
     await timers.forget_later(bus, REF, clock.now() - timers.UNKEPT_FOR)
 
     async def fired() -> bool:
         return await last_message(bus, TIMERS, TIMER) is None
 
     await until(fired)
-    with pytest.raises(Permanent, match="unknown_session"):
-        await loop.client.session(REF.session).delete()
+    if used:
+        assert await gone(loop)
+    else:
+        with pytest.raises(Permanent, match="unknown_session"):
+            await loop.client.session(REF.session).delete()

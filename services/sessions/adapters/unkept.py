@@ -16,6 +16,7 @@ from shared.bus.log import RunLog
 from shared.bus.timers import FORGET, UNKEPT, UNKEPT_FOR, forget_later
 from shared.contracts.base import SessionRef
 from shared.contracts.control import DeleteSession
+from shared.contracts.facts import Deleted
 from shared.errors import Permanent
 
 _GONE = frozenset({"unknown_session", "has_forks"})
@@ -43,7 +44,7 @@ class Forgetting:
             Transient: `still_stopping`, `bus_unavailable`; the delivery is tried again.
         """
         history = await self._log.read(due.ref)
-        if not history:
+        if not history or isinstance(history[-1].fact, Deleted):
             return
         if history[-1].time + UNKEPT_FOR > due.time:
             await forget_later(self._bus, due.ref, history[-1].time)
