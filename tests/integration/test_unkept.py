@@ -59,6 +59,25 @@ async def test_a_session_that_nobody_deletes_is_deleted(loop: Loop, bus: Bus, wo
     assert await last_message(bus, TIMERS, TIMER) is None
 
 
+@pytest.mark.usefixtures("soon")
+async def test_a_session_that_others_begin_in_goes_after_them(loop: Loop, bus: Bus) -> None:
+    task = await loop.client.submit("helper", "say hush", session=REF.session)
+    await task.result(20)
+    fork = await loop.client.fork(REF.session, at=f"{task.id}.0", name="taken")
+    await loop.client.task(task.id, "taken").result(20)
+    await timers.forget_later(bus, REF, clock.now())
+    before = await last_message(bus, TIMERS, TIMER)
+
+    async def again() -> bool:
+        found = await last_message(bus, TIMERS, TIMER)
+        return found is not None and before is not None and found.headers != before.headers
+
+    await until(again)
+    assert not await gone(loop)
+    await fork.delete()
+    await until(lambda: gone(loop), 30)
+
+
 async def test_a_session_that_is_used_is_looked_at_later(loop: Loop, bus: Bus) -> None:
     await (await loop.client.submit("helper", "say hush", session=REF.session)).result(20)
     long_ago = clock.now() - timers.UNKEPT_FOR

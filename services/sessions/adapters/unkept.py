@@ -19,9 +19,6 @@ from shared.contracts.control import DeleteSession
 from shared.contracts.facts import Deleted
 from shared.errors import Permanent
 
-_GONE = frozenset({"unknown_session", "has_forks"})
-"""What is not there any more, and what somebody has taken over since."""
-
 
 @dataclass(frozen=True, slots=True)
 class Unkept:
@@ -52,8 +49,9 @@ class Forgetting:
         try:
             await self._deletion.delete(due.ref, DeleteSession(force=True, by="store: false"))
         except Permanent as error:
-            if error.code not in _GONE:
+            if error.code != "has_forks":
                 raise
+            await forget_later(self._bus, due.ref, due.time)  # they read their beginning here
 
     def among[M](self, job: Job[M]) -> Job[M | Unkept]:
         """The job of the timers, with these among them."""
