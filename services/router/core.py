@@ -104,9 +104,7 @@ def place(wanted: Wanted, models: ModelsFile, workers: Workers, now: float) -> T
         detail = f"all {wanted.skip} models of {wanted.route!r} failed"
         raise Permanent("route_exhausted", detail, field="route")
     alive = {name: workers.of(name, now) for name in names}
-    able = {
-        name: [one for one in found if one.state.can(wanted.needs)] for name, found in alive.items()
-    }
+    able = _able(alive, wanted.needs)
     for name, found in able.items():
         free = [seen for seen in found if seen.free > 0]
         if free:
@@ -121,6 +119,12 @@ def place(wanted: Wanted, models: ModelsFile, workers: Workers, now: float) -> T
             found[0].placed += 1
             return _target(name, found[0].state.worker, models)
     raise _nobody(wanted, alive)
+
+
+def _able(alive: dict[str, list[Seen]], needs: Mapping[str, str]) -> dict[str, list[Seen]]:
+    if not needs:  # by far the most
+        return alive
+    return {name: [one for one in found if one.state.can(needs)] for name, found in alive.items()}
 
 
 def _nobody(wanted: Wanted, alive: Mapping[str, Sequence[Seen]]) -> MillraceError:

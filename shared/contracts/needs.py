@@ -13,23 +13,28 @@ CONSTRAINT, LOGPROBS, PENALTIES = "constraint", "logprobs", "penalties"
 
 def needs_of(demands: Demands, sampling: Sampling, tools: Sequence[ToolSpec]) -> dict[str, str]:
     """The abilities that a request takes, each with the name of what asks for it."""
-    found = {
-        CONSTRAINT: _constrained(demands, tools),
-        LOGPROBS: None if demands.logprobs is None else "logprobs",
-        PENALTIES: _weighed(sampling),
-    }
-    return {ability: field for ability, field in found.items() if field is not None}
+    found: dict[str, str] = {}
+    if field := _constrained(demands, tools):
+        found[CONSTRAINT] = field
+    if demands.logprobs is not None:
+        found[LOGPROBS] = "logprobs"
+    if field := _weighed(sampling):
+        found[PENALTIES] = field
+    return found
 
 
-def _constrained(demands: Demands, tools: Sequence[ToolSpec]) -> str | None:
+def _constrained(demands: Demands, tools: Sequence[ToolSpec]) -> str:
     if demands.tool_choice in ("required", "function"):
         return "tool_choice"
     if demands.response_format.type != "text":
         return "response_format"
-    strict = demands.tool_choice != "none" and any(tool.strict for tool in tools)
-    return "tools" if strict else None
+    strict = tools and demands.tool_choice != "none" and any(tool.strict for tool in tools)
+    return "tools" if strict else ""
 
 
-def _weighed(sampling: Sampling) -> str | None:
-    names = ("frequency_penalty", "presence_penalty", "logit_bias")
-    return next((name for name in names if getattr(sampling, name)), None)
+def _weighed(sampling: Sampling) -> str:
+    if sampling.frequency_penalty:
+        return "frequency_penalty"
+    if sampling.presence_penalty:
+        return "presence_penalty"
+    return "logit_bias" if sampling.logit_bias else ""

@@ -95,6 +95,7 @@ DEMANDS = demands.Demands(
     parallel_tool_calls=False,
     response_format=FORMAT,
     logprobs=2,
+    truncation="auto",
 )
 TERMS = tasks.Terms(
     tools=(TOOL,),

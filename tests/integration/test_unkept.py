@@ -59,6 +59,25 @@ async def test_a_session_that_nobody_deletes_is_deleted(loop: Loop, bus: Bus, wo
     assert await last_message(bus, TIMERS, TIMER) is None
 
 
+@pytest.mark.usefixtures("soon")
+async def test_a_session_that_others_begin_in_goes_after_them(loop: Loop, bus: Bus) -> None:
+    task = await loop.client.submit("helper", "say hush", session=REF.session)
+    await task.result(20)
+    fork = await loop.client.fork(REF.session, at=f"{task.id}.0", name="taken")
+    await loop.client.task(task.id, "taken").result(20)
+    await timers.forget_later(bus, REF, clock.now())
+    before = await last_message(bus, TIMERS, TIMER)
+
+    async def again() -> bool:
+        found = await last_message(bus, TIMERS, TIMER)
+        return found is not None and before is not None and found.headers != before.headers
+
+    await until(again)
+    assert not await gone(loop)
+    await fork.delete()
+    await until(lambda: gone(loop), 30)
+
+
 async def test_a_session_that_is_used_is_looked_at_later(loop: Loop, bus: Bus) -> None:
     await (await loop.client.submit("helper", "say hush", session=REF.session)).result(20)
     long_ago = clock.now() - timers.UNKEPT_FOR
@@ -73,13 +92,23 @@ async def test_a_session_that_is_used_is_looked_at_later(loop: Loop, bus: Bus) -
     assert not await gone(loop)
 
 
-async def test_a_session_that_never_began_is_nothing_to_delete(loop: Loop, bus: Bus) -> None:
-    """Whoever announced it died before its first word."""
+@pytest.mark.parametrize("used", [False, True])
+async def test_a_session_that_is_not_there_is_nothing_to_delete(
+    loop: Loop, bus: Bus, used: bool
+) -> None:
+    """Whoever announced it died before its first word, or has deleted it already."""
+    if used:
+        task = await loop.client.submit("helper", "say hush", session=REF.session)
+        await task.result(20)
+        await loop.client.session(REF.session).delete()
     await timers.forget_later(bus, REF, clock.now() - timers.UNKEPT_FOR)
 
     async def fired() -> bool:
         return await last_message(bus, TIMERS, TIMER) is None
 
     await until(fired)
-    with pytest.raises(Permanent, match="unknown_session"):
-        await loop.client.session(REF.session).delete()
+    if used:
+        assert await gone(loop)
+    else:
+        with pytest.raises(Permanent, match="unknown_session"):
+            await loop.client.session(REF.session).delete()

@@ -111,12 +111,12 @@ class EngineChat:
     def _request(self, question: Question, rendered: Sequence[Segment]) -> GenerateRequest:
         constraint = self.dialect.enforced(question.held.constraint(), _tail(rendered))
         prompt = self._prompt(question, rendered)
-        if question.owner.session:
-            self.prefixes.see((question.owner.tenant, question.owner.session), prompt)
         room = self.context - len(prompt)
-        if room < 1:
+        if room < self._least(question):
             detail = f"the prompt has {len(prompt)} tokens, the model takes {self.context}"
             raise Permanent("context_too_long", detail, field="messages")
+        if question.owner.session:
+            self.prefixes.see((question.owner.tenant, question.owner.session), prompt)
         return GenerateRequest(
             request_id=question.owner.request,
             cache_salt=question.owner.tenant,
@@ -130,6 +130,12 @@ class EngineChat:
             # who has tools comes back with their results
             keep="long" if question.held.shown else "usual",
         )
+
+    def _least(self, question: Question) -> int:
+        """Tokens that have to be left for the answer; whoever forgets does so for an answer."""
+        if question.held.demands.truncation != "auto":
+            return 1
+        return min(question.sampling.max_tokens, self.context // 4)
 
     def _prompt(self, question: Question, rendered: Sequence[Segment]) -> tuple[int, ...]:
         return self.tokenizer.encode(rendered, question.owner.tenant)

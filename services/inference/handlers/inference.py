@@ -26,6 +26,7 @@ from services.inference.core.demands import Held
 from services.inference.core.generation import GenerationResult, TokenUsage
 from services.inference.core.toolcalls import ReasoningDelta, ToolCall
 from services.inference.handlers.gate import Gate
+from services.inference.handlers.shortened import pieces_of
 from services.inference.ports import (
     ChatModel,
     Conversations,
@@ -144,7 +145,7 @@ class Inference:
         self._check_health()
         answer = Answer((self._clock() - work.published) * 1e3, self._ticks)
         try:
-            async with aclosing(self._model.chat.pieces(question, answer)) as pieces:
+            async with aclosing(pieces_of(self._model.chat, question, answer)) as pieces:
                 async for piece in pieces:
                     if not isinstance(piece, ToolCall | ReasoningDelta):
                         await self._tokens.delta(route, attempt, *piece)

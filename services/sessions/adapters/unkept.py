@@ -16,10 +16,8 @@ from shared.bus.log import RunLog
 from shared.bus.timers import FORGET, UNKEPT, UNKEPT_FOR, forget_later
 from shared.contracts.base import SessionRef
 from shared.contracts.control import DeleteSession
+from shared.contracts.facts import Deleted
 from shared.errors import Permanent
-
-_GONE = frozenset({"unknown_session", "has_forks"})
-"""What is not there any more, and what somebody has taken over since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +41,7 @@ class Forgetting:
             Transient: `still_stopping`, `bus_unavailable`; the delivery is tried again.
         """
         history = await self._log.read(due.ref)
-        if not history:
+        if not history or isinstance(history[-1].fact, Deleted):
             return
         if history[-1].time + UNKEPT_FOR > due.time:
             await forget_later(self._bus, due.ref, history[-1].time)
@@ -51,8 +49,9 @@ class Forgetting:
         try:
             await self._deletion.delete(due.ref, DeleteSession(force=True, by="store: false"))
         except Permanent as error:
-            if error.code not in _GONE:
+            if error.code != "has_forks":
                 raise
+            await forget_later(self._bus, due.ref, due.time)  # they read their beginning here
 
     def among[M](self, job: Job[M]) -> Job[M | Unkept]:
         """The job of the timers, with these among them."""

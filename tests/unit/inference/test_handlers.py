@@ -36,9 +36,11 @@ class Session:
     def __init__(self, engine: InstantEngine) -> None:
         self.deltas: list[str] = []
         self.engine = engine
+        self.chat: EngineChat | None = None
+        self.messages: tuple[dict[str, object], ...] = ({"role": "user", "content": "hi"},)
 
     async def view(self, route: RouteStep, *, repeated: bool = False) -> View:
-        return View(({"role": "user", "content": "hi"},))
+        return View(self.messages)
 
     def specs(self, names: Sequence[str]) -> Sequence[ToolSpec]:
         return [ADD] if names else []
@@ -69,6 +71,7 @@ async def worker(
     chat = EngineChat(engine, ByteTokenizer(), template, CONTEXT, dialect=dialect or Dialect())
     model = Model("m", "w", chat, info.fingerprint)
     session = Session(engine)
+    session.chat = chat
     ticks = iter(float(n) for n in range(1_000_000))
     yield Inference(model, session, session, session, lambda: 0.0, lambda: next(ticks)), session
     await engine.close()
@@ -87,6 +90,11 @@ def step(demands: Demands, *tools: str) -> InferStep:
         tools=tools, demands=demands,
     )  # fmt: skip
     return InferStep(route=route, target=Target(model="m"))
+
+
+def step_at(number: int, demands: Demands) -> InferStep:
+    asked = step(demands)
+    return replace(asked, route=replace(asked.route, step=number))
 
 
 async def events_of(inference: Inference, request: DirectRequest) -> list[DirectEvent]:
@@ -257,6 +265,44 @@ async def test_a_step_is_held_as_a_completion_is() -> None:
     assert isinstance(fact, Inferred)
     assert ([call.name for call in fact.tool_calls], fact.finish) == (["add"], "tool_calls")
     assert session.deltas == []
+
+
+def long_talk(turns: int) -> tuple[dict[str, object], ...]:
+    """A conversation of about a thousand tokens a turn."""
+    said = [{"role": "user", "content": f"{n:03d}" + "x" * 990} for n in range(turns)]
+    return ({"role": "system", "content": "S"}, *said)
+
+
+async def test_what_is_too_long_loses_its_beginning_where_it_may() -> None:
+    async with worker("x") as (inference, session):
+        session.messages = long_talk(17)
+        with pytest.raises(MillraceError, match="context_too_long"):
+            await inference.infer(step(Demands()), 1)
+        (fact,) = await inference.infer(step(Demands(truncation="auto")), 1)
+    assert isinstance(fact, Inferred)
+    assert (fact.content, fact.usage.input) == ("x", 15 * 1_000 + len("system: S\n"))
+
+
+async def test_the_beginning_stays_the_same_while_a_conversation_grows() -> None:
+    """The cache of a prefix helps as long as it does: a change is rare, and is counted."""
+    sizes: list[int] = []
+    async with worker("x") as (inference, session):
+        for turns in range(14, 30):
+            session.messages = long_talk(turns)
+            (fact,) = await inference.infer(step_at(turns, Demands(truncation="auto")), 1)
+            assert isinstance(fact, Inferred)
+            sizes.append(fact.usage.input)
+        assert session.chat is not None
+        broken = session.chat.stats().prefixes_broken
+    assert broken == 5  # when 1, 2, 4, 8 and 16 turns had to go
+    assert all(size <= CONTEXT for size in sizes)
+
+
+async def test_a_question_that_is_too_long_by_itself_is_refused() -> None:
+    async with worker("x") as (inference, session):
+        session.messages = (*long_talk(1), {"role": "user", "content": "x" * CONTEXT})
+        with pytest.raises(MillraceError, match="context_too_long"):
+            await inference.infer(step(Demands(truncation="auto")), 1)
 
 
 async def test_a_log_keeps_no_log_probabilities() -> None:

@@ -60,6 +60,7 @@ async def test_the_same_key_with_another_body_is_a_conflict(http, system, path):
     assert first.is_success
     assert again.status_code == first.status_code
     assert (other.status_code, code_of(other)) == (409, "idempotency_conflict")
+    assert other.headers["x-should-retry"] == "false"  # OpenAI's and Anthropic's clients obey
     assert len(system.orders) == 1
 
 

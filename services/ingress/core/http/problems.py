@@ -221,10 +221,10 @@ def problem_of(failure: Failure, path: str, trace_id: str, *, anthropic: bool = 
         headers["WWW-Authenticate"] = f'Bearer realm="millrace"{unsure}'
     if status in (408, 413):
         headers["Connection"] = "close"  # the rest of the body is not read, so nothing can follow
+    if status == 409 and (dialect == "anthropic" or failure.code == "idempotency_conflict"):
+        headers["x-should-retry"] = "false"  # these clients would; a conflict does not go away
     if dialect == "anthropic":
         headers["request-id"] = trace_id
-        if status == 409:
-            headers["x-should-retry"] = "false"  # its clients would; a conflict does not go away
         status = 400 if status == 422 else status  # it knows no other word for a bad request
     media_type, body = _SHAPES[dialect]
     return Problem(status, media_type, body(failure, trace_id), headers)
