@@ -27,7 +27,9 @@ def main() -> None:
 
     async def compose(bus: Bus, stop: asyncio.Event) -> None:
         row = _row(settings)
-        await serve(bus, stop, settings, row, chat_model(row, settings.data / "cache"))
+        bus.log.info("engine.loading", model=settings.model, engine=row.engine)
+        chat = await asyncio.to_thread(chat_model, row, settings.data / "cache")
+        await serve(bus, stop, settings, row, chat)
 
     run_service("inference", settings, compose)
 
