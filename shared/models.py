@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated
@@ -34,6 +35,7 @@ PARSERS = (
 REASONING = (AUTO, NONE, "qwen3", "deepseek_r1", "mistral", "openai_gptoss")
 """How a model sets its reasoning apart."""
 
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
 
 
@@ -72,6 +74,7 @@ class OpenVinoModel(TokenModel, frozen=True, kw_only=True, tag="openvino"):
     """A model folder on the embedded CPU engine."""
 
     path: str
+    """Where it is; where there is no such folder, what a hub calls it (see `hub_name`)."""
 
 
 AnyModel = OpenVinoModel
@@ -102,6 +105,17 @@ class ModelsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             + ", ".join(sorted({*self.routes, *self.models})),
             field="route",
         )
+
+
+def hub_name(path: str) -> tuple[str, str | None] | None:
+    """Name and revision that a path means on a model hub: `owner/name`, `owner/name@revision`.
+
+    None where it can be no such name.
+    """
+    name, at, revision = path.partition("@")
+    if _HUB_NAME.fullmatch(name) is None or (at and not revision):
+        return None
+    return name, revision or None
 
 
 def micro_cents(amount: str) -> int:

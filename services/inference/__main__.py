@@ -26,8 +26,10 @@ def main() -> None:
     settings = Settings()
 
     async def compose(bus: Bus, stop: asyncio.Event) -> None:
-        row = _row(settings)
-        await serve(bus, stop, settings, row, chat_model(row, settings.data / "cache"))
+        row = row_of(settings)
+        bus.log.info("engine.loading", model=settings.model, engine=row.engine)
+        chat = await asyncio.to_thread(chat_model, row, settings.data / "cache")
+        await serve(bus, stop, settings, row, chat)
 
     run_service("inference", settings, compose)
 
@@ -68,7 +70,12 @@ async def serve(
         raise watch.why
 
 
-def _row(settings: Settings) -> AnyModel:
+def row_of(settings: Settings) -> AnyModel:
+    """What the models file says of this worker's model.
+
+    Raises:
+        Permanent: `unknown_model`, `invalid_models_file`.
+    """
     models = read_models(settings.models).models
     if settings.model not in models:
         raise Permanent(

@@ -1,12 +1,14 @@
 """A worker on the embedded engine with a bug in it, `python -m tests.integration.breaking_worker`.
 
-The engine breaks in the next step when there is a file `bug` in its data folder. One with nothing
-in it is gone then, so the bug shows once. Everything else is the product's own.
+The engine breaks in the next step when there is a file `bug` in its data folder, and hangs in it
+when that says `hang`. Unless it says `for ever` the file is gone then, and the bug shows once. All
+the rest is the product's own.
 """
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from functools import partial
 from pathlib import Path
 
@@ -27,7 +29,7 @@ from shared.bus.service import run_service
 from shared.models import OpenVinoModel
 from tests.contract.engines.fallible import FallibleModel
 
-OPTIONS = EngineOptions(kv_blocks=64)
+OPTIONS = EngineOptions(kv_blocks=64, step_limit_s=2.0, close_limit_s=1.0)
 
 
 class Buggy(FallibleModel):
@@ -38,10 +40,12 @@ class Buggy(FallibleModel):
         self._bug = bug
 
     def infer(self, batch: StepBatch) -> NDArray[np.float32]:
-        if self._bug.exists():
-            self.buggy = True
-            if not self._bug.read_text():
-                self._bug.unlink()
+        bug = self._bug.read_text() if self._bug.exists() else None
+        if bug not in (None, "for ever"):
+            self._bug.unlink()
+        if bug == "hang":
+            threading.Event().wait()
+        self.buggy = bug is not None
         return super().infer(batch)
 
 

@@ -19,7 +19,7 @@ from services.cli.core.words import plural, size
 from shared.bus.connect import ApiError
 from shared.contracts.ledger import TasksQuery
 from shared.errors import MillraceError, Transient
-from shared.models import read_models
+from shared.models import hub_name, read_models
 from shared.subjects import ROUTER, STREAMS, TOOLS, Consumer
 
 Connected = Callable[[], AbstractAsyncContextManager[CommandClient]]
@@ -71,7 +71,8 @@ class SystemProbes:
         except MillraceError as error:
             return Check("models", "failed", error.detail, f"correct {path}")
         for name, row in models.items():
-            if not (self._root / row.path / "config.json").is_file():
+            here = (self._root / row.path / "config.json").is_file()
+            if not here and hub_name(row.path) is None:
                 fix = f"put a model there, or correct {path}"
                 return Check("models", "failed", f"{name}: no model in {row.path}", fix)
         return Check("models", "ok", f"{', '.join(models)} ({path})")

@@ -8,26 +8,32 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from services.inference.core.chat import TemplateFailed
 from services.inference.ports import ChatModel
+from shared.errors import Permanent
 from shared.models import AnyModel, OpenVinoModel
 
 
 def chat_model(row: AnyModel, cache: Path) -> ChatModel:
     """What the row describes. `cache` is a folder in which an engine may keep what it can make
-    again.
+    again. May take long, where a model has to be fetched: call it off the event loop.
 
     Raises:
         Permanent: what the row names is not there or is of no use.
+        Transient: `hub_unreachable`.
     """
     match row:
         case OpenVinoModel():
-            from services.inference.adapters.model_folder import read_dialect
+            from services.inference.adapters.model_folder import find_folder, read_dialect
             from services.inference.adapters.openvino.factory import build_chat
             from services.inference.adapters.openvino.options import (
                 EngineOptions,
             )
 
             options = EngineOptions(max_sequences=row.concurrency, cache_dir=cache)
-            folder = Path(row.path)
+            folder = find_folder(row.path, cache)
             dialect = read_dialect(folder, row.parser, row.reasoning)
-            return build_chat(folder, options, row.context, dialect)
+            try:
+                return build_chat(folder, options, row.context, dialect)
+            except TemplateFailed as error:
+                raise Permanent("unsupported_model", str(error), field="path") from error

@@ -15,7 +15,10 @@ _EVERY = 0.25
 
 
 class Watch:
-    """Sets `stop` when the model can serve nothing more, and keeps the reason."""
+    """Sets `stop` when the model can serve nothing more, keeps the reason, and closes the model:
+
+    whoever still waits for a step that does not end hears of it, while the lanes wait for them.
+    """
 
     def __init__(self, chat: ChatModel, stop: asyncio.Event, log: Log) -> None:
         self._chat, self._stop, self._log = chat, stop, log
@@ -27,9 +30,12 @@ class Watch:
         self._task = asyncio.create_task(self._look())
 
     async def stop(self) -> None:
-        """Look no more."""
-        if self._task is not None:
+        """Look no more; a close that has begun is waited for."""
+        if self._task is None:
+            return
+        if self.why is None:
             self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
 
     async def _look(self) -> None:
         while self.why is None:
@@ -39,3 +45,4 @@ class Watch:
                 self.why = why
         self._log.error("engine.broken", detail=self.why.detail)
         self._stop.set()
+        await self._chat.close()
