@@ -9,7 +9,7 @@ from services.inference.adapters.conversations import LogConversations
 from services.inference.adapters.engines import chat_model
 from services.inference.adapters.shelf import KvShelf
 from services.inference.handlers import Inference, Model
-from services.inference.settings import Settings
+from services.inference.settings import Settings, variable
 from shared import clock
 from shared.bus.connect import Bus
 from shared.bus.log import RunLog
@@ -25,7 +25,7 @@ def main() -> None:
 
     async def compose(bus: Bus, stop: asyncio.Event) -> None:
         row = _row(settings)
-        chat = chat_model(row, settings.data / "cache")
+        chat = chat_model(row, settings.data / "cache", variable)
         try:
             info = await chat.start()
             bus.log.info("engine.ready", model=settings.model, engine=row.engine)

@@ -267,7 +267,7 @@ class Presence:
             self._broken = stats.prefixes_broken
         state = replace(
             self._state,
-            slots=self._slots,
+            slots=min(self._slots, stats.capacity),
             running=stats.running,
             waiting=stats.waiting + self._inference.gate.waiting,
             blocks=stats.blocks_total,

@@ -6,15 +6,16 @@ imported only where a row asks for it: its library need not be there otherwise.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from services.inference.ports import ChatModel
-from shared.models import AnyModel, OpenVinoModel
+from shared.models import AnyModel, OpenVinoModel, ProviderModel
 
 
-def chat_model(row: AnyModel, cache: Path) -> ChatModel:
+def chat_model(row: AnyModel, cache: Path, variables: Callable[[str], str | None]) -> ChatModel:
     """What the row describes. `cache` is a folder in which an engine may keep what it can make
-    again.
+    again; `variables` gives the value of an environment variable that holds a key.
 
     Raises:
         Permanent: what the row names is not there or is of no use.
@@ -31,3 +32,7 @@ def chat_model(row: AnyModel, cache: Path) -> ChatModel:
             folder = Path(row.path)
             dialect = read_dialect(folder, row.parser, row.reasoning)
             return build_chat(folder, options, row.context, dialect)
+        case ProviderModel():
+            from services.inference.adapters.provider.factory import build_provider
+
+            return build_provider(row, variables)

@@ -29,6 +29,7 @@ from services.inference.handlers.gate import Gate
 from services.inference.ports import (
     ChatModel,
     Conversations,
+    EndpointRefused,
     EngineFailed,
     EngineStats,
     TokenSink,
@@ -142,7 +143,7 @@ class Inference:
                 async for piece in pieces:
                     if not isinstance(piece, ToolCall | ReasoningDelta):
                         await self._tokens.delta(route, attempt, *piece)
-        except EngineFailed as error:
+        except (EngineFailed, EndpointRefused) as error:
             return self.failed(work, attempt, error.as_failure())
         if answer.result is None or answer.result.finish_reason == "aborted":
             return []
