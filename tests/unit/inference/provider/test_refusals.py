@@ -43,6 +43,12 @@ def test_a_bad_request_names_the_field_as_we_do() -> None:
     assert of(400).detail == "the endpoint answered 400"
 
 
+def test_what_the_endpoint_cannot_do_is_said_as_such_where_it_names_it() -> None:
+    error = of(400, "no top_k here", code="unsupported_parameter", param="top_k")
+    assert (error.code, error.field) == ("unsupported_demand", "top_k")
+    assert of(400, "no", code="unsupported_value", param="store").code == "invalid_request"
+
+
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_key_that_is_refused_is_named_by_its_place(status) -> None:
     error = of(status, f"Incorrect API key provided: {SECRET} of org-acme")

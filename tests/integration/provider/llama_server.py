@@ -1,4 +1,4 @@
-"""llama.cpp as a server of its own: `python -m tests.integration.llama_server FILE`.
+"""llama.cpp as a server of its own: `python -m ...provider.llama_server FILE KEY PORT`.
 
 Somebody else's OpenAI- and Anthropic-compatible server, from a package, on the small model of this
 repository, whose folder becomes a GGUF file here. It prints its address and serves until it is
@@ -125,8 +125,8 @@ def main() -> None:
     parameters.model_alias = {"nano"}
     parameters.n_ctx, parameters.n_parallel = CONTEXT * SLOTS, SLOTS
     parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = 1
-    parameters.api_keys = ["a-key-of-its-own"]
-    parameters.hostnames, parameters.port = ["127.0.0.1"], 0
+    parameters.api_keys = [sys.argv[2]]
+    parameters.hostnames, parameters.port = ["127.0.0.1"], int(sys.argv[3])
     server = xllamacpp.Server(parameters)
     print(server.listening_address, flush=True)  # noqa: T201
     threading.Event().wait()
