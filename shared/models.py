@@ -100,6 +100,7 @@ Lack = Literal[
 OFFICIAL_KEYS: dict[Api, str] = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
 """Where a key is looked for when a row names no endpoint of its own."""
 
+
 class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Seconds to wait for an endpoint: for a connection, the first word, and each one after it."""
 

@@ -17,6 +17,7 @@ from services.inference.ports import (
     EndpointRefused,
     EngineFailed,
     InvalidRequest,
+    UnsupportedDemand,
 )
 from shared.errors import MillraceError
 
@@ -55,6 +56,7 @@ _STATUS_OF_TYPE = {
     "invalid_request_error": 400,
     "exceed_context_size_error": 400,
 }
+_UNSUPPORTED = frozenset(("unsupported_demand", "unsupported_parameter", "unsupported_value"))
 _NO_MONEY = frozenset(("insufficient_quota", "billing_hard_limit_reached", "billing_error"))
 
 
@@ -132,4 +134,6 @@ def _about_the_request(status: int, said: Said, endpoint: Endpoint) -> MillraceE
     words = endpoint.key.hidden(said.words)[:_LONGEST] or f"the endpoint answered {status}"
     if status == 413 or said.kinds & _TOO_LONG_CODES or _TOO_LONG.search(said.words):
         return ContextTooLong(words)
+    if said.kinds & _UNSUPPORTED and said.field is not None:
+        return UnsupportedDemand(words, field=said.field)
     return InvalidRequest(words, field=said.field)

@@ -23,7 +23,7 @@ from shared.telemetry import Log
 State = Literal["in", "out", "trial"]
 IN_A_ROW = 3
 """So often may an endpoint be unavailable before nothing is sent to it any more."""
-FIRST_PAUSE, LONGEST_PAUSE = 2.0, 60.0
+FIRST_PAUSE, LONGEST_PAUSE = 2.0, 15.0
 
 
 class Rotation:
