@@ -189,6 +189,8 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     blocks_free: int
     blocks_cached: int
     tokens_generated: int
+    out: str = ""
+    """Why nothing is served at the moment, where that is so: an endpoint that refuses us."""
     prefixes_broken: int = 0
     """Prompts that did not begin with the last one of their session."""
     prompt_tokens: int = 0

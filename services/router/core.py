@@ -6,6 +6,7 @@ since that report is added to its load, so that a burst spreads over the workers
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from shared.contracts.work import Target
@@ -70,6 +71,11 @@ class Workers:
         ]
         return sorted(alive, key=lambda seen: (seen.load, seen.state.worker))
 
+    def excuses(self, models: Sequence[str]) -> str:
+        """Why workers of these models have no slots, as far as they say."""
+        told = {s.state.out: None for s in self.seen.values() if s.state.model in models}
+        return "".join(f"; {why}" for why in told if why)
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -108,9 +114,8 @@ def place(wanted: Wanted, models: ModelsFile, workers: Workers, now: float) -> T
     for name, found in alive:
         if found:
             return _target(name, "any", models)
-    raise Transient(
-        "no_worker", f"no worker serves {', '.join(names)} at the moment", retry_after=1.0
-    )
+    detail = f"no worker serves {', '.join(names)} at the moment"
+    raise Transient("no_worker", detail + workers.excuses(names), retry_after=1.0)
 
 
 def place_direct(route: str, models: ModelsFile, workers: Workers, now: float) -> Target:

@@ -160,6 +160,9 @@ async def _workers(client: CommandClient) -> Check:
     workers = await client.workers()
     if not workers:
         return Check("inference", "failed", "no live worker", RESTART)
+    if out := [f"{worker.model}: {worker.out}" for worker in workers if worker.out]:
+        fix = "mend that; a worker comes back by itself"
+        return Check("inference", "warning", "; ".join(sorted(out)), fix)
     models = ", ".join(sorted({worker.model for worker in workers}))
     return Check("inference", "ok", f"{plural(len(workers), 'worker')}: {models}")
 

@@ -274,6 +274,7 @@ class Presence:
             blocks_free=stats.blocks_free,
             blocks_cached=stats.blocks_cached,
             prefixes_broken=stats.prefixes_broken,
+            out=stats.out,
         )
         await self._kv.put(as_token(state.worker), encode(state))
 

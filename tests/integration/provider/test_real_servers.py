@@ -260,6 +260,7 @@ async def test_a_wrong_key_keeps_the_worker_out_until_it_is_right(
 
 async def test_what_the_endpoint_does_not_like_is_refused_by_its_name(own: Place) -> None:
     async with started(own.row()) as chat:
-        with pytest.raises(Permanent) as refused:
+        with pytest.raises(Permanent) as refused:  # ours would take it, the endpoint does not
             await asking(chat, own.hello, temperature=9.0).said()
         assert (refused.value.code, refused.value.field) == ("invalid_request", "temperature")
+        assert chat.stats().capacity == 8

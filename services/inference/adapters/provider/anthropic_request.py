@@ -12,7 +12,11 @@ from typing import cast
 
 import orjson
 
-from services.inference.adapters.provider.openai_request import answer_limit, check_lacks
+from services.inference.adapters.provider.openai_request import (
+    answer_limit,
+    check_lacks,
+    check_meaning,
+)
 from services.inference.core.answering import Json, Question
 from services.inference.core.demands import Held
 from services.inference.ports import InvalidRequest, UnsupportedDemand
@@ -32,6 +36,7 @@ def messages_request(row: ProviderModel, question: Question) -> Json:
         Permanent: `unsupported_demand`, `invalid_request`.
     """
     held, sampling = question.held, question.sampling
+    check_meaning(question)
     held.constraint()  # a call that is demanded of a tool that is not there
     _check(held, sampling)
     asked = dict(_asked(held, sampling))

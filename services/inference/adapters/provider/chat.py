@@ -30,8 +30,8 @@ from shared.models import ProviderModel
 from shared.telemetry import Log
 
 
-class Dialect(Protocol):
-    """An endpoint, spoken to in its own way; errors are ours already."""
+class Wire(Protocol):
+    """The conversation with an endpoint in its own words; errors are ours already."""
 
     @property
     def abilities(self) -> frozenset[Ability]:
@@ -94,9 +94,9 @@ class _Run:
 class ProviderChat:
     """`ChatModel` behind an endpoint."""
 
-    def __init__(self, row: ProviderModel, dialect: Dialect, log: Log) -> None:
-        self._row, self._dialect, self._log = row, dialect, log
-        self._rotation = Rotation(dialect.look, log)
+    def __init__(self, row: ProviderModel, wire: Wire, log: Log) -> None:
+        self._row, self._wire, self._log = row, wire, log
+        self._rotation = Rotation(wire.look, log)
         self._slots = asyncio.Semaphore(row.concurrency)
         self._runs: dict[str, _Run] = {}
         self._running = self._tokens = 0
@@ -113,7 +113,7 @@ class ProviderChat:
             capacity=self._row.concurrency,
             kv_blocks=0,
             block_tokens=0,
-            abilities=self._dialect.abilities,
+            abilities=self._wire.abilities,
         )
 
     async def pieces(self, question: Question, answer: Answer) -> AsyncGenerator[Piece]:
@@ -141,7 +141,7 @@ class ProviderChat:
         """See the port."""
         self._check_open()
         self._rotation.check()
-        return await self._dialect.count(question)
+        return await self._wire.count(question)
 
     async def abort(self, request: str) -> None:
         """See the port."""
@@ -158,7 +158,12 @@ class ProviderChat:
             blocks_free=0,
             blocks_cached=0,
             tokens_generated=self._tokens,
+            out=self._rotation.why,
         )
+
+    def health(self) -> EngineUnavailable | None:
+        """See the port. Out of rotation is not unwell: who comes is told why, and turns elsewhere."""
+        return None if self._open else EngineUnavailable("the endpoint is not in use")
 
     async def close(self) -> None:
         """See the port."""
@@ -166,7 +171,7 @@ class ProviderChat:
         for run in self._runs.values():
             run.abort()
         await self._rotation.close()
-        await self._dialect.close()
+        await self._wire.close()
 
     def _check_open(self) -> None:
         if not self._open:
@@ -183,12 +188,12 @@ class ProviderChat:
 
     async def _heard(self, question: Question, run: _Run) -> AsyncGenerator[Heard]:
         """The events of the answer, when there is a slot, each in time."""
-        request = self._dialect.request(question)
+        request = self._wire.request(question)
         busy = EngineFailed("waited too long for a slot", UNAVAILABLE)
         await run.within(self._slots.acquire, None, busy)
         self._running += 1
         try:
-            async with aclosing(self._dialect.answer(request)) as events:
+            async with aclosing(self._wire.answer(request)) as events:
                 wait = self._row.timeouts.first_token
                 late = EngineFailed(f"the endpoint said nothing for {wait:g} s", UNAVAILABLE)
                 while True:

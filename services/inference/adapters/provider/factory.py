@@ -6,7 +6,7 @@ from typing import cast
 
 import structlog
 
-from services.inference.adapters.provider.chat import Dialect, ProviderChat
+from services.inference.adapters.provider.chat import ProviderChat, Wire
 from services.inference.adapters.provider.key import Variables, key_of
 from shared.models import ProviderModel
 from shared.telemetry import Log
@@ -19,16 +19,16 @@ def build_provider(row: ProviderModel, variables: Variables) -> ProviderChat:
         Permanent: `missing_key`.
     """
     log = cast("Log", structlog.get_logger(service="inference", model=row.name))
-    return ProviderChat(row, _dialect(row, variables), log)
+    return ProviderChat(row, _wire(row, variables), log)
 
 
-def _dialect(row: ProviderModel, variables: Variables) -> Dialect:
+def _wire(row: ProviderModel, variables: Variables) -> Wire:
     """Each dialect is imported where it is spoken: the other one's library need not be there."""
     key = key_of(row, variables)
     if row.api == "anthropic":
-        from services.inference.adapters.provider.anthropic_dialect import AnthropicDialect
+        from services.inference.adapters.provider.anthropic_wire import AnthropicWire
 
-        return AnthropicDialect(row, key)
-    from services.inference.adapters.provider.openai_dialect import OpenAiDialect
+        return AnthropicWire(row, key)
+    from services.inference.adapters.provider.openai_wire import OpenAiWire
 
-    return OpenAiDialect(row, key)
+    return OpenAiWire(row, key)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from services.inference.core.answering import Json, Question
 from services.inference.core.answers import function_of
 from services.inference.core.demands import Held
-from services.inference.ports import UnsupportedDemand
+from services.inference.ports import InvalidRequest, UnsupportedDemand
 from shared.contracts.agents import Sampling, ToolSpec
 from shared.models import Lack, ProviderModel
 
@@ -23,6 +24,7 @@ def chat_request(row: ProviderModel, question: Question) -> Json:
         Permanent: `unsupported_demand`, `invalid_request`.
     """
     held, sampling = question.held, question.sampling
+    check_meaning(question)
     held.constraint()  # a call that is demanded of a tool that is not there
     asked = dict(_asked(held, sampling))
     check_lacks(row, asked)
@@ -41,6 +43,29 @@ def chat_request(row: ProviderModel, question: Question) -> Json:
 def answer_limit(row: ProviderModel, sampling: Sampling) -> int:
     """How many tokens the answer may have."""
     return min(sampling.max_tokens, row.max_output or row.context, row.context)
+
+
+def check_meaning(question: Question) -> None:
+    """Refuse what means nothing, before somebody is paid for saying so.
+
+    Raises:
+        Permanent: `invalid_request`.
+    """
+    sampling = question.sampling
+    if not question.messages:
+        raise InvalidRequest("there is no message", field="messages")
+    bounds = (
+        ("temperature", 0.0, math.inf),
+        ("top_p", 0.0, 1.0),
+        ("top_k", 0, math.inf),
+        ("max_tokens", 1, math.inf),
+        ("frequency_penalty", -math.inf, math.inf),
+        ("presence_penalty", -math.inf, math.inf),
+    )
+    for field, least, most in bounds:
+        value = getattr(sampling, field)
+        if not (math.isfinite(value) and least <= value <= most):
+            raise InvalidRequest(f"{field} must be {least:g} to {most:g}", field=field)
 
 
 def check_lacks(row: ProviderModel, asked: Mapping[str, object]) -> None:

@@ -56,6 +56,7 @@ _STATUS_OF_TYPE = {
     "invalid_request_error": 400,
     "exceed_context_size_error": 400,
 }
+_TO_MEND = frozenset((401, 402, 403, 404, 405))
 _UNSUPPORTED = frozenset(("unsupported_demand", "unsupported_parameter", "unsupported_value"))
 _NO_MONEY = frozenset(("insufficient_quota", "billing_hard_limit_reached", "billing_error"))
 
@@ -107,7 +108,7 @@ def meaning(said: Said, endpoint: Endpoint) -> MillraceError:
     status = said.status or next(
         (_STATUS_OF_TYPE[kind] for kind in said.kinds if kind in _STATUS_OF_TYPE), 0
     )
-    if status in (401, 402, 403, 404, 405) or said.kinds & _NO_MONEY:
+    if status in _TO_MEND or 300 <= status < 400 or said.kinds & _NO_MONEY:
         return EndpointRefused(_to_mend(status, said, endpoint))
     wait = wait_of(said.headers or {})
     if status == 429:
@@ -124,6 +125,8 @@ def _to_mend(status: int, said: Said, endpoint: Endpoint) -> str:
         return f"the account at {endpoint.address} of the key in {endpoint.key.where} is used up"
     if status in (401, 403):
         return f"{endpoint.address} refuses the key ({status}): look at {endpoint.key.where}"
+    if status < 400:
+        return f"{endpoint.address} answers with a redirection ({status}): look at `base_url`"
     return (
         f"{endpoint.address} knows no model {endpoint.model!r} ({status}): "
         "look at `name` and `base_url` in the models file"

@@ -50,6 +50,11 @@ class Rotation:
         except (EndpointRefused, EngineFailed, Permanent) as error:
             self._leave(error)
 
+    @property
+    def why(self) -> str:
+        """What had gone wrong, while the endpoint is out; else nothing."""
+        return self._error.detail if self._state == "out" and self._error is not None else ""
+
     def check(self) -> None:
         """Raise what had gone wrong, while the endpoint is out."""
         if self._state == "out" and self._error is not None:

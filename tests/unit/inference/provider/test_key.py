@@ -62,6 +62,6 @@ def test_a_key_file_with_something_else_in_it_is_not_repeated(tmp_path: Path) ->
 @pytest.mark.parametrize("api", ["openai", "anthropic"])
 async def test_nothing_that_is_built_shows_the_key(api) -> None:
     chat = build_provider(row(api=api, key="THERE_KEY"), {"THERE_KEY": SECRET}.get)
-    parts = (chat, vars(chat), vars(chat._dialect), vars(chat._dialect)["_endpoint"])
+    parts = (chat, vars(chat), vars(chat._wire), vars(chat._wire)["_endpoint"])
     assert not [part for part in parts if SECRET in repr(part)]
     await chat.close()

@@ -135,3 +135,19 @@ def test_a_temperature_that_the_endpoint_lacks_is_left_to_it() -> None:
 
 def test_the_row_may_add_to_every_request() -> None:
     assert asked(row=row(extra_body={"service_tier": "flex"}))["service_tier"] == "flex"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("temperature", -1.0), ("temperature", float("nan")), ("top_p", 1.5), ("max_tokens", 0)],
+)
+def test_what_means_nothing_is_refused_before_it_costs_anything(field, value) -> None:
+    with pytest.raises(Permanent) as refused:
+        asked(**{field: value})
+    assert (refused.value.code, refused.value.field) == ("invalid_request", field)
+
+
+def test_nothing_to_answer_is_refused() -> None:
+    with pytest.raises(Permanent) as refused:
+        asked(messages=[])
+    assert (refused.value.code, refused.value.field) == ("invalid_request", "messages")

@@ -74,6 +74,12 @@ def test_a_model_that_is_not_there_is_named() -> None:
     assert "'gpt'" in error.detail
 
 
+def test_a_redirection_is_not_followed_with_the_key() -> None:
+    error = of(307)
+    assert isinstance(error, EndpointRefused)
+    assert "base_url" in error.detail
+
+
 def test_a_limited_rate_says_when_to_come_back() -> None:
     error = of(429, "Rate limit reached in organization org-acme", {"Retry-After": "7"})
     assert isinstance(error, EngineFailed)

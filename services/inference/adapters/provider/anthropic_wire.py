@@ -18,7 +18,7 @@ import msgspec
 from services.inference.adapters.provider.anthropic_request import messages_request, prompt
 from services.inference.adapters.provider.hearing import CallPart, Heard
 from services.inference.adapters.provider.key import Key
-from services.inference.adapters.provider.openai_dialect import is_near
+from services.inference.adapters.provider.openai_wire import is_near
 from services.inference.adapters.provider.refusals import UNAVAILABLE, Endpoint, Said, meaning
 from services.inference.core.answering import Json, Question
 from services.inference.core.generation import FinishReason, TokenUsage
@@ -72,8 +72,8 @@ class _Event(msgspec.Struct):
     usage: _Usage | None = None
 
 
-class AnthropicDialect:
-    """`Dialect` of messages."""
+class AnthropicWire:
+    """`Wire` of messages."""
 
     def __init__(self, row: ProviderModel, key: Key) -> None:
         self._row, self._key = row, key
@@ -87,7 +87,9 @@ class AnthropicDialect:
             timeout=timeouts,
             default_headers=row.headers,
             http_client=httpx2.AsyncClient(
-                timeout=timeouts, trust_env=not is_near(self._endpoint.address)
+                timeout=timeouts,
+                limits=httpx2.Limits(max_keepalive_connections=row.concurrency),
+                trust_env=not is_near(self._endpoint.address),
             ),
         )
 

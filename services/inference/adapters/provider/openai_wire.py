@@ -32,6 +32,7 @@ _FINISH: dict[str, FinishReason] = {
     "tool_calls": "tool_calls",
     "function_call": "tool_calls",
 }
+_BROKEN = frozenset(("error", "abort"))
 _ABILITY_OF: dict[str, Ability] = {
     "logprobs": "logprobs",
     "response_format": "constraint",
@@ -96,8 +97,8 @@ class _Chunk(msgspec.Struct):
     usage: _Usage | None = None
 
 
-class OpenAiDialect:
-    """`Dialect` of chat completions."""
+class OpenAiWire:
+    """`Wire` of chat completions."""
 
     def __init__(self, row: ProviderModel, key: Key) -> None:
         self._row, self._key = row, key
@@ -111,7 +112,9 @@ class OpenAiDialect:
             timeout=timeouts,
             default_headers=row.headers,
             http_client=httpx.AsyncClient(
-                timeout=timeouts, trust_env=not is_near(self._endpoint.address)
+                timeout=timeouts,
+                limits=httpx.Limits(max_keepalive_connections=row.concurrency),
+                trust_env=not is_near(self._endpoint.address),
             ),
         )
         if row.base_url is not None:  # nothing of an account at OpenAI goes to anybody else
@@ -196,6 +199,8 @@ def _heard(chunk: _Chunk) -> Heard:
     if choice is None:
         return Heard(usage=usage)
     delta = choice.delta or _Delta()
+    if choice.finish_reason in _BROKEN:
+        raise EngineFailed("the endpoint broke the answer off")
     if choice.finish_reason == "content_filter":
         raise Permanent("content_filtered", "the endpoint withholds the rest of the answer")
     stopped = choice.stop_reason if isinstance(choice.stop_reason, str) else None
