@@ -1,4 +1,7 @@
-"""The chat model behind an endpoint, on real servers: llama.cpp's and our own, in both dialects."""
+"""The chat model behind an endpoint, on real servers: llama.cpp's and our own, in both dialects.
+
+What every model has to do is asked in `tests/contract/engines`; here is what is an endpoint's own.
+"""
 
 from __future__ import annotations
 
@@ -108,21 +111,6 @@ async def test_a_prompt_that_is_too_long_is_refused_as_such(place: Place) -> Non
         assert (await asking(chat, place.hello).said()).text == place.answer
 
 
-async def test_what_is_asked_at_once_is_answered_as_alone(place: Place) -> None:
-    async with started(place.row(concurrency=16)) as chat:
-        names = [f"r{n}" for n in range(16)]
-        together = await asyncio.gather(
-            *(asking(chat, place.hello, name=name, max_tokens=1 + n).said()
-              for n, name in enumerate(names))
-        )  # fmt: skip
-        for n, said in enumerate(together):
-            alone = await asking(chat, place.hello, max_tokens=1 + n).said()
-            assert (said.text, said.result.finish_reason) == (
-                alone.text,
-                alone.result.finish_reason,
-            )
-
-
 async def test_tokens_are_counted_where_the_dialect_has_a_way(place: Place) -> None:
     async with started(place.row()) as chat:
         question = asking(chat, place.hello, tools=[CALCULATOR])
@@ -162,12 +150,6 @@ async def test_a_strict_schema_is_kept(llama_url: str, schema) -> None:
         asked = asking(chat, "The sky?", demands=Demands(response_format=shaped))
         said = await asked.said()
         assert asked.question.held.unmet(said.result) is None
-
-
-async def test_text_of_all_languages_comes_whole(own: Place) -> None:
-    text = "Grüße, 🦦 и 水車"
-    async with started(own.row()) as chat:
-        assert (await asking(chat, f"say {text}").said()).text == text
 
 
 async def test_an_abort_ends_the_answer_here_and_there(own: Place, fronts: Fronts) -> None:

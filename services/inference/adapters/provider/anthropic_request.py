@@ -71,6 +71,9 @@ def _check(held: Held, sampling: Sampling) -> None:
             raise UnsupportedDemand(f"Anthropic's API has no {name}", field=name)
     if sampling.seed is not None:
         raise UnsupportedDemand("Anthropic's API has no seed", field="seed")
+    if held.demands.response_format.type == "json_object":
+        detail = "Anthropic's API takes a schema, no json_object"
+        raise UnsupportedDemand(detail, field="response_format")
     if held.demands.logprobs is not None:
         raise UnsupportedDemand("Anthropic's API has no log-probabilities", field="logprobs")
 
@@ -84,9 +87,8 @@ def _asked(held: Held, sampling: Sampling) -> Iterator[tuple[str, object]]:
     if sampling.stop:
         yield "stop_sequences", list(sampling.stop)
     wanted = held.demands.response_format
-    if wanted.type == "json_schema" and wanted.schema is not None:
-        # any other JSON cannot be asked for; it is looked at when it has come (core/demands)
-        yield "output_config", {"format": {"type": "json_schema", "schema": wanted.schema}}
+    if wanted.type == "json_schema":
+        yield "output_config", {"format": {"type": "json_schema", "schema": wanted.schema or {}}}
 
 
 def _choice(held: Held) -> Json:

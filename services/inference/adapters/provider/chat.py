@@ -162,7 +162,7 @@ class ProviderChat:
         )
 
     def health(self) -> EngineUnavailable | None:
-        """See the port. Out of rotation is not unwell: who comes is told why, and turns elsewhere."""
+        """See the port. Out of rotation is not unwell: who comes is told why, and goes on."""
         return None if self._open else EngineUnavailable("the endpoint is not in use")
 
     async def close(self) -> None:

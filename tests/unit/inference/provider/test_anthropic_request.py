@@ -82,14 +82,11 @@ def test_tools_and_how_they_are_to_be_called(demands, expected) -> None:
     assert asked(replace(CALCULATOR, strict=True))["tools"][0]["strict"] is True
 
 
-def test_a_schema_is_asked_for_and_any_other_json_is_not() -> None:
+def test_a_schema_is_asked_for() -> None:
     shaped = ResponseFormat(type="json_schema", schema={"type": "object"}, strict=True)
     assert asked(demands=Demands(response_format=shaped))["output_config"] == {
         "format": {"type": "json_schema", "schema": {"type": "object"}}
     }
-    assert "output_config" not in asked(
-        demands=Demands(response_format=ResponseFormat("json_object"))
-    )
 
 
 def test_sampling_is_left_to_anthropics_own_models() -> None:
@@ -112,6 +109,7 @@ def test_sampling_is_left_to_anthropics_own_models() -> None:
         ("presence_penalty", {"presence_penalty": 0.1}),
         ("logit_bias", {"logit_bias": {"1": 2.0}}),
         ("logprobs", {"demands": Demands(logprobs=0)}),
+        ("response_format", {"demands": Demands(response_format=ResponseFormat("json_object"))}),
     ],
 )
 def test_what_the_api_lacks_is_refused_by_name(field, given) -> None:
