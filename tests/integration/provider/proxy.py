@@ -32,11 +32,12 @@ def reply(status: str, body: bytes, *headers: str) -> Fault:
 
 @dataclass
 class Proxy:
-    """One proxy; `fault` holds for whatever is asked next. Looks of the breaker pass unharmed."""
+    """One proxy. `fault` holds for answers, `look` for the looks of the breaker."""
 
     host: str
     port: int
     fault: Fault = field(default_factory=Fault)
+    look: Fault = field(default_factory=Fault)
     url: str = ""
     asked: int = 0
     """Requests for an answer."""
@@ -58,7 +59,7 @@ class Proxy:
         length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
         body = await reader.readexactly(int(length.group(1))) if length else b""
         if not head.startswith(b"POST"):
-            return await self._pass(head + body, writer, Fault())
+            return await self._pass(head + body, writer, self.look)
         self.asked += 1
         self.heads.append(head.decode())
         self.open += 1

@@ -34,11 +34,16 @@ _FINISH: dict[str, FinishReason] = {
 }
 
 
+class _Output(msgspec.Struct):
+    thinking_tokens: int = 0
+
+
 class _Usage(msgspec.Struct):
     input_tokens: int | None = None
     output_tokens: int | None = None
     cache_read_input_tokens: int | None = None
     cache_creation_input_tokens: int | None = None
+    output_tokens_details: _Output | None = None
 
 
 class _Message(msgspec.Struct):
@@ -171,6 +176,7 @@ class _Hearing:
     prompt: int = 0
     cached: int = 0
     completion: int = 0
+    thought: int = 0
     told: bool = False
 
     def of(self, event: _Event) -> Heard:
@@ -190,7 +196,8 @@ class _Hearing:
     def _end(self, delta: _Delta) -> Heard:
         if delta.stop_reason == "refusal":
             raise Permanent("content_filtered", "the endpoint withholds the rest of the answer")
-        usage = TokenUsage(self.prompt, self.completion, self.cached) if self.told else None
+        whole = TokenUsage(self.prompt, self.completion, self.cached, self.thought)
+        usage = whole if self.told else None
         finish = _FINISH.get(delta.stop_reason, "stop") if delta.stop_reason else None
         return Heard(usage=usage, finish=finish, stop_string=delta.stop_sequence)
 
@@ -205,6 +212,8 @@ class _Hearing:
             self.prompt = usage.input_tokens + self.cached + written
         if usage.output_tokens is not None:
             self.completion = usage.output_tokens
+        if usage.output_tokens_details is not None:
+            self.thought = min(usage.output_tokens_details.thinking_tokens, self.completion)
 
 
 def _begun(place: int, block: _Block) -> Heard:

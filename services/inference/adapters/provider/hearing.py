@@ -14,7 +14,7 @@ import orjson
 from services.inference.core.answering import Answer, Piece
 from services.inference.core.generation import FinishReason, GenerationResult, TokenUsage
 from services.inference.core.scores import Scores
-from services.inference.core.toolcalls import MalformedToolCall, ToolCall
+from services.inference.core.toolcalls import MalformedToolCall, ReasoningDelta, ToolCall
 from shared.contracts.tokens import Logprob
 
 
@@ -30,7 +30,7 @@ class CallPart:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """One event of an answer. `thought` is the model's reasoning, which is not shown."""
+    """One event of an answer. `thought` is reasoning, which is no part of its text."""
 
     text: str = ""
     thought: str = ""
@@ -64,6 +64,7 @@ class Reading:
     stop_string: str | None = None
     usage: TokenUsage | None = None
     _text: list[str] = field(default_factory=list)
+    _thoughts: list[str] = field(default_factory=list)
     _calls: list[ToolCall] = field(default_factory=list)
     _malformed: list[MalformedToolCall] = field(default_factory=list)
     _open: _Open | None = None
@@ -80,14 +81,18 @@ class Reading:
             answer.scores = answer.scores or Scores()
             answer.scores.add(heard.scores)
         self._text.append(heard.text)
+        self._thoughts.append(heard.thought)
         closed = [call for part in heard.calls if (call := self._joined(part)) is not None]
+        yield from _thought(answer, heard.thought, now, over=bool(heard.text or heard.calls))
         yield from answer.coalescer.feed(heard.text, now, last=bool(closed))
         yield from closed
 
     def ended(self, answer: Answer, *, aborted: bool = False) -> Iterator[Piece]:
         """The last pieces; fills in `answer`."""
         last = None if aborted else self._closed()
-        yield from answer.coalescer.feed("", answer.ticks(), last=True)
+        now = answer.ticks()
+        yield from _thought(answer, "", now, over=True)
+        yield from answer.coalescer.feed("", now, last=True)
         if last is not None:
             yield last
         answer.usage = self.usage or answer.usage
@@ -97,6 +102,7 @@ class Reading:
             malformed=tuple(self._malformed),
             finish_reason="aborted" if aborted else self._reason(),
             stop_string=self.stop_string,
+            reasoning="".join(self._thoughts),
         )
 
     def _reason(self) -> FinishReason:
@@ -134,3 +140,9 @@ class Reading:
         call = ToolCall(place, found.name, arguments, written)
         self._calls.append(call)
         return call
+
+
+def _thought(answer: Answer, text: str, now: float, *, over: bool) -> Iterator[ReasoningDelta]:
+    """More of the reasoning, in pieces of its own; what waits of it comes before what follows."""
+    for _, piece in answer.thoughts.feed(text, now, last=over):
+        yield ReasoningDelta(piece)

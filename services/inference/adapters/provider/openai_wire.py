@@ -82,14 +82,19 @@ class _Choice(msgspec.Struct):
     """vLLM's: the stop string, or the id of the stop token."""
 
 
-class _Details(msgspec.Struct):
+class _Prompt(msgspec.Struct):
     cached_tokens: int | None = None
+
+
+class _Completion(msgspec.Struct):
+    reasoning_tokens: int | None = None
 
 
 class _Usage(msgspec.Struct):
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    prompt_tokens_details: _Details | None = None
+    prompt_tokens_details: _Prompt | None = None
+    completion_tokens_details: _Completion | None = None
 
 
 class _Chunk(msgspec.Struct):
@@ -232,6 +237,8 @@ def _score(score: _Score) -> Logprob:
 
 
 def _usage(usage: _Usage) -> TokenUsage:
-    cached = (usage.prompt_tokens_details and usage.prompt_tokens_details.cached_tokens) or 0
-    prompt = usage.prompt_tokens
-    return TokenUsage(prompt, usage.completion_tokens, min(cached, prompt))
+    """Parts are never more than the whole, whatever a server says."""
+    prompt, completion = usage.prompt_tokens, usage.completion_tokens
+    cached = (usage.prompt_tokens_details or _Prompt()).cached_tokens or 0
+    thought = (usage.completion_tokens_details or _Completion()).reasoning_tokens or 0
+    return TokenUsage(prompt, completion, min(cached, prompt), min(thought, completion))

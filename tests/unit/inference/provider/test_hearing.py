@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from services.inference.adapters.provider.hearing import CallPart, Heard, Reading
 from services.inference.core.answering import Answer, Piece
 from services.inference.core.generation import TokenUsage
-from services.inference.core.toolcalls import ToolCall
+from services.inference.core.toolcalls import ReasoningDelta, ToolCall
 from shared.contracts.tokens import Logprob
 
 
@@ -40,11 +40,12 @@ def test_text_and_what_it_cost() -> None:
     assert (result.content, result.finish_reason, answer.usage) == ("Hello", "stop", usage)
 
 
-def test_reasoning_is_not_shown_but_is_the_first_token() -> None:
+def test_reasoning_is_no_text_but_is_the_first_token() -> None:
     pieces, answer, result = read(
         Heard(), Heard(thought="hm"), Heard(text="A"), Heard(finish="stop")
     )
-    assert (pieces, result.content) == ([(0, "A")], "A")
+    assert (pieces, result.content) == ([ReasoningDelta("hm"), (0, "A")], "A")
+    assert result.reasoning == "hm"
     assert answer.first_token == 2.0  # the clock's third reading: start, the empty event, this
 
 
