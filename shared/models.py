@@ -117,7 +117,7 @@ class ProviderModel(ModelRow, frozen=True, kw_only=True, tag="provider"):
     api: Api = "openai"
     base_url: str | None = None
     """Absent: the provider's own."""
-    key: Annotated[str, msgspec.Meta(pattern="^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    key: Annotated[str, msgspec.Meta(pattern="^[A-Z_][A-Z0-9_]*$")] | None = None
     """The name of an environment variable; `key_file` is a file with nothing but the key."""
     key_file: str | None = None
     headers: dict[str, str] = {}

@@ -6,34 +6,22 @@ import argparse
 import asyncio
 import signal
 import sys
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from infra.local import broker, folder, health
-from infra.local.plan import (
-    NATS,
-    SERVICES,
-    Program,
-    hosted_models,
-    hosted_programs,
-    key_variables,
-    program_names,
-    read_replicas,
-    service_environment,
-    service_programs,
-    without,
-)
+from infra.local.plan import NATS, SERVICES, read_replicas
+from infra.local.programs import Programs, programs
 from infra.local.readiness import wait_until_ready
 from infra.local.server import check_sync
-from infra.local.settings import ROOT, LocalSettings, inherited_environment
+from infra.local.settings import LocalSettings, inherited_environment
 from infra.local.supervisor import GRACE, Supervisor
 from infra.local.view import Addresses, View
 from shared.clock import monotonic
 from shared.errors import MillraceError, Permanent
-from shared.models import AnyModel, read_models
 from shared.telemetry import configure
 
 Watch = Coroutine[None, None, None]
@@ -54,9 +42,8 @@ def check(settings: LocalSettings) -> None:
     """Refuse what cannot work, before anything starts.
 
     Raises:
-        Permanent: `port_in_use`, `invalid_setting` or `invalid_models_file`.
+        Permanent: `port_in_use` or `invalid_setting`.
     """
-    read_models(settings.models)
     replicas = read_replicas(settings.replicas)
     for port in range(settings.http_port, settings.http_port + replicas.get("ingress", 1)):
         if not broker.port_is_free(port, settings.http_host):
@@ -78,18 +65,22 @@ def check(settings: LocalSettings) -> None:
 
 
 async def run(settings: LocalSettings, quiet: bool) -> None:
-    """Everything, until a signal asks for the end."""
+    """Everything, until a signal asks for the end.
+
+    Raises:
+        Permanent: `invalid_models_file`, before anything is started.
+    """
     data = settings.data.absolute()
     embedded = settings.nats_url is None
-    names = _names(settings)
-    view = View((NATS, *names) if embedded else names, data, quiet)
+    found = programs(settings, inherited_environment())
+    view = View((NATS, *found.names) if embedded else found.names, data, quiet)
     (data / broker.CLIENT_FILE).unlink(missing_ok=True)  # a killed system leaves its own behind
     supervisor = Supervisor(data, view.changed)
     stop, hurry = asyncio.Event(), asyncio.Event()
     _on_signals(stop, hurry)
     view.begin()
     began = monotonic()
-    work = asyncio.create_task(_work(settings, supervisor, view, began))
+    work = asyncio.create_task(_work(settings, found, supervisor, view, began))
     waiting = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({work, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -116,45 +107,12 @@ def _on_signals(stop: asyncio.Event, hurry: asyncio.Event) -> None:
         asyncio.get_running_loop().add_signal_handler(number, asked)
 
 
-def _models(settings: LocalSettings) -> dict[str, AnyModel]:
-    return read_models(settings.models).models
-
-
-def _names(settings: LocalSettings) -> tuple[str, ...]:
-    hosted = hosted_models(_models(settings), settings.model)
-    return program_names(read_replicas(settings.replicas), hosted)
-
-
-def services(settings: LocalSettings, environment: Mapping[str, str]) -> tuple[Program, ...]:
-    """Every service, and a worker for each hosted model; each has its own endpoint's key alone."""
-    models, replicas = _models(settings), read_replicas(settings.replicas)
-    keys = {
-        model: {name: environment[name]}
-        for model, name in key_variables(models).items()
-        if name in environment
-    }
-
-    def own(service: str, number: int) -> Mapping[str, str]:
-        key = keys.get(settings.model, {}) if service == "inference" else {}
-        return {**settings.for_replica(service, number), **key}
-
-    common = without(environment, key_variables(models).values())
-    hosted = {
-        model: {**settings.for_hosted(model), **keys.get(model, {})}
-        for model in hosted_models(models, settings.model)
-    }
-    return (
-        *service_programs(sys.executable, common, replicas, own),
-        *hosted_programs(sys.executable, common, hosted),
-    )
-
-
-async def _work(settings: LocalSettings, supervisor: Supervisor, view: View, began: float) -> None:
+async def _work(
+    settings: LocalSettings, found: Programs, supervisor: Supervisor, view: View, began: float
+) -> None:
     """Broker, then services, then keep watch."""
-    environment = service_environment(inherited_environment(), settings.for_services(), ROOT)
-    common = without(environment, key_variables(_models(settings)).values())
-    nats_url, watches = await _broker(settings, supervisor, view, common)
-    for program in services(settings, environment):
+    nats_url, watches = await _broker(settings, found, supervisor, view)
+    for program in found.services:
         supervisor.start(program)
     url = f"http://{settings.http_host}:{settings.http_port}"
     watching = asyncio.gather(supervisor.watch(), *watches)
@@ -165,7 +123,7 @@ async def _work(settings: LocalSettings, supervisor: Supervisor, view: View, beg
 
 
 async def _broker(
-    settings: LocalSettings, supervisor: Supervisor, view: View, environment: dict[str, str]
+    settings: LocalSettings, found: Programs, supervisor: Supervisor, view: View
 ) -> tuple[str, list[Watch]]:
     """Start the embedded server, or prepare the one that is given; its address, what watches it."""
     data, log = settings.data.absolute(), configure("supervisor", "error")
@@ -173,10 +131,10 @@ async def _broker(
         await broker.ensure_topology(settings.address(), log)
         return settings.nats_url, []
     identity = broker.identity_of(data)
-    program = broker.program(data, identity, settings.sync, environment)
+    program = broker.program(data, identity, settings.sync, found.common)
     server = supervisor.start(program, broker.preparation(data, identity, log))
     await server.prepared.wait()
-    view.ready(_names(settings))
+    view.ready(found.names)
     free, restart = partial(health.free_bytes, data), partial(server.restart, GRACE)
     return identity.url, [health.watch(identity.health_url, free, restart, view.say)]
 

@@ -75,14 +75,13 @@ def replica_name(name: str, number: int) -> str:
     return name if number == 1 else f"{name}-{number}"
 
 
-def program_names(replicas: Mapping[str, int], hosted: Iterable[str] = ()) -> tuple[str, ...]:
-    """Every service program by its name, in order; then the workers of hosted models."""
-    services = tuple(
+def program_names(replicas: Mapping[str, int]) -> tuple[str, ...]:
+    """Every service program by its name, in order."""
+    return tuple(
         replica_name(name, number)
         for name in SERVICES
         for number in range(1, replicas.get(name, 1) + 1)
     )
-    return (*services, *map(worker_name, hosted))
 
 
 def worker_name(model: str) -> str:

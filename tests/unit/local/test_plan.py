@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from infra.local import plan
-from infra.local.__main__ import services
 from infra.local.plan import Program
+from infra.local.programs import programs
 from infra.local.settings import LocalSettings
 from shared.errors import Permanent
 from shared.models import OpenVinoModel, ProviderModel
@@ -90,9 +90,7 @@ ROWS = {
 def test_each_hosted_model_has_a_worker_unless_it_is_the_one_that_is_served() -> None:
     assert list(plan.hosted_models(ROWS, "nano")) == ["gpt", "odd/name"]
     assert list(plan.hosted_models(ROWS, "gpt")) == ["odd/name"]
-    names = plan.program_names({}, plan.hosted_models(ROWS, "nano"))
-    assert names[: len(plan.SERVICES)] == plan.SERVICES
-    gpt, odd = names[len(plan.SERVICES) :]
+    gpt, odd = map(plan.worker_name, plan.hosted_models(ROWS, "nano"))
     assert gpt == "worker-gpt"
     assert "/" not in odd
     own = {"gpt": {"KEY": "k"}, "odd/name": {}}
@@ -120,11 +118,14 @@ routes: {default: [gpt]}
     )
     settings = LocalSettings(models=tmp_path / "models.yaml", model="served")
     keys = {"OPENAI_API_KEY": "a", "OTHER_KEY": "b", "SERVED_KEY": "c"}
-    programs = services(settings, {"PATH": "p", **keys})
-    held = {p.name: {name for name in keys if name in p.environment} for p in programs}
+    found = programs(settings, {"PATH": "p", **keys})
+    held = {p.name: {name for name in keys if name in p.environment} for p in found.services}
     assert {name: found for name, found in held.items() if found} == {
         "worker-gpt": {"OPENAI_API_KEY"},
         "worker-other": {"OTHER_KEY"},
         "inference": {"SERVED_KEY"},
     }
-    assert all(program.environment["PATH"] == "p" for program in programs)
+    assert found.names == (*plan.SERVICES, "worker-gpt", "worker-other")
+    assert all(program.environment["PATH"] == "p" for program in found.services)
+    assert found.common["PATH"] == "p"
+    assert not set(keys) & set(found.common)

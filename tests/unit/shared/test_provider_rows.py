@@ -71,6 +71,7 @@ def test_what_makes_no_sense_is_named_and_not_repeated(tmp_path: Path, wrong, fi
     ("wrong", "hint"),
     [
         ("key: sk-secret", "key"),
+        ("key: gsk_secret", "key"),
         ("api: gemini", "gemini"),
         ("lacks: [speed]", "speed"),
         ("timeouts: {connect: 0}", "connect"),
@@ -88,4 +89,4 @@ def test_what_a_row_cannot_say_is_refused(tmp_path: Path, wrong, hint) -> None:
         read(tmp_path, text)
     assert caught.value.code == "invalid_models_file"
     assert hint in caught.value.detail
-    assert "sk-secret" not in caught.value.detail
+    assert "secret" not in caught.value.detail

@@ -141,7 +141,11 @@ class ProviderChat:
         """See the port."""
         self._check_open()
         self._rotation.check()
-        return await self._wire.count(question)
+        try:
+            return await _Run().within(lambda: self._wire.count(question), *self._first())
+        except MillraceError as error:
+            self._rotation.failed(error)
+            raise
 
     async def abort(self, request: str) -> None:
         """See the port."""
@@ -173,6 +177,11 @@ class ProviderChat:
         await self._rotation.close()
         await self._wire.close()
 
+    def _first(self) -> tuple[float, EngineFailed]:
+        """How long the first word is waited for, and what it is if none comes."""
+        wait = self._row.timeouts.first_token
+        return wait, EngineFailed(f"the endpoint said nothing for {wait:g} s", UNAVAILABLE)
+
     def _check_open(self) -> None:
         if not self._open:
             raise EngineUnavailable("the endpoint is not in use")
@@ -194,16 +203,13 @@ class ProviderChat:
         self._running += 1
         try:
             async with aclosing(self._wire.answer(request)) as events:
-                wait = self._row.timeouts.first_token
-                late = EngineFailed(f"the endpoint said nothing for {wait:g} s", UNAVAILABLE)
+                yield await run.within(events.__anext__, *self._first())
+                wait = self._row.timeouts.between_tokens
+                late = EngineFailed(f"the endpoint fell silent for {wait:g} s")
                 while True:
-                    try:
-                        heard = await run.within(events.__anext__, wait, late)
-                    except StopAsyncIteration:
-                        return
-                    yield heard
-                    wait = self._row.timeouts.between_tokens
-                    late = EngineFailed(f"the endpoint fell silent for {wait:g} s")
+                    yield await run.within(events.__anext__, wait, late)
+        except StopAsyncIteration:
+            return
         finally:
             self._running -= 1
             self._slots.release()

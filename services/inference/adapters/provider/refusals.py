@@ -26,7 +26,7 @@ _READ, _LONGEST = 4000, 300
 """Characters of what an endpoint says that are read, and that are repeated."""
 _TOO_LONG = re.compile(
     r"context.{0,20}(length|size|window)|(prompt|input|request).{0,20} too (long|large)"
-    r"|exceeds? the (available )?context|maximum.{0,30}tokens.{0,40}prompt",
+    r"|input.{0,60}exceeds|exceeds? the (available )?context",
     re.IGNORECASE | re.DOTALL,
 )
 _TOO_LONG_CODES = frozenset(

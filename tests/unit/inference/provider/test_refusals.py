@@ -24,6 +24,7 @@ def of(status: int, message: str = "", headers: dict[str, str] | None = None, **
         (400, "prompt is too long: 210000 tokens > 200000 maximum", None),
         (400, "request (9 tokens) exceeds the available context size (8 tokens)", None),
         (400, "input length and `max_tokens` exceed context limit: 1 + 2 > 2", "context_too_long"),
+        (400, "The input token count (9) exceeds the maximum number of tokens allowed (8).", None),
         (413, "Request exceeds the maximum size", None),
         (422, "the prompt has 9 tokens, the model takes 8", "context_too_long"),
     ],
@@ -32,6 +33,11 @@ def test_a_prompt_that_is_too_long(status, message, code) -> None:
     error = of(status, message, code=code)
     assert isinstance(error, ContextTooLong)
     assert message[:20] in error.detail
+
+
+def test_a_bound_of_the_answer_is_no_prompt_that_is_too_long() -> None:
+    error = of(400, "max_tokens is too large: 9. This model supports at most 8", param="max_tokens")
+    assert (error.code, error.field) == ("invalid_request", "max_tokens")
 
 
 def test_a_bad_request_names_the_field_as_we_do() -> None:
