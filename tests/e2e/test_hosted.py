@@ -7,15 +7,19 @@ The endpoint is llama.cpp on the small model; it is killed and started again.
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import httpx
 import psutil
 import pytest
 
 from infra.local.broker import free_port
 from infra.local.plan import SERVICES
+from infra.local.settings import ROOT, inherited_environment
 from shared.bus.kv import KeyValue
 from shared.client import Millrace
 from shared.contracts.base import decode
@@ -129,6 +133,31 @@ async def test_a_first_model_that_cannot_be_had_is_passed_over(hosting: Hosting,
 async def test_a_model_of_ones_own_comes_before_a_hosted_one(hosting: Hosting) -> None:
     async with Millrace.connect(data=hosting.system.data) as m:
         assert await answered(m, "near", "s9") == {"nano"}
+
+
+async def test_a_completion_goes_to_a_hosted_model_and_is_paid(hosting: Hosting) -> None:
+    async with httpx.AsyncClient(base_url=hosting.system.http_url, trust_env=False) as http:
+        ask = {"messages": [{"role": "user", "content": "Hello"}]}
+        answer = (await http.post("/v1/chat/completions", json={"model": "hosted", **ask})).json()
+        assert answer["choices"][0]["message"]["content"] == "Hello! How can I help you?"
+        assert answer["usage"]["prompt_tokens"] > 0
+        refused = await http.post("/v1/chat/completions", json={"model": "nobody", **ask})
+        assert refused.status_code == 503
+        assert "127.0.0.1 cannot be reached" in refused.json()["error"]["message"]
+
+
+def test_doctor_tells_which_endpoint_is_out_and_shows_no_key(hosting: Hosting) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "services.cli", "--data", str(hosting.system.data), "doctor"],
+        env=inherited_environment() | {"COLUMNS": "300"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "nobody: 127.0.0.1 cannot be reached" in done.stdout
+    assert KEY not in done.stdout + done.stderr
+    assert inherited_environment()["HOSTED_KEY"] == KEY  # it was there to be shown
 
 
 def test_a_key_is_known_to_the_worker_of_its_endpoint_alone(hosting: Hosting) -> None:

@@ -18,7 +18,6 @@ import msgspec
 from services.inference.adapters.provider.anthropic_request import messages_request, prompt
 from services.inference.adapters.provider.hearing import CallPart, Heard
 from services.inference.adapters.provider.key import Key
-from services.inference.adapters.provider.openai_wire import is_near
 from services.inference.adapters.provider.refusals import UNAVAILABLE, Endpoint, Said, meaning
 from services.inference.core.answering import Json, Question
 from services.inference.core.generation import FinishReason, TokenUsage
@@ -94,7 +93,7 @@ class AnthropicWire:
             http_client=httpx2.AsyncClient(
                 timeout=timeouts,
                 limits=httpx2.Limits(max_keepalive_connections=row.concurrency),
-                trust_env=not is_near(self._endpoint.address),
+                trust_env=not self._endpoint.near,
             ),
         )
 

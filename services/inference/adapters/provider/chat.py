@@ -99,7 +99,7 @@ class ProviderChat:
         self._rotation = Rotation(wire.look, log)
         self._slots = asyncio.Semaphore(row.concurrency)
         self._runs: dict[str, _Run] = {}
-        self._running = self._tokens = 0
+        self._running = self._completion = self._prompt = self._cached = 0
         self._open = self._warned = False
 
     async def start(self) -> EngineInfo:
@@ -135,7 +135,9 @@ class ProviderChat:
             self._runs.pop(name, None)
         for piece in reading.ended(answer, aborted=run.aborted):
             yield piece
-        self._tokens += answer.usage.completion
+        self._completion += answer.usage.completion
+        self._prompt += answer.usage.prompt
+        self._cached += answer.usage.cached
 
     async def count(self, question: Question) -> int:
         """See the port."""
@@ -161,7 +163,9 @@ class ProviderChat:
             blocks_total=0,
             blocks_free=0,
             blocks_cached=0,
-            tokens_generated=self._tokens,
+            tokens_generated=self._completion,
+            prompt_tokens=self._prompt,
+            cached_tokens=self._cached,
             out=self._rotation.why,
         )
 
@@ -202,6 +206,7 @@ class ProviderChat:
         await run.within(self._slots.acquire, None, busy)
         self._running += 1
         try:
+            self._rotation.check()  # it may have left while this one waited
             async with aclosing(self._wire.answer(request)) as events:
                 yield await run.within(events.__anext__, *self._first())
                 wait = self._row.timeouts.between_tokens
@@ -224,4 +229,4 @@ class ProviderChat:
             raise UnsupportedDemand("the endpoint gave no log-probabilities", field="logprobs")
         if reading.usage is None and not self._warned:
             self._warned = True  # once: it is so with every answer
-            self._log.warning("endpoint.usage_unknown", model=self._row.name, counted=0)
+            self._log.warning("endpoint.usage_unknown", counted=0)

@@ -119,7 +119,7 @@ class OpenAiWire:
             http_client=httpx.AsyncClient(
                 timeout=timeouts,
                 limits=httpx.Limits(max_keepalive_connections=row.concurrency),
-                trust_env=not is_near(self._endpoint.address),
+                trust_env=not self._endpoint.near,
             ),
         )
         if row.base_url is not None:  # nothing of an account at OpenAI goes to anybody else
@@ -191,11 +191,6 @@ class OpenAiWire:
         ) as error:  # neither JSON nor UTF-8, or of another form
             name = type(error).__name__
             raise EngineFailed(f"what the endpoint sent is no answer ({name})") from None
-
-
-def is_near(host: str) -> bool:
-    """Whether it is this machine: no proxy of the environment stands before it."""
-    return host in ("localhost", "127.0.0.1", "::1")
 
 
 def _heard(chunk: _Chunk) -> Heard:

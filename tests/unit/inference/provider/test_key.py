@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from services.inference.adapters.provider.factory import build_provider
 from services.inference.adapters.provider.key import NONE, key_of
 from shared.errors import Permanent
 from tests.unit.inference.provider.questions import row
@@ -57,11 +56,3 @@ def test_a_key_file_with_something_else_in_it_is_not_repeated(tmp_path: Path) ->
     with pytest.raises(Permanent) as missing:
         key_of(row(key_file=str(file)), {}.get)
     assert SECRET not in str(missing.value)
-
-
-@pytest.mark.parametrize("api", ["openai", "anthropic"])
-async def test_nothing_that_is_built_shows_the_key(api) -> None:
-    chat = build_provider(row(api=api, key="THERE_KEY"), {"THERE_KEY": SECRET}.get)
-    parts = (chat, vars(chat), vars(chat._wire), vars(chat._wire)["_endpoint"])
-    assert not [part for part in parts if SECRET in repr(part)]
-    await chat.close()
