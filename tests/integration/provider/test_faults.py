@@ -135,6 +135,19 @@ async def test_a_slow_stream_is_waited_for(way: Proxy, other: Place) -> None:
         assert (await asking(chat, other.hello).said()).text == other.answer
 
 
+@pytest.mark.parametrize(
+    ("status", "capacity"),
+    [("200 OK", 8), ("403 Forbidden", 8), ("404 Not Found", 8), ("429 Too Many", 8),
+     ("501 Not Implemented", 8), ("401 Unauthorized", 0), ("503 Busy", 0)],
+)  # fmt: skip
+async def test_a_look_tells_only_of_keys_and_of_servers_in_trouble(
+    way, other, status, capacity
+) -> None:
+    way.look = reply(status, b"no list here", "Content-Type: text/plain")
+    async with through(way, other) as chat:
+        assert chat.stats().capacity == capacity
+
+
 @pytest.mark.parametrize("kind", ["silence", "stall"])
 async def test_an_abort_closes_the_connection(way: Proxy, other: Place, kind) -> None:
     async with through(way, other) as chat:

@@ -18,7 +18,13 @@ import msgspec
 from services.inference.adapters.provider.anthropic_request import messages_request, prompt
 from services.inference.adapters.provider.hearing import CallPart, Heard
 from services.inference.adapters.provider.key import Key
-from services.inference.adapters.provider.refusals import UNAVAILABLE, Endpoint, Said, meaning
+from services.inference.adapters.provider.refusals import (
+    UNAVAILABLE,
+    Endpoint,
+    Said,
+    is_well,
+    meaning,
+)
 from services.inference.core.answering import Json, Question
 from services.inference.core.generation import FinishReason, TokenUsage
 from services.inference.ports import Ability, EngineFailed
@@ -140,8 +146,9 @@ class AnthropicWire:
         with self._translated():
             try:
                 await self._client.models.with_raw_response.list(timeout=self._row.timeouts.connect)
-            except (anthropic.NotFoundError, anthropic.APIResponseValidationError):
-                return
+            except anthropic.APIStatusError as error:
+                if not is_well(error.status_code):
+                    raise
 
     async def close(self) -> None:
         """See the protocol."""

@@ -17,7 +17,13 @@ import openai
 from services.inference.adapters.provider.hearing import CallPart, Heard
 from services.inference.adapters.provider.key import Key
 from services.inference.adapters.provider.openai_request import chat_request
-from services.inference.adapters.provider.refusals import UNAVAILABLE, Endpoint, Said, meaning
+from services.inference.adapters.provider.refusals import (
+    UNAVAILABLE,
+    Endpoint,
+    Said,
+    is_well,
+    meaning,
+)
 from services.inference.core.answering import Json, Question
 from services.inference.core.generation import FinishReason, TokenUsage
 from services.inference.ports import ABILITIES, Ability, EngineFailed, UnsupportedDemand
@@ -162,8 +168,9 @@ class OpenAiWire:
         with self._translated():
             try:
                 await self._client.models.with_raw_response.list(timeout=self._row.timeouts.connect)
-            except (openai.NotFoundError, openai.APIResponseValidationError):
-                return
+            except openai.APIStatusError as error:
+                if not is_well(error.status_code):
+                    raise
 
     async def close(self) -> None:
         """See the protocol."""

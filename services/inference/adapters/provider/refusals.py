@@ -108,6 +108,14 @@ class Said:
         return name if name in _OWN_FIELDS else None
 
 
+def is_well(status: int) -> bool:
+    """Whether who answers so to a look can be asked: not every server has, or shows, such a list.
+
+    A key may be good for answers and not for the list (403), a gateway may have none (404, 501).
+    """
+    return status != 401 and (status < 500 or status == 501)
+
+
 def meaning(said: Said, endpoint: Endpoint) -> MillraceError:
     """The error that stands for it."""
     status = said.status or next(

@@ -17,7 +17,7 @@ from typing import Literal
 
 from services.inference.adapters.provider.refusals import UNAVAILABLE
 from services.inference.ports import EndpointRefused, EngineFailed
-from shared.errors import MillraceError, Permanent
+from shared.errors import MillraceError
 from shared.telemetry import Log
 
 State = Literal["in", "out", "trial"]
@@ -47,7 +47,7 @@ class Rotation:
         """Look for the first time. A bad look is no error: the worker waits for a better one."""
         try:
             await self._look()
-        except (EndpointRefused, EngineFailed, Permanent) as error:
+        except MillraceError as error:
             self._leave(error)
 
     @property
@@ -95,7 +95,7 @@ class Rotation:
             self._pause = min(LONGEST_PAUSE, self._pause * 2)
             try:
                 await self._look()
-            except (EndpointRefused, EngineFailed, Permanent) as error:
+            except MillraceError as error:
                 self._error = error
                 continue
             self._state = "trial"
