@@ -14,7 +14,6 @@ from pathlib import Path
 
 import gguf
 import numpy
-import xllamacpp
 
 from infra.local.settings import ROOT
 
@@ -120,6 +119,8 @@ def _interleaved(values: numpy.ndarray, heads: int) -> numpy.ndarray:
 
 
 def main() -> None:
+    import xllamacpp  # the server alone needs it: whoever starts it does not
+
     parameters = xllamacpp.CommonParams()
     parameters.model.path = sys.argv[1]
     parameters.model_alias = {"nano"}

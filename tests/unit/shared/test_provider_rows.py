@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from infra.local.settings import ROOT
 from shared.errors import Permanent
 from shared.models import ProviderModel, read_models
 
@@ -90,3 +92,11 @@ def test_what_a_row_cannot_say_is_refused(tmp_path: Path, wrong, hint) -> None:
     assert caught.value.code == "invalid_models_file"
     assert hint in caught.value.detail
     assert "secret" not in caught.value.detail
+
+
+@pytest.mark.parametrize("page", ["README.md", "infra/models.yaml"])
+def test_the_rows_that_are_shown_are_rows(tmp_path: Path, page) -> None:
+    shown = re.findall(r"\{engine: provider.*\}", (ROOT / page).read_text())
+    assert len(shown) >= 2
+    models = "".join(f"  m{n}: {row}\n" for n, row in enumerate(shown))
+    assert len(read(tmp_path, f"models:\n{models}routes: {{r: [m0]}}")) == len(shown)
