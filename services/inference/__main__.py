@@ -11,7 +11,7 @@ from services.inference.adapters.shelf import KvShelf
 from services.inference.adapters.watch import Watch
 from services.inference.handlers import Inference, Model
 from services.inference.ports import ChatModel
-from services.inference.settings import Settings
+from services.inference.settings import Settings, variable
 from shared import clock
 from shared.bus.connect import Bus
 from shared.bus.log import RunLog
@@ -28,7 +28,7 @@ def main() -> None:
     async def compose(bus: Bus, stop: asyncio.Event) -> None:
         row = row_of(settings)
         bus.log.info("engine.loading", model=settings.model, engine=row.engine)
-        chat = await asyncio.to_thread(chat_model, row, settings.data / "cache")
+        chat = await asyncio.to_thread(chat_model, row, settings.data / "cache", variable)
         await serve(bus, stop, settings, row, chat)
 
     run_service("inference", settings, compose)

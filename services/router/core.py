@@ -71,6 +71,11 @@ class Workers:
         ]
         return sorted(alive, key=lambda seen: (seen.load, seen.state.worker))
 
+    def excuses(self, models: Sequence[str]) -> str:
+        """Why workers of these models have no slots, as far as they say."""
+        told = {s.state.out: None for s in self.seen.values() if s.state.model in models}
+        return "".join(f"; {why}" for why in told if why)
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -118,7 +123,7 @@ def place(wanted: Wanted, models: ModelsFile, workers: Workers, now: float) -> T
         if found:
             found[0].placed += 1
             return _target(name, found[0].state.worker, models)
-    raise _nobody(wanted, alive)
+    raise _nobody(wanted, alive, workers)
 
 
 def _able(alive: dict[str, list[Seen]], needs: Mapping[str, str]) -> dict[str, list[Seen]]:
@@ -127,15 +132,16 @@ def _able(alive: dict[str, list[Seen]], needs: Mapping[str, str]) -> dict[str, l
     return {name: [one for one in found if one.state.can(needs)] for name, found in alive.items()}
 
 
-def _nobody(wanted: Wanted, alive: Mapping[str, Sequence[Seen]]) -> MillraceError:
+def _nobody(wanted: Wanted, alive: Mapping[str, Sequence[Seen]], workers: Workers) -> MillraceError:
     there = [seen.state for found in alive.values() for seen in found]
     missing = [one for one in wanted.needs if not any(state.can((one,)) for state in there)]
     ability = next(iter(missing or wanted.needs), "")
     if all(alive.values()):
         detail = f"no worker of {wanted.route!r} can do {ability}"
         return Permanent("unsupported_demand", detail, field=wanted.needs.get(ability))
-    names = ", ".join(name for name, found in alive.items() if not found)
-    return Transient("no_worker", f"no worker serves {names} at the moment", retry_after=1.0)
+    names = [name for name, found in alive.items() if not found]
+    detail = f"no worker serves {', '.join(names)} at the moment"
+    return Transient("no_worker", detail + workers.excuses(names), retry_after=1.0)
 
 
 def place_direct(wanted: Wanted, models: ModelsFile, workers: Workers, now: float) -> Target:

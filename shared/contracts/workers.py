@@ -18,6 +18,8 @@ class WorkerState(Message, frozen=True):
     waiting: int = 0
     context: int = 0
     started: float = 0.0
+    out: str = ""
+    """Why it has no slots, where its endpoint is to blame."""
     blocks: int = 0
     """Of the KV cache; `blocks_free` hold nothing, `blocks_cached` what may be used again."""
     blocks_free: int = 0

@@ -353,6 +353,7 @@ _ALL: tuple[msgspec.Struct, ...] = (
         worker="w1", model="nano", engine="openvino", slots=8, running=2, waiting=1, context=4096,
         started=1_790_000_000.5, blocks=2048, blocks_free=1000, blocks_cached=900,
         prefixes_broken=3, abilities=("constraint", "logprobs"),
+        out="api.there refuses the key (401): look at the variable KEY",
     ),
 )  # fmt: skip
 EXAMPLES: dict[type, msgspec.Struct] = {type(one): one for one in _ALL}

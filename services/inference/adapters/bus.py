@@ -256,13 +256,14 @@ class Presence:
             self._broken = stats.prefixes_broken
         state = replace(
             self._state,
-            slots=self._slots,
+            slots=min(self._slots, stats.capacity),
             running=stats.running,
             waiting=stats.waiting + self._inference.gate.waiting,
             blocks=stats.blocks_total,
             blocks_free=stats.blocks_free,
             blocks_cached=stats.blocks_cached,
             prefixes_broken=stats.prefixes_broken,
+            out=stats.out,
         )
         await self._kv.put(as_token(state.worker), encode(state))
 

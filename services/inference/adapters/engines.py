@@ -6,17 +6,19 @@ imported only where a row asks for it: its library need not be there otherwise.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from services.inference.core.chat import TemplateFailed
 from services.inference.ports import ChatModel
 from shared.errors import Permanent
-from shared.models import AnyModel, OpenVinoModel
+from shared.models import AnyModel, OpenVinoModel, ProviderModel
 
 
-def chat_model(row: AnyModel, cache: Path) -> ChatModel:
+def chat_model(row: AnyModel, cache: Path, variables: Callable[[str], str | None]) -> ChatModel:
     """What the row describes. `cache` is a folder in which an engine may keep what it can make
-    again. May take long, where a model has to be fetched: call it off the event loop.
+    again; `variables` gives the value of an environment variable that holds a key. May take long,
+    where a model has to be fetched: call it off the event loop.
 
     Raises:
         Permanent: what the row names is not there or is of no use.
@@ -37,3 +39,7 @@ def chat_model(row: AnyModel, cache: Path) -> ChatModel:
                 return build_chat(folder, options, row.context, dialect)
             except TemplateFailed as error:
                 raise Permanent("unsupported_model", str(error), field="path") from error
+        case ProviderModel():
+            from services.inference.adapters.provider.factory import build_provider
+
+            return build_provider(row, variables)

@@ -30,6 +30,7 @@ from services.inference.handlers.shortened import pieces_of
 from services.inference.ports import (
     ChatModel,
     Conversations,
+    EndpointRefused,
     EngineBroken,
     EngineFailed,
     EngineStats,
@@ -149,7 +150,7 @@ class Inference:
                 async for piece in pieces:
                     if not isinstance(piece, ToolCall | ReasoningDelta):
                         await self._tokens.delta(route, attempt, *piece)
-        except EngineFailed as error:
+        except (EngineFailed, EndpointRefused) as error:
             return self.failed(work, attempt, error.as_failure())
         except EngineBroken as error:  # this engine is, the step may be answered by another one
             return self.failed(work, attempt, replace(error.as_failure(), family="transient"))

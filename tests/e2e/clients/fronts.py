@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ import openai
 import uvicorn
 
 from infra.local.broker import free_port
+from services.inference.handlers import Model
 from services.ingress.__main__ import compose
 from services.ingress.adapters.admission import Gate
 from services.ingress.adapters.bus import Link
@@ -92,8 +93,13 @@ async def _answering(url: str, serving: uvicorn.Server) -> None:
 
 
 @asynccontextmanager
-async def running_fronts(folder: Path) -> AsyncIterator[Fronts]:
-    """Everything; two replicas, so that nothing can be kept in the memory of one."""
+async def running_fronts(
+    folder: Path, model: Callable[[str], Model] | None = None
+) -> AsyncIterator[Fronts]:
+    """Everything; two replicas, so that nothing can be kept in the memory of one.
+
+    `model` makes another one than the scripted model, for a worker of that name.
+    """
     server = NatsServer(folder)
     server.start()
     try:
@@ -104,6 +110,7 @@ async def running_fronts(folder: Path) -> AsyncIterator[Fronts]:
             agents.mkdir()
             loop = await stack.enter_async_context(running_loop(server, agents, bus))
             loop.seconds_per_token = 0.002
+            loop.model = model or loop.model
             await loop.all()
             urls = [await stack.enter_async_context(front(server)) for _ in range(2)]
             yield Fronts(tuple(urls), loop)

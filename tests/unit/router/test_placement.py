@@ -219,3 +219,15 @@ def test_a_model_without_a_worker_may_have_one_later() -> None:
     with pytest.raises(Transient, match="large") as refused:
         place(LOGPROBS, MODELS, able(("a", "small", NOTHING, 2)), 0.0)
     assert refused.value.code == "no_worker"
+
+
+def test_a_worker_without_slots_says_why_nobody_serves() -> None:
+    found = workers(("b", "large", 0, 0))
+    state = WorkerState(worker="a", model="small", engine="provider", slots=0, out="look at KEY")
+    found.report(state, 0.0)
+    with pytest.raises(Transient) as refused:
+        put(found)
+    assert refused.value.code == "no_worker"
+    assert refused.value.detail.endswith("small, large at the moment; look at KEY")
+    found.report(WorkerState(worker="c", model="large", engine="openvino", slots=1), 0.0)
+    assert put(found) == ("large", "c")
