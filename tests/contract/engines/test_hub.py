@@ -29,7 +29,7 @@ from shared.models import OpenVinoModel
 from tests.contract.engines.chat_harness import asks, said
 
 async def main():
-    chat = chat_model(OpenVinoModel(path=sys.argv[1], context=512), Path(sys.argv[2]))
+    chat = chat_model(OpenVinoModel(path=sys.argv[1], context=512), Path(sys.argv[2]), {}.get)
     await chat.start()
     print(ascii((await said(chat, asks("hello"))).text))
     await chat.close()
@@ -74,7 +74,7 @@ async def test_a_name_is_fetched_once_and_answers_like_its_folder(
         output, _ = await process.communicate()
         assert process.returncode == 0
         answers.append(output.decode().strip())
-    chat = chat_model(OpenVinoModel(path=str(tiny_model), context=512), tmp_path / "other")
+    chat = chat_model(OpenVinoModel(path=str(tiny_model), context=512), tmp_path / "other", {}.get)
     await chat.start()
     expected = ascii((await said(chat, asks("hello"))).text)
     await chat.close()
@@ -161,7 +161,7 @@ async def test_a_model_that_cannot_run_is_refused_when_it_starts(
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | change))
     with pytest.raises(MillraceError) as refused:
-        await chat_model(OpenVinoModel(path=str(folder)), tmp_path / "cache").start()
+        await chat_model(OpenVinoModel(path=str(folder)), tmp_path / "cache", {}.get).start()
     assert (refused.value.family, refused.value.code) == ("permanent", "unsupported_model")
     assert word in refused.value.detail
 
