@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from services.ingress.core.access.caller import Caller
 from services.ingress.core.tasks.control import ApproveBody, RejectBody, RetryBody, SteerBody
 from services.ingress.core.tasks.repetition import check_same_retry, check_same_words
@@ -10,8 +13,18 @@ from services.ingress.ports import TaskHandle
 from shared.contracts.base import as_token
 
 
+def _anybody() -> None:
+    """Nobody is refused."""
+
+
+@dataclass(frozen=True, slots=True)
 class ControlHandlers:
-    """`/v1/tasks/{id}/{steer,approve,reject,retry}`."""
+    """`/v1/tasks/{id}/{steer,approve,reject,retry}`.
+
+    `admit` refuses new work that the caller may not cause now; what runs already goes on.
+    """
+
+    admit: Callable[[], None] = _anybody
 
     async def steer(self, task: TaskHandle, body: SteerBody, key: str | None) -> int:
         """The sequence of what was said; the same key says it once.
@@ -55,9 +68,11 @@ class ControlHandlers:
 
         Raises:
             Permanent: `not_failed`, `superseded`, `idempotency_conflict`.
+            Transient: why it is not admitted.
         """
+        self.admit()
         if key is None:
-            return await task.retry(None, body.by)
-        new = await task.retry(task_of_key(caller.tenant, key), body.by)
+            return await task.retry(None, body.by, caller.key)
+        new = await task.retry(task_of_key(caller.tenant, key), body.by, caller.key)
         check_same_retry(await new.facts(), task.id)
         return new

@@ -45,7 +45,7 @@ def _ranked(query: UsageQuery) -> sa.Select[Any]:
     wanted = sa.select(view, rank.label("rank"), count.label("timed")).where(
         view.c.tenant == query.tenant
     )
-    for name in ("session", "agent", "model", "task"):
+    for name in ("session", "agent", "model", "task", "key"):
         if (value := getattr(query, name)) is not None:
             wanted = wanted.where(view.c[name] == value)
     bounds = (

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from services.sessions.core.decide import Action, Append, Delegate, Publish, SetTimer, Stop
 from shared.bus.connect import ApiError, Bus
 from shared.bus.log import RunLog
-from shared.bus.tasks import submit_task
+from shared.bus.tasks import Origin, submit_task
 from shared.contracts.base import SessionRef, encode, step_id
 from shared.contracts.log import MSG_ID, TASK_HEADER
 from shared.contracts.tasks import TaskSubmitted
@@ -49,7 +49,7 @@ class BusEffects:
             case Publish():
                 await self._publish(ref, action)
             case Delegate():
-                await self.submit(action.ref, action.agent, action.task, action.body)
+                await self.submit(action.ref, action.agent, action.task, action.body, action.key)
             case SetTimer():
                 await self._set_timer(ref, action)
             case Stop():
@@ -59,9 +59,11 @@ class BusEffects:
                 assert_never(action)
         return 0
 
-    async def submit(self, ref: SessionRef, agent: str, task: str, body: TaskSubmitted) -> int:
+    async def submit(
+        self, ref: SessionRef, agent: str, task: str, body: TaskSubmitted, key: str = ""
+    ) -> int:
         """See `Effects.submit`."""
-        return (await submit_task(self._bus, ref, agent, task, body)).seq
+        return (await submit_task(self._bus, ref, agent, task, body, Origin(key=key))).seq
 
     async def _publish(self, ref: SessionRef, action: Publish) -> None:
         work = action.work

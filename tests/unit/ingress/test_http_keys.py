@@ -8,13 +8,19 @@ import httpx
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.ingress.adapters.http.access import CALLER_KEY, Access, Times
+from services.ingress.adapters.accounts import Accounts, Times
+from services.ingress.adapters.http.access import CALLER_KEY, Access
 from services.ingress.core.access.caller import Caller
 from services.ingress.core.access.keys import scope_of
 from services.ingress.core.access.rates import FAILURES
+from shared.contracts.base import SessionRef
+from shared.contracts.control import RetryTask
+from shared.contracts.facts import Done, Forked
 from shared.contracts.keys import Allowance, NewKey
+from shared.contracts.tasks import TaskSubmitted
 from tests.fakes.ingress_system import FakeSystem
 from tests.fakes.keys import NOW, FakeKeys
+from tests.unit.ingress.conftest import SCHEDULES
 
 HELLO = {"agent": "assistant", "input": "Hello"}
 
@@ -34,7 +40,7 @@ async def guarded(
     running: tuple[FakeSystem, ASGIApp], system: FakeSystem, ring: FakeKeys, clock: list[float]
 ) -> AsyncIterator[httpx.AsyncClient]:
     times = Times(lambda: NOW + 1, lambda: clock[0])
-    app = Access(running[1], ring, Allowance(), times)
+    app = Access(running[1], ring, Accounts(ring, Allowance(), times))
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
         yield client
@@ -135,6 +141,28 @@ async def test_a_tenants_keys_share_its_limit(
     assert (await guarded.get("/v1/models", headers=bearer(one.secret))).status_code == 200
 
 
+async def test_whatever_goes_on_later_is_paid_by_the_key_that_asked_for_it(
+    guarded: httpx.AsyncClient, ring: FakeKeys, system: FakeSystem
+) -> None:
+    issued = ring.issue("acme")
+    headers, ref = bearer(issued.secret), SessionRef("acme", "s1")
+    system.add(ref, TaskSubmitted(input="hi"), "t1", "assistant")
+    system.add(ref, Done(task="t1", status="failed"))
+    asks = {
+        ("PUT", "/v1/schedules/report"): HELLO | {"every_s": 60},
+        ("POST", "/v1/tasks/t1/retry?session=s1"): {},
+        ("POST", "/v1/sessions/s1/fork"): {"at": "t1.0", "session": "f1"},
+    }
+    for (method, path), body in asks.items():
+        answer = await guarded.request(method, path, json=body, headers=headers)
+        assert answer.is_success, answer.text
+    (_, retry), forked = system.sent[-1], system.log[-1].fact
+    assert SCHEDULES.kept["acme", "report"].schedule.key == issued.key.id
+    assert isinstance(retry, RetryTask)
+    assert isinstance(forked, Forked)
+    assert (retry.key, forked.key) == (issued.key.id, issued.key.id)
+
+
 async def test_a_websocket_offers_its_key_as_a_protocol(ring: FakeKeys) -> None:
     sent: list[Message] = []
     inside: list[Scope] = []
@@ -156,7 +184,8 @@ async def test_a_websocket_offers_its_key_as_a_protocol(ring: FakeKeys) -> None:
         "headers": [],
         "subprotocols": ["millrace", f"millrace-key.{secret}"],
     }
-    await Access(app, ring, Allowance(), Times(lambda: NOW))(scope, receive, send)
+    accounts = Accounts(ring, Allowance(), Times(lambda: NOW))
+    await Access(app, ring, accounts)(scope, receive, send)
     assert sent[0]["subprotocol"] == "millrace"
     assert isinstance(caller := inside[0][CALLER_KEY], Caller)
     assert (caller.tenant, inside[0]["subprotocols"]) == ("acme", ["millrace"])

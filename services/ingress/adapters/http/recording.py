@@ -1,0 +1,33 @@
+"""Tells of requests that came to nothing, whose tenant is known (`core.access.refusals`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from starlette.types import Scope
+
+from services.ingress.adapters.http.errors import CODE_KEY, trace_id_of
+from services.ingress.adapters.http.request import known_caller
+from services.ingress.adapters.http.transport import CLIENT_GONE
+from services.ingress.core.access.refusals import Kind
+
+Note = Callable[[Kind, str], None]
+
+
+class Recording:
+    """Judges a request by its end. `open_` is whether callers are taken at their word."""
+
+    def __init__(self, note: Note, *, open_: bool) -> None:
+        self._note, self._open = note, open_
+
+    def ended(self, scope: Scope, route: str, status: int) -> None:
+        """A request has failed, and nobody else writes that down.
+
+        What cannot be anybody's is not recorded: there was no key, or nothing there.
+        """
+        caller = known_caller(scope, open_=self._open)
+        code = "client_gone" if status == CLIENT_GONE else str(scope.get(CODE_KEY, ""))
+        if caller is None or not code:
+            return
+        what = f"{scope.get('method', 'WS')} {route}"
+        self._note(Kind(caller.tenant, code, status, what, caller.key), trace_id_of(scope))
