@@ -187,6 +187,6 @@ class Spending:
         try:
             bus = self._link.client().bus
             found = (await ask(bus, LEDGER_REQUESTS, query, RequestsReply)).requests
-        except Transient:
+        except MillraceError:
             return _Task("")  # its tenant is charged all the same
         return self._remember(place, found[0].key if found else "")

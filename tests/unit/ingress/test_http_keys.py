@@ -22,6 +22,7 @@ from tests.fakes.ingress_system import FakeSystem
 from tests.fakes.keys import NOW, FakeKeys
 from tests.unit.ingress.conftest import SCHEDULES
 
+SAY = [{"role": "user", "content": "hi"}]
 HELLO = {"agent": "assistant", "input": "Hello"}
 
 
@@ -36,11 +37,15 @@ def clock() -> list[float]:
 
 
 @pytest.fixture
+def accounts(ring: FakeKeys, clock: list[float]) -> Accounts:
+    return Accounts(ring, Allowance(), Times(lambda: NOW + 1, lambda: clock[0]))
+
+
+@pytest.fixture
 async def guarded(
-    running: tuple[FakeSystem, ASGIApp], system: FakeSystem, ring: FakeKeys, clock: list[float]
+    running: tuple[FakeSystem, ASGIApp], system: FakeSystem, ring: FakeKeys, accounts: Accounts
 ) -> AsyncIterator[httpx.AsyncClient]:
-    times = Times(lambda: NOW + 1, lambda: clock[0])
-    app = Access(running[1], ring, Accounts(ring, Allowance(), times))
+    app = Access(running[1], ring, accounts)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
         yield client
@@ -161,6 +166,34 @@ async def test_whatever_goes_on_later_is_paid_by_the_key_that_asked_for_it(
     assert isinstance(retry, RetryTask)
     assert isinstance(forked, Forked)
     assert (retry.key, forked.key) == (issued.key.id, issued.key.id)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("GET", "/v1/tasks/t1/events", None),
+        ("GET", "/v1/sessions/s1/events", None),
+        ("GET", "/v1/responses/resp_1?stream=true", None),
+        ("POST", "/v1/responses", {"input": "hi"}),
+        ("POST", "/v1/chat/completions", {"messages": SAY}),
+        ("POST", "/v1/messages", {"messages": SAY, "max_tokens": 9}),
+    ],
+)
+async def test_a_stream_that_has_no_room_is_refused_before_it_causes_anything(
+    guarded: httpx.AsyncClient,
+    system: FakeSystem,
+    accounts: Accounts,
+    ring: FakeKeys,
+    asked: tuple[str, str, dict[str, object] | None],
+) -> None:
+    method, path, body = asked
+    ring.allowances["acme"], accounts.tenant("acme").streams = Allowance(max_streams=1), 1
+    headers = bearer(ring.issue("acme").secret)
+    whole = body and {"model": "agent:assistant", "stream": True} | body
+    answer = await guarded.request(method, path, json=whole, headers=headers)
+    assert (answer.status_code, "too_many_streams" in answer.text) == (429, True)
+    assert not system.orders
+    assert accounts.tenant("acme").running == 0
 
 
 async def test_a_websocket_offers_its_key_as_a_protocol(ring: FakeKeys) -> None:

@@ -99,4 +99,6 @@ async def test_a_tenant_is_believed_only_where_there_are_no_keys(noted: list[Kin
     Recording(lambda kind, _: noted.append(kind), open_=False).ended(scope, "/v1/tasks", 503)
     assert noted == []
     Recording(lambda kind, _: noted.append(kind), open_=True).ended(scope, "/v1/tasks", 503)
+    scope["millrace.code"] = "foreign_origin"
+    Recording(lambda kind, _: noted.append(kind), open_=True).ended(scope, "/v1/tasks", 403)
     assert noted == [Kind("acme", "queue_full", 503, "POST /v1/tasks")]

@@ -6,7 +6,6 @@ follows finds the caller and its account in the scope, of a WebSocket as of a re
 
 from __future__ import annotations
 
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.ingress.adapters.accounts import ACCOUNT, Account, Accounts
@@ -26,6 +25,9 @@ from shared.errors import MillraceError, Permanent, Transient
 
 CALLER_KEY = "millrace.caller"
 """Where the caller stands in the scope."""
+_CREDENTIALS = (b"authorization", b"x-api-key")
+_TENANT = TENANT_HEADER.lower().encode()
+_PRESENTED = frozenset((*_CREDENTIALS, _TENANT))
 _STARTS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 
 
@@ -77,14 +79,7 @@ class Access:
                 "the API keys cannot be checked while the bus is away",
                 retry_after=5,
             )
-        headers = Headers(scope=scope)
-        protocols = scope.get("subprotocols") or ()
-        presented = Presented(
-            headers.get("authorization"),
-            headers.get("x-api-key"),
-            tuple(protocols),
-            headers.get(TENANT_HEADER),
-        )
+        presented = _presented(scope)
         times = self._accounts.times
         try:
             key = authenticate(self._ring.keys, presented, times.now())
@@ -114,10 +109,20 @@ def _only_streams(scope: Scope) -> bool:
     return scope["type"] == "websocket" or events
 
 
+def _presented(scope: Scope) -> Presented:
+    """What counts of the headers, in one look at them; of two with the same name the first one."""
+    found = {
+        name: value.decode("latin-1")
+        for name, value in reversed(scope["headers"])
+        if name in _PRESENTED
+    }
+    protocols = tuple(scope.get("subprotocols") or ())
+    return Presented(*(found.get(name) for name in _CREDENTIALS), protocols, found.get(_TENANT))
+
+
 def _add(message: Message, headers: dict[str, str]) -> None:
-    found = MutableHeaders(raw=list(message.get("headers") or ()))
-    found.update(headers)
-    message["headers"] = found.raw
+    raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    message["headers"] = [*(message.get("headers") or ()), *raw]
 
 
 def _without_keys(scope: Scope) -> bool:

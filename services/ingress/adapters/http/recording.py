@@ -12,6 +12,7 @@ from services.ingress.adapters.http.transport import CLIENT_GONE
 from services.ingress.core.access.refusals import Kind
 
 Note = Callable[[Kind, str], None]
+_NOBODYS = frozenset({"foreign_host", "foreign_origin"})
 
 
 class Recording:
@@ -23,11 +24,11 @@ class Recording:
     def ended(self, scope: Scope, route: str, status: int) -> None:
         """A request has failed, and nobody else writes that down.
 
-        What cannot be anybody's is not recorded: there was no key, or nothing there.
+        What cannot be anybody's is not recorded: there was no key, or a web page was behind it.
         """
         caller = known_caller(scope, open_=self._open)
         code = "client_gone" if status == CLIENT_GONE else str(scope.get(CODE_KEY, ""))
-        if caller is None or not code:
+        if caller is None or not code or code in _NOBODYS:
             return
         what = f"{scope.get('method', 'WS')} {route}"
         self._note(Kind(caller.tenant, code, status, what, caller.key), trace_id_of(scope))
