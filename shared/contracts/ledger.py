@@ -205,6 +205,8 @@ class UsageQuery(Message, frozen=True):
     patience_s: float = PATIENCE
     key: str | None = None
     """The id of an API key. What deleted sessions used belongs to none any more."""
+    times: bool = True
+    """Whether the times of the calls are asked for: they have to be put in order."""
 
     @property
     def grouping(self) -> tuple[UsageKey, ...]:

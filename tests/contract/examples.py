@@ -299,7 +299,7 @@ _ALL: tuple[msgspec.Struct, ...] = (
     ledger.UsageQuery(
         tenant="acme", by="model", session="s-1", since="2026-01-31", limit=5,
         keys=("agent", "model"), agent="helper", model="nano", task="t1", until="2026-02-28",
-        upto=44, offset=10, min_seq=39, patience_s=2.5, key="k1",
+        upto=44, offset=10, min_seq=39, patience_s=2.5, key="k1", times=False,
     ),
     ledger.UsageReply(
         rows=(ROW,), total=ROW, sequence=44, error=FAILURE, more=True, rebuilding=True

@@ -198,11 +198,17 @@ async def test_a_budget_ends_at_every_replica_and_outlives_them(running: Running
     await running.listening(key)
     assert (await running.chat(0, key, 100)).status_code == 200
     await running.refused_everywhere(key, "budget_exhausted")
-    url = f"{running.fronts[1].url}/v1"
-    async with openai.AsyncOpenAI(base_url=url, api_key=key, max_retries=3) as client:
+    answers: list[int] = []
+
+    async def heard(answer: httpx.Response) -> None:
+        answers.append(answer.status_code)
+
+    async with httpx.AsyncClient(event_hooks={"response": [heard]}) as http:
+        url = f"{running.fronts[1].url}/v1"
+        client = openai.AsyncOpenAI(base_url=url, api_key=key, max_retries=3, http_client=http)
         with pytest.raises(openai.RateLimitError) as refused:
             await client.chat.completions.create(**body(1))  # type: ignore[call-overload]  # a dict
-    assert refused.value.type == "insufficient_quota"
+    assert (refused.value.type, answers) == ("insufficient_quota", [429]), "it does not try again"
 
     async def as_billed() -> bool:
         """The replica has heard what the ledger has written down, and neither more nor less."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 
 from services.ingress.adapters.bus import Link
@@ -54,7 +54,7 @@ class BusRecords:
         Raises:
             Transient: `bus_unavailable`.
         """
-        await self._append(tenant, fact, trace_id, _PATIENCE)
+        await self._append(tenant, fact, trace_id)
 
     def refused(self, kind: Kind, trace_id: str) -> None:
         """Count it; it is told soon."""
@@ -69,14 +69,16 @@ class BusRecords:
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-            await self._tell(self._tallies.due(now(), every=True), _LAST_WORD)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LAST_WORD):
+                    await self._tell(self._tallies.due(now(), every=True))
 
     async def _follow(self) -> None:
         while True:
             await asyncio.sleep(_LOOK)
-            await self._tell(self._tallies.due(now()), _PATIENCE)
+            await self._tell(self._tallies.due(now()))
 
-    async def _tell(self, found: list[tuple[Kind, Tally]], patience: float) -> None:
+    async def _tell(self, found: list[tuple[Kind, Tally]]) -> None:
         for kind, tally in found:
             fact = Refused(
                 id=mint_id("ref"),
@@ -89,11 +91,12 @@ class BusRecords:
                 key=kind.key,
             )
             try:
-                await self._append(kind.tenant, fact, tally.trace_id, patience)
+                await self._append(kind.tenant, fact, tally.trace_id)
             except MillraceError as error:
-                self._log.warning("ingress.refusals_lost", count=tally.count, error=error.code)
+                self._tallies.keep(kind, tally)
+                self._log.info("ingress.refusals_wait", count=tally.count, error=error.code)
 
-    async def _append(self, tenant: str, fact: Message, trace_id: str, patience: float) -> None:
+    async def _append(self, tenant: str, fact: Message, trace_id: str) -> None:
         log = self._link.client(tenant).log
         ref = SessionRef(tenant, DIRECT_SESSION)
-        await log.append(ref, fact, trace_id=trace_id, patience=patience)
+        await log.append(ref, fact, trace_id=trace_id, patience=_PATIENCE)

@@ -14,11 +14,12 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import nats.errors
+from msgspec.structs import replace
 from nats.aio.msg import Msg
 
 from services.ingress.adapters.accounts import Accounts
 from services.ingress.adapters.bus import Link
-from services.ingress.core.access.budgets import month_of
+from services.ingress.core.access.budgets import Spent, month_of
 from shared.bus import topology
 from shared.bus.burial import delivery_of
 from shared.bus.connect import ApiError, Bus
@@ -37,6 +38,7 @@ from shared.telemetry import Log
 _LOOK = 1.0
 _PATIENCE = 5.0
 """Seconds that the ledger may take to come up to where this replica began."""
+_PAGE = 500
 _TASKS = 65_536
 """Open tasks that are remembered; the key of an older one is asked for again."""
 Place = tuple[str, str, str]
@@ -71,8 +73,14 @@ class Spending:
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-            if self._pull is not None:
-                await self._pull.stop()
+            await self._stop()
+
+    async def _stop(self) -> None:
+        if self._pull is None:
+            return
+        await self._pull.stop()
+        with suppress(MillraceError, ApiError, nats.errors.Error):
+            await topology.delete_consumer(self._link.client().bus, self._row)
 
     async def _follow(self) -> None:
         while True:
@@ -101,31 +109,48 @@ class Spending:
             self._from = self._last = await client.log.end()
             self._pull = Pull(client.bus, self._row, self._receive, self._prepare)
             await self._pull.start()
+        unknown: dict[str, list[tuple[str, Spent]]] = {}
         for tenant, key, used in self._accounts.budgeted():
             if not used.spent.known:
-                used.spent.learn(await self._before(client.bus, tenant, key))
+                unknown.setdefault(tenant, []).append((key, used.spent))
+        for tenant, each in unknown.items():
+            before = await self._before(client.bus, tenant)
+            for key, spent in each:
+                spent.learn(before.get(key, {}))
 
     async def _prepare(self) -> None:
         bus = self._link.client().bus
         await topology.delete_consumer(bus, self._row)
         await topology.ensure_consumer(bus, self._row, self._last + 1)
 
-    async def _before(self, bus: Bus, tenant: str, key: str) -> dict[str, int]:
-        """What was spent on each day of this month, up to where this replica began to listen."""
-        if not self._from:
-            return {}
+    async def _before(self, bus: Bus, tenant: str) -> dict[str, dict[str, int]]:
+        """What each key of a tenant spent on each day of this month, all of them under "".
+
+        Up to where this replica began to listen.
+        """
+        found: dict[str, dict[str, int]] = {}
+        more = bool(self._from)
         query = UsageQuery(
             tenant=tenant,
-            key=key or None,
+            keys=("key", "day"),
             since=month_of(self._accounts.times.now()),
             upto=self._from,
             min_seq=self._from,
             patience_s=_PATIENCE,
+            times=False,
+            limit=_PAGE,
         )
-        reply = await ask(bus, LEDGER_USAGE, query, UsageReply, 2 * _PATIENCE)
-        if reply.rebuilding:
-            raise Transient("ledger_behind", "the ledger reads the log again")
-        return {row.names["day"]: row.price for row in reply.rows}
+        while more:
+            reply = await ask(bus, LEDGER_USAGE, query, UsageReply, 3 * _PATIENCE)
+            if reply.rebuilding:
+                raise Transient("ledger_behind", "the ledger reads the log again")
+            for row in reply.rows:
+                day = row.names["day"]
+                for key in {"", row.names["key"]}:
+                    days = found.setdefault(key, {})
+                    days[day] = days.get(day, 0) + row.price
+            query, more = replace(query, offset=query.offset + _PAGE), reply.more
+        return found
 
     async def _receive(self, message: Msg) -> None:
         delivery = delivery_of(message)

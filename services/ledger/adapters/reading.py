@@ -253,7 +253,10 @@ def usage(tables: Tables, query: UsageQuery) -> tuple[UsageSummary, ...]:
     for call in _calls(tables):
         if _counts(call, query):
             groups.setdefault(tuple(str(call[key]) for key in grouping), []).append(call)
-    found = [_group(dict(zip(grouping, key, strict=True)), rows) for key, rows in groups.items()]
+    found = [
+        _group(dict(zip(grouping, key, strict=True)), rows, times=query.times)
+        for key, rows in groups.items()
+    ]
     found.sort(key=lambda one: (-one.usage.input - one.usage.output, *one.names.values()))
     if "day" in grouping:
         found.sort(key=lambda one: one.names["day"], reverse=True)
@@ -261,15 +264,15 @@ def usage(tables: Tables, query: UsageQuery) -> tuple[UsageSummary, ...]:
     return tuple(page[::-1] if grouping == ("day",) else page)
 
 
-def _group(names: dict[str, str], rows: list[Row]) -> UsageSummary:
-    times = sorted(float(row["total_ms"]) for row in rows if "total_ms" in row)
+def _group(names: dict[str, str], rows: list[Row], *, times: bool) -> UsageSummary:
+    known = sorted(float(row["total_ms"]) for row in rows if "total_ms" in row)
     return UsageSummary(
         key="/".join(names.values()),
         calls=sum(int(row.get("calls", 1)) for row in rows),
         usage=sum((_usage(row) for row in rows), Usage()),
         price=sum(int(row["price"]) for row in rows),
         names=names,
-        latency=_latency(times) if times else Latency(),
+        latency=_latency(known) if times and known else Latency(),
     )
 
 

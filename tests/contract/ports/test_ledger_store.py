@@ -404,7 +404,12 @@ async def test_usage_is_told_by_key(store: LedgerStore) -> None:
     rows = await by(store, "key")
     assert {row.key: row.price for row in rows} == {"k1": 1_507, "": 1_500}
     (own,) = await store.usage(UsageQuery(tenant="default", key="k1", by="day"))
-    assert own.price == 1_507
+    assert (own.price, own.latency.count) == (1_507, 2)
+    query = UsageQuery(tenant="default", keys=("key", "day"), times=False)
+    assert {row.price: row.latency for row in await store.usage(query)} == {
+        1_507: NO_TIMES,
+        1_500: NO_TIMES,
+    }
 
 
 async def test_a_task_tells_whose_it_is(store: LedgerStore) -> None:

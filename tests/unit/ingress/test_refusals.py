@@ -49,6 +49,19 @@ def test_too_many_kinds_are_counted_together() -> None:
     found = dict(tallies.due(0.0))
     assert len(found) == 4
     assert found[Kind("acme", "not_found", 404)].count == 7
+    for number in range(10):
+        tallies.note(Kind(f"tenant{number}", "not_found", 404), 100.0, "")
+    assert len(tallies.due(100.0)) == 6
+
+
+def test_what_cannot_be_told_is_told_later_with_what_came_meanwhile() -> None:
+    tallies = Tallies()
+    tallies.note(FULL, 1.0, "")
+    ((kind, tally),) = tallies.due(1.0)
+    tallies.note(FULL, 2.0, "last")
+    tallies.keep(kind, tally)
+    ((_, both),) = tallies.due(2.0)
+    assert (both.count, both.since, both.until, both.trace_id) == (2, 1.0, 2.0, "last")
 
 
 @pytest.fixture

@@ -25,9 +25,9 @@ from shared.errors import MillraceError, Permanent, Transient
 
 CALLER_KEY = "millrace.caller"
 """Where the caller stands in the scope."""
-_CREDENTIALS = (b"authorization", b"x-api-key")
+_AUTHORIZATION, _API_KEY = b"authorization", b"x-api-key"
 _TENANT = TENANT_HEADER.lower().encode()
-_PRESENTED = frozenset((*_CREDENTIALS, _TENANT))
+_PRESENTED = frozenset((_AUTHORIZATION, _API_KEY, _TENANT))
 _STARTS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 
 
@@ -117,7 +117,7 @@ def _presented(scope: Scope) -> Presented:
         if name in _PRESENTED
     }
     protocols = tuple(scope.get("subprotocols") or ())
-    return Presented(*(found.get(name) for name in _CREDENTIALS), protocols, found.get(_TENANT))
+    return Presented(found.get(_AUTHORIZATION), found.get(_API_KEY), protocols, found.get(_TENANT))
 
 
 def _add(message: Message, headers: dict[str, str]) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 SOONEST = 60.0
 """Seconds between two lines of the same kind."""
 _KINDS = 1000
-"""Kinds that are counted apart; beyond them neither key nor route is."""
+"""Kinds that are counted apart; beyond them neither key nor route is, and twice as many are all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +48,21 @@ class Tallies:
         if kind not in self._open and len(self._open) >= self._most:
             kind = Kind(kind.tenant, kind.code, kind.status)
         tally = self._open.get(kind)
+        if tally is None and len(self._open) >= 2 * self._most:
+            return
         if tally is None:
             tally = self._open[kind] = Tally(since=now)
         tally.count += 1
         tally.until, tally.trace_id = now, trace_id
+
+    def keep(self, kind: Kind, tally: Tally) -> None:
+        """It could not be told: it is counted on, and told when that is possible."""
+        self._told.pop(kind, None)
+        later = self._open.get(kind)
+        if later is None:
+            self._open[kind] = tally
+        else:
+            later.count, later.since = later.count + tally.count, tally.since
 
     def due(self, now: float, *, every: bool = False) -> list[tuple[Kind, Tally]]:
         """What is to be told now; it counts as told. With `every` nothing is left for later."""
