@@ -199,9 +199,12 @@ async def test_a_stream_that_has_no_room_is_refused_before_it_causes_anything(
 async def test_a_websocket_offers_its_key_as_a_protocol(ring: FakeKeys) -> None:
     sent: list[Message] = []
     inside: list[Scope] = []
+    accounts = Accounts(ring, Allowance(), Times(lambda: NOW))
+    used = accounts.tenant("acme")
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         inside.append(scope)
+        assert (used.running, used.streams) == (0, 1), "a socket is a stream"
         await send({"type": "websocket.accept"})
 
     async def send(message: Message) -> None:
@@ -217,8 +220,8 @@ async def test_a_websocket_offers_its_key_as_a_protocol(ring: FakeKeys) -> None:
         "headers": [],
         "subprotocols": ["millrace", f"millrace-key.{secret}"],
     }
-    accounts = Accounts(ring, Allowance(), Times(lambda: NOW))
     await Access(app, ring, accounts)(scope, receive, send)
+    assert (used.running, used.streams) == (0, 0)
     assert sent[0]["subprotocol"] == "millrace"
     assert isinstance(caller := inside[0][CALLER_KEY], Caller)
     assert (caller.tenant, inside[0]["subprotocols"]) == ("acme", ["millrace"])

@@ -96,9 +96,9 @@ async def test_a_refusal_belongs_to_whoever_the_key_says(
     assert [(one.tenant, one.key) for one in noted] == [("acme", key)] * 4
     assert [(one.code, one.status, one.route) for one in noted] == [
         ("unknown_task", 404, "GET /v1/tasks/{task}"),
-        ("scope_denied", 403, "GET unmatched"),
+        ("scope_denied", 403, "GET /v1/models"),
         ("invalid_request", 422, "POST /v1/tasks"),
-        ("rate_limited", 429, "GET unmatched"),
+        ("rate_limited", 429, "GET /v1/tasks"),
     ]
 
 
@@ -106,6 +106,7 @@ async def test_a_tenant_is_believed_only_where_there_are_no_keys(noted: list[Kin
     scope = {
         "type": "http",
         "method": "POST",
+        "path": "/v1/tasks",
         "headers": [(b"x-millrace-tenant", b"acme")],
         "millrace.code": "queue_full",
     }

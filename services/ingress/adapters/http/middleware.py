@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.ingress.adapters.http.errors import TRACE_KEY, refusal
 from services.ingress.adapters.http.metrics import Metrics
-from services.ingress.adapters.http.recording import Recording
+from services.ingress.adapters.http.recording import UNMATCHED, Recording
 from services.ingress.adapters.http.transport import Refused
 from services.ingress.adapters.records import JOURNAL, Journal
 from services.ingress.core.access.caller import trace_of
@@ -92,7 +92,7 @@ class Measured:
             await self._app(scope, receive, sending)
         finally:
             JOURNAL.reset(token)
-            route = getattr(scope.get("route"), "path", "unmatched")
+            route = getattr(scope.get("route"), "path", UNMATCHED)
             self._metrics.answered(method, route, status)
             if not streams:
                 self._metrics.took(method, route, monotonic() - started)

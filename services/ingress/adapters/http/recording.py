@@ -9,9 +9,11 @@ from starlette.types import Scope
 from services.ingress.adapters.http.errors import CODE_KEY, trace_id_of
 from services.ingress.adapters.http.request import known_caller
 from services.ingress.adapters.http.transport import CLIENT_GONE
+from services.ingress.core.access.keys import family_of
 from services.ingress.core.access.refusals import Kind
 
 Note = Callable[[Kind, str], None]
+UNMATCHED = "unmatched"
 _NOBODYS = frozenset({"foreign_host", "foreign_origin"})
 
 
@@ -30,5 +32,7 @@ class Recording:
         code = "client_gone" if status == CLIENT_GONE else str(scope.get(CODE_KEY, ""))
         if caller is None or not code or code in _NOBODYS:
             return
+        if route == UNMATCHED:  # or refused before anybody looked for a route
+            route = family_of(scope["path"]) or UNMATCHED
         what = f"{scope.get('method', 'WS')} {route}"
         self._note(Kind(caller.tenant, code, status, what, caller.key), trace_id_of(scope))
