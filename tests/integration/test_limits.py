@@ -11,8 +11,10 @@ from typing import Any
 
 import httpx
 import openai
+import orjson
 import pytest
 import pytest_asyncio
+from websockets.asyncio.client import connect
 
 from shared.client import Millrace
 from shared.contracts.keys import Allowance, NewKey
@@ -142,10 +144,28 @@ async def test_tokens_of_a_task_count_at_every_replica(running: Running) -> None
     assert refused.headers["x-ratelimit-remaining-tokens"] == "0"
     state = await running.ask(1, key, "GET", f"/v1/tasks/{done.json()['task']}")
     assert state.status_code == 200, "to look costs no tokens"
+    await _refused_in_a_socket(running, key)
     again = await running.ask(
         1, key, "POST", f"/v1/tasks/{done.json()['task']}/retry", params={"session": "s1"}
     )
     assert again.json()["code"] == "rate_limited"
+
+
+async def _refused_in_a_socket(running: Running, key: str) -> None:
+    """What a socket asks for is new work as well, and leaves the same line."""
+    url = f"{running.fronts[1].url.replace('http', 'ws')}/v1/sessions/s2/ws"
+    headers = {"Authorization": f"Bearer {key}"}
+    async with connect(url, additional_headers=headers, proxy=None) as socket:
+        await socket.send('{"type": "submit", "id": 1, "agent": "assistant", "input": "say 1"}')
+        answer = orjson.loads(await socket.recv())
+    assert (answer["type"], answer["error"]["code"]) == ("error", "rate_limited")
+
+    async def logged() -> bool:
+        found = await running.ask(1, key, "GET", "/v1/requests", params={"kind": "refused"})
+        routes = {line["route"] for line in found.json()["requests"]}
+        return "WS /v1/sessions/{session}/ws" in routes
+
+    await until(logged, every=0.1)
 
 
 async def test_tokens_of_a_task_that_came_over_the_bus_are_its_tenants(running: Running) -> None:

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.ingress.adapters.http.errors import TRACE_KEY, refusal
 from services.ingress.adapters.http.metrics import Metrics
-from services.ingress.adapters.http.recording import UNMATCHED, Recording
+from services.ingress.adapters.http.recording import RECORDING_KEY, Recording, route_of
 from services.ingress.adapters.http.transport import Refused
 from services.ingress.adapters.records import JOURNAL, Journal
 from services.ingress.core.access.caller import trace_of
@@ -86,13 +86,13 @@ class Measured:
                 streams = (header(message, b"content-type") or "").startswith("text/event-stream")
             await send(message)
 
-        journal = Journal()
+        scope[RECORDING_KEY], journal = self._recording, Journal()
         token = JOURNAL.set(journal)
         try:
             await self._app(scope, receive, sending)
         finally:
             JOURNAL.reset(token)
-            route = getattr(scope.get("route"), "path", UNMATCHED)
+            route = route_of(scope)
             self._metrics.answered(method, route, status)
             if not streams:
                 self._metrics.took(method, route, monotonic() - started)

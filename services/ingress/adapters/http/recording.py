@@ -11,10 +11,19 @@ from services.ingress.adapters.http.request import known_caller
 from services.ingress.adapters.http.transport import CLIENT_GONE
 from services.ingress.core.access.keys import family_of
 from services.ingress.core.access.refusals import Kind
+from services.ingress.core.http.problems import status_of
+from shared.errors import Failure
 
 Note = Callable[[Kind, str], None]
+RECORDING_KEY = "millrace.recording"
+"""Where it is left in the scope, for sockets."""
 UNMATCHED = "unmatched"
 _NOBODYS = frozenset({"foreign_host", "foreign_origin"})
+
+
+def route_of(scope: Scope) -> str:
+    """The template of a request's path, once somebody has looked for it."""
+    return str(getattr(scope.get("route"), "path", UNMATCHED))
 
 
 class Recording:
@@ -22,6 +31,11 @@ class Recording:
 
     def __init__(self, note: Note, *, open_: bool) -> None:
         self._note, self._open = note, open_
+
+    def frame(self, scope: Scope, failure: Failure) -> None:
+        """A frame of a socket was refused; the socket goes on."""
+        scope[CODE_KEY] = failure.code
+        self.ended(scope, route_of(scope), status_of(failure))
 
     def ended(self, scope: Scope, route: str, status: int) -> None:
         """A request has failed, and nobody else writes that down.
