@@ -161,6 +161,8 @@ class ModelsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     models: dict[str, AnyModel]
     routes: dict[str, tuple[str, ...]]
+    embeddings: dict[str, Prices] = {}
+    """What embedding models cost, by their names; only `input` counts."""
     currency: str = "USD"
     """What the prices are in; a name to show, nothing is converted."""
 
@@ -238,8 +240,8 @@ def read_models(path: Path) -> ModelsFile:
     except (UnicodeDecodeError, yaml.YAMLError, msgspec.ValidationError) as error:
         raise Permanent("invalid_models_file", f"{path.name}: {error}") from error
     _check_routes(found, path.name)
+    _check(*(row.prices for row in found.models.values()), *found.embeddings.values())
     for name, row in found.models.items():
-        _check(row.prices)
         _check_formats(f"{path.name}: model {name!r}", name, row)
         if isinstance(row, ProviderModel):
             _check_provider(row, f"models.{name}")
@@ -301,6 +303,7 @@ def _check_formats(where: str, name: str, row: ModelRow) -> None:
             )
 
 
-def _check(prices: Prices) -> None:
-    for price in (prices.input, prices.output, prices.cached_input):
-        micro_cents("0" if price is None else price)
+def _check(*each: Prices) -> None:
+    for prices in each:
+        for price in (prices.input, prices.output, prices.cached_input):
+            micro_cents("0" if price is None else price)

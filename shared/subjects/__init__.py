@@ -109,6 +109,7 @@ from shared.subjects.streams import (
     session_traces,
     sessions_consumer,
     shared_infer_consumer,
+    spending_consumer,
 )
 
 __all__ = [
@@ -211,6 +212,7 @@ __all__ = [
     "shared_infer_consumer",
     "shared_infer_subject",
     "snapshot_subject",
+    "spending_consumer",
     "task_subject",
     "timer_subject",
     "tokens_subject",

@@ -57,6 +57,7 @@ class FakeSystem:
     """Holds every event of a completion but the first until it is set."""
     aborted: int = 0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    bill: list[tuple[str, f.Completed]] = field(default_factory=list)
     sent: list[tuple[str, Message]] = field(default_factory=list)
     taken: dict[tuple[str, str], str] = field(default_factory=dict)
 
@@ -137,13 +138,13 @@ class FakeSystem:
         self.check()
         return self.add(ref, note).seq
 
-    async def fork(self, ref: SessionRef, body: ForkBody) -> tuple[str, f.Forked]:
+    async def fork(self, ref: SessionRef, body: ForkBody, key: str) -> tuple[str, f.Forked]:
         self.check()
         order = fork_request(body.session or "s9", body.at, {"results": body.results})
         if not await self.exists(ref):
             raise Permanent("unknown_session", f"there is no session {ref.session!r}")
         task = order.task or self.log[-1].task
-        made = f.Forked(parent=ref.session, at=len(self.log), task=task, step=order.step)
+        made = f.Forked(parent=ref.session, at=len(self.log), task=task, step=order.step, key=key)
         self.add(SessionRef(ref.tenant, order.session), made)
         return order.session, made
 
@@ -210,6 +211,11 @@ class FakeSystem:
             and any(word in change.text.lower() for word in words)
         ]
         return SearchReply(results=tuple(found[: query.limit]), watermark=len(self.texts))
+
+    # -- Records
+    async def used(self, tenant: str, fact: f.Completed, trace_id: str) -> None:
+        self.check()
+        self.bill.append((tenant, fact))
 
     async def embed(self, texts: tuple[str, ...]) -> EmbedReply:
         self.check()
@@ -324,9 +330,9 @@ class FakeTask(Control):
                         return fact.step + place
         raise Permanent("unknown_call", "no such call", field="call")
 
-    async def retry(self, task: str | None = None, by: str = "") -> FakeTask:
+    async def retry(self, task: str | None = None, by: str = "", key: str = "") -> FakeTask:
         name = task or f"retry{len(self.system.log)}"
-        await self.retry_as(name, by)
+        await self.retry_as(name, by, key)
         return FakeTask(self.system, self.ref, name)
 
 

@@ -176,7 +176,8 @@ class Direct:
         outcome = await attempt(lambda: self._stream(message, heard), self._bus.log)
         if isinstance(outcome, Failure):
             with contextlib.suppress(Transient):
-                await self._bus.send(message.reply, encode(DirectEvent(error=outcome)))
+                event = DirectEvent(error=outcome, recorded=bool(heard))
+                await self._bus.send(message.reply, encode(event))
             for request in heard:  # the client knows already; the request log should too
                 self._enter(request, self._inference.not_completed(request, outcome))
 
@@ -192,8 +193,9 @@ class Direct:
         async with contextlib.aclosing(self._inference.complete(request)) as events:
             async for event in events:
                 await answered(self._bus, request, event, message.reply)
-                if event.done is not None and event.done.finish != "aborted":
-                    self._enter(request, self._inference.completed(request, event.done))
+                if event.done is not None:
+                    fact = self._inference.completed(request, event.done, event.error)
+                    self._enter(request, fact)
 
 
 class Tokens:

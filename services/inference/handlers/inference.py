@@ -49,6 +49,7 @@ from shared.subjects import DIRECT_SESSION
 Key = tuple[SessionRef, str, int, int, int]
 """An attempt at a step, and its place: a deleted session may see the same names again."""
 _REMEMBERED = 256
+_CLIENT_GONE = Failure(code="client_gone")
 _NOTHING = GenerationResult(content="", tool_calls=(), malformed=(), finish_reason="stop")
 
 
@@ -210,7 +211,7 @@ class Inference:
         """Run a stateless completion; the last event has `done`.
 
         Raises:
-            Permanent, Transient: as `infer`, and `demand_unmet`.
+            Permanent, Transient: as `infer`; `client_gone` where nobody waits for its turn.
         """
         messages = [message_of(one) for one in request.messages]
         owner, held = Owner(request.id, request.tenant), Held(request.demands, request.tools)
@@ -224,7 +225,7 @@ class Inference:
         with self._abortable((SessionRef(request.tenant, DIRECT_SESSION), request.id), request.id):
             async with self.gate.turn(owner, request.priority) as turn:
                 if turn != "yours":
-                    return
+                    raise error_of(_CLIENT_GONE)
                 answer = Answer((self._ticks() - came) * 1e3, self._ticks)
                 try:
                     async with aclosing(self._told(request, question, answer)) as events:
@@ -247,10 +248,9 @@ class Inference:
                 fingerprint = ""  # once is enough
         if answer.result is None:
             return
-        if (unmet := question.held.unmet(answer.result)) is not None:
-            raise error_of(unmet)
         done = self._direct_result(request, answer, answer.result)
-        yield DirectEvent(done=done, fingerprint=fingerprint)
+        unmet = question.held.unmet(answer.result)
+        yield DirectEvent(done=done, error=unmet, fingerprint=fingerprint)
 
     def not_completed(self, request: DirectRequest, failure: Failure) -> facts.Completed:
         """The fact of a stateless completion that failed: part of the request log, not billed."""
@@ -266,8 +266,12 @@ class Inference:
             key=request.key,
         )
 
-    def completed(self, request: DirectRequest, result: DirectResult) -> facts.Completed:
-        """The usage fact of a stateless completion."""
+    def completed(
+        self, request: DirectRequest, result: DirectResult, failure: Failure | None = None
+    ) -> facts.Completed:
+        """The usage fact of a stateless completion; one that came to nothing was computed, too."""
+        if failure is None and result.finish == "aborted":
+            failure = _CLIENT_GONE
         return facts.Completed(
             id=request.id,
             model=result.model,
@@ -279,6 +283,7 @@ class Inference:
             metadata=request.metadata,
             route=request.model,
             key=request.key,
+            error=failure and Failure(code=failure.code, family=failure.family),
         )
 
     def stats(self) -> EngineStats:

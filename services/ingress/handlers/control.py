@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from services.ingress.core.access.caller import Caller
@@ -17,11 +18,19 @@ from services.ingress.ports import Keyed, TaskHandle
 from shared.contracts.base import as_token
 
 
+def _anybody() -> None:
+    """Nobody is refused."""
+
+
 @dataclass(frozen=True, slots=True)
 class ControlHandlers:
-    """`/v1/tasks/{id}/{steer,approve,reject,retry}`."""
+    """`/v1/tasks/{id}/{steer,approve,reject,retry}`.
+
+    `admit` refuses new work that the caller may not cause now; what runs already goes on.
+    """
 
     keyed: Keyed
+    admit: Callable[[], None] = _anybody
 
     async def steer(
         self, caller: Caller, task: TaskHandle, body: SteerBody, key: str | None
@@ -70,11 +79,13 @@ class ControlHandlers:
 
         Raises:
             Permanent: `not_failed`, `superseded`, `idempotency_conflict`.
+            Transient: why it is not admitted.
         """
+        self.admit()
         if key is None:
-            return await task.retry(None, body.by)
+            return await task.retry(None, body.by, caller.key)
         asked = fingerprint_of(body, task.session, task.id)
         async with standing_for(self.keyed, caller, key, asked):
-            new = await task.retry(task_of_key(caller.tenant, caller.own(key)), body.by)
+            new = await task.retry(task_of_key(caller.tenant, caller.own(key)), body.by, caller.key)
             check_same_retry(await new.facts(), task.id)
         return new

@@ -150,7 +150,7 @@ class TaskHandlers:
         ref = SessionRef(caller.tenant, check_token(name, "session"))
         if body.model:
             caller.check_model(body.model)
-        child, origin = await self.tasks.fork(ref, body)
+        child, origin = await self.tasks.fork(ref, body, caller.key)
         return {
             "session": child,
             "task": origin.task,

@@ -16,7 +16,7 @@ from shared.contracts.base import SessionRef
 from shared.contracts.control import DeleteReply
 from shared.contracts.dead import Filed, Letters, Retried, Wanted
 from shared.contracts.documents import DocumentChanged
-from shared.contracts.facts import Done, Forked, Noted
+from shared.contracts.facts import Completed, Done, Forked, Noted
 from shared.contracts.keys import Allowance, ApiKey, Issued, NewKey
 from shared.contracts.ledger import (
     RequestsQuery,
@@ -96,8 +96,11 @@ class TaskHandle(Protocol):
         """Say what a tool of the client returned; the first result of a call counts."""
         ...
 
-    async def retry(self, task: str | None = None, by: str = "") -> TaskHandle:
-        """Go on where it failed, as a new task; `not_failed`, `superseded`."""
+    async def retry(self, task: str | None = None, by: str = "", key: str = "") -> TaskHandle:
+        """Go on where it failed, as a new task that the API key `key` pays for.
+
+        `not_failed`, `superseded`.
+        """
         ...
 
 
@@ -143,8 +146,11 @@ class Tasks(Protocol):
         """Set something down in a session, once; it makes the session where there is none."""
         ...
 
-    async def fork(self, ref: SessionRef, body: ForkBody) -> tuple[str, Forked]:
-        """Make a fork of a session: its name, and what it begins with."""
+    async def fork(self, ref: SessionRef, body: ForkBody, key: str) -> tuple[str, Forked]:
+        """Make a fork of a session that the API key `key` pays for.
+
+        Answers its name, and what it begins with.
+        """
         ...
 
 
@@ -264,6 +270,14 @@ class Housekeeping(Protocol):
         ...
 
 
+class Records(Protocol):
+    """The log, for what nobody else writes down."""
+
+    async def used(self, tenant: str, fact: Completed, trace_id: str) -> None:
+        """A line of the bill; durable when this returns."""
+        ...
+
+
 class Ledger(Protocol):
     """What was used and what was asked, as far as it is recorded; `ledger_behind` for `min_seq`."""
 
@@ -272,7 +286,7 @@ class Ledger(Protocol):
         ...
 
     async def requests(self, query: RequestsQuery) -> RequestsReply:
-        """Tasks and completions, newest first."""
+        """Tasks, completions, embeddings and what was refused, newest first."""
         ...
 
     async def sessions(self, query: SessionsQuery) -> SessionsReply:

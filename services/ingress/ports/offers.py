@@ -9,6 +9,7 @@ from typing import Protocol
 from services.ingress.core.access.caller import Caller
 from services.ingress.core.chat.body import ChatBody
 from services.ingress.core.chat.chunks import Chunk
+from services.ingress.core.embeddings import EmbeddingsBody
 from services.ingress.core.messages.body import CountBody, MessagesBody
 from services.ingress.core.responses.body import ResponseBody
 from services.ingress.core.responses.conversations import ConversationCreateBody, ItemsBody
@@ -79,6 +80,14 @@ class MessagesApi(Protocol):
 
     async def count(self, caller: Caller, body: CountBody) -> Json:
         """How many tokens a model would read."""
+        ...
+
+
+class EmbeddingsApi(Protocol):
+    """OpenAI's embeddings."""
+
+    async def embed(self, caller: Caller, body: EmbeddingsBody) -> Json:
+        """OpenAI's list of vectors."""
         ...
 
 

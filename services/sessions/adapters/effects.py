@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from services.sessions.core.decide import Action, Append, Delegate, Publish, SetTimer, Stop
 from shared.bus.connect import ApiError, Bus
 from shared.bus.log import RunLog
-from shared.bus.tasks import submit_task
+from shared.bus.tasks import Origin, submit_task
 from shared.bus.timers import set_timer
 from shared.contracts.base import SessionRef, encode, step_id
 from shared.contracts.log import MSG_ID, TASK_HEADER
@@ -47,7 +47,7 @@ class BusEffects:
             case Publish():
                 await self._publish(ref, action)
             case Delegate():
-                await self.submit(action.ref, action.agent, action.task, action.body)
+                await self.submit(action.ref, action.agent, action.task, action.body, action.key)
             case SetTimer():
                 await set_timer(self._bus, ref, action.task, action.name, action.at)
             case Stop():
@@ -57,9 +57,11 @@ class BusEffects:
                 assert_never(action)
         return 0
 
-    async def submit(self, ref: SessionRef, agent: str, task: str, body: TaskSubmitted) -> int:
+    async def submit(
+        self, ref: SessionRef, agent: str, task: str, body: TaskSubmitted, key: str = ""
+    ) -> int:
         """See `Effects.submit`."""
-        return (await submit_task(self._bus, ref, agent, task, body)).seq
+        return (await submit_task(self._bus, ref, agent, task, body, Origin(key=key))).seq
 
     async def _publish(self, ref: SessionRef, action: Publish) -> None:
         work = action.work

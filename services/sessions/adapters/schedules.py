@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from services.sessions.adapters.firings import beside
 from shared.bus.connect import Bus
 from shared.bus.consume import Delivery, Job
-from shared.bus.tasks import submit_task
+from shared.bus.tasks import Origin, submit_task
 from shared.contracts.base import SessionRef, as_token, decode
 from shared.contracts.schedules import Schedule
 from shared.subjects import parse_due
@@ -61,7 +61,8 @@ async def submit(bus: Bus, firing: Firing) -> None:
     schedule = firing.schedule
     labels = {**schedule.task.metadata, "schedule": firing.name}
     task = replace(schedule.task, metadata=labels)
-    await submit_task(bus, firing.ref, schedule.agent, firing.task, task)
+    origin = Origin(key=schedule.key)
+    await submit_task(bus, firing.ref, schedule.agent, firing.task, task, origin)
 
 
 def with_schedules[M](bus: Bus, job: Job[M]) -> Job[M | Firing]:

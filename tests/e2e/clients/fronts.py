@@ -18,15 +18,19 @@ from services.ingress.__main__ import compose
 from services.ingress.adapters.admission import Gate
 from services.ingress.adapters.bus import Link
 from services.ingress.adapters.http.app import build
+from services.ingress.adapters.http.middleware import Bodies
 from services.ingress.adapters.http.server import HttpProtocol, Server, SocketProtocol
 from services.ingress.adapters.http.streams import Streams
+from services.ingress.adapters.records import BusRecords
 from shared.bus import topology
 from shared.bus.connect import open_bus
+from shared.models import ModelsFile
 from tests.integration.broker_process import NatsServer
 from tests.integration.running_loop import LOG, Loop, running_loop
 from tests.integration.waiting import until
 
 HOST = "127.0.0.1"
+MODELS = ModelsFile(models={}, routes={"default": ()})
 
 
 @dataclass(frozen=True)
@@ -56,9 +60,9 @@ async def front(server: NatsServer) -> AsyncIterator[str]:
     link, port = Link(LOG), free_port()
     streams = Streams()
     app = build(
-        compose(link, Gate(link, 0, LOG), ("default",)),
+        compose(link, Gate(link, 0, LOG), MODELS, BusRecords(link, LOG)),
         host=HOST,
-        body_limit=1 << 20,
+        bodies=Bodies(limit=1 << 20),
         streams=streams,
     )
     config = uvicorn.Config(

@@ -16,10 +16,10 @@ from services.inference.ports import Ability, EngineUnavailable, GenerateRequest
 from shared.contracts.agents import Sampling, ToolSpec
 from shared.contracts.base import SessionRef
 from shared.contracts.demands import Demands, ResponseFormat
-from shared.contracts.facts import InferFailed, Inferred
+from shared.contracts.facts import InferFailed, Inferred, Usage
 from shared.contracts.tokens import DirectEvent
 from shared.contracts.work import ChatMessage, DirectRequest, InferStep, RouteStep, Target
-from shared.errors import MillraceError
+from shared.errors import Failure, MillraceError
 from tests.fakes.instant_engine import InstantEngine, InstantOptions
 from tests.fakes.scripted_model import CONTEXT, END, TEMPLATE, ByteTokenizer
 
@@ -200,9 +200,9 @@ async def test_a_demand_that_no_grammar_can_be_written_for_is_looked_at_afterwar
         events = await events_of(inference, completion(REQUIRED, ADD))
     assert events[-1].done is not None
     async with worker("no", frozenset(), Dialect("pythonic")) as (inference, _):
-        with pytest.raises(MillraceError) as unmet:
-            await events_of(inference, completion(REQUIRED, ADD))
-    assert (unmet.value.code, unmet.value.field) == ("demand_unmet", "tool_choice")
+        unmet = (await events_of(inference, completion(REQUIRED, ADD)))[-1].error
+    assert unmet is not None
+    assert (unmet.code, unmet.field) == ("demand_unmet", "tool_choice")
 
 
 async def test_markup_that_is_no_call_has_no_log_probabilities() -> None:
@@ -247,8 +247,23 @@ async def test_an_engine_that_cannot_do_it_refuses_by_name(
 async def test_an_engine_that_does_not_keep_its_word_is_found_out(
     request_: DirectRequest, field: str
 ) -> None:
-    refused = await refusal("just talk", request_, "constraint")
-    assert (refused.code, refused.field) == ("demand_unmet", field)
+    async with worker("just talk", frozenset(["constraint"])) as (inference, _):
+        *_, last = await events_of(inference, request_)
+    assert last.error is not None
+    assert last.done is not None
+    assert (last.error.code, last.error.field) == ("demand_unmet", field)
+    fact = inference.completed(request_, last.done, last.error)
+    assert fact.error == Failure(code="demand_unmet", family="transient")
+    assert fact.usage == last.done.usage != Usage(), "it was computed, and is billed"
+
+
+async def test_what_a_client_does_not_wait_for_is_billed_as_far_as_it_was_computed() -> None:
+    async with worker("x") as (inference, _):
+        done = (await events_of(inference, completion()))[-1].done
+    assert done is not None
+    fact = inference.completed(completion(), replace(done, finish="aborted"))
+    assert fact.error == Failure(code="client_gone")
+    assert fact.usage == done.usage
 
 
 async def test_a_step_that_did_not_meet_its_demands_is_tried_again_by_the_loop() -> None:
