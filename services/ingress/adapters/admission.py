@@ -10,6 +10,7 @@ import nats.errors
 
 from services.ingress.adapters.accounts import check_account
 from services.ingress.adapters.bus import BusTasks, Link
+from services.ingress.adapters.meanwhile import meanwhile
 from services.ingress.adapters.records import handed_on
 from services.ingress.core.access.admission import Lane, Pressure, pressure, wait_for
 from services.ingress.core.tasks.bodies import ForkBody
@@ -54,12 +55,8 @@ class Gate:
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
         """Look meanwhile."""
-        task = asyncio.create_task(self._follow())
-        try:
+        async with meanwhile(self._follow()):
             yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
     async def _follow(self) -> None:
         while self._bound:

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, suppress
 import nats.errors
 
 from services.ingress.adapters.bus import Link
+from services.ingress.adapters.meanwhile import meanwhile
 from shared.bus.connect import Bus
 from shared.bus.kv import Entry, KeyValue
 from shared.clock import mint_id, monotonic
@@ -97,12 +98,10 @@ class KeyRing:
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
         """Follow the bucket meanwhile."""
-        task = asyncio.create_task(self._follow())
         try:
-            yield
+            async with meanwhile(self._follow()):
+                yield
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
             if self._watched is not None:
                 with suppress(MillraceError, nats.errors.Error):
                     await KeyValue(self._watched, MEMBERS).delete(self._member)

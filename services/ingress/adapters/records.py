@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 
 from services.ingress.adapters.bus import Link
+from services.ingress.adapters.meanwhile import meanwhile
 from services.ingress.core.access.refusals import Kind, Tallies, Tally
 from shared.clock import mint_id, now
 from shared.contracts.base import Message, SessionRef
@@ -63,12 +64,10 @@ class BusRecords:
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
         """Write meanwhile, and the rest at the end."""
-        task = asyncio.create_task(self._follow())
         try:
-            yield
+            async with meanwhile(self._follow()):
+                yield
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LAST_WORD):
                     await self._tell(self._tallies.due(now(), every=True))

@@ -19,6 +19,7 @@ from nats.aio.msg import Msg
 
 from services.ingress.adapters.accounts import Accounts
 from services.ingress.adapters.bus import Link
+from services.ingress.adapters.meanwhile import meanwhile
 from services.ingress.core.access.budgets import Spent, month_of
 from shared.bus import topology
 from shared.bus.burial import delivery_of
@@ -67,12 +68,10 @@ class Spending:
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
         """Listen meanwhile."""
-        task = asyncio.create_task(self._follow())
         try:
-            yield
+            async with meanwhile(self._follow()):
+                yield
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
             await self._stop()
 
     async def _stop(self) -> None:

@@ -17,6 +17,7 @@ from services.inference.core.toolcalls.events import (
     ReasoningDelta,
     TextDelta,
 )
+from services.inference.core.toolcalls.feeding import Feeding
 from services.inference.core.toolcalls.json_calls import NotACall, call_with, inside_string
 from services.inference.core.toolcalls.tagged import first_of
 
@@ -29,12 +30,12 @@ _RECIPIENT = re.compile(r"(?:^|[\s>])to=([^\s<]+)")
 _CHANNEL = re.compile(re.escape(CHANNEL) + r"\s*([A-Za-z]+)")
 
 
-class Harmony:
+class Harmony(Feeding):
     """`Parser` of harmony; one that takes no `calls` tells of them as malformed."""
 
     def __init__(self, *, calls: bool = True) -> None:
         self._takes_calls = calls
-        self._pending = ""
+        super().__init__()
         self._in_header = True
         self._begun = False
         self._kind: type[TextDelta | ReasoningDelta] = TextDelta
@@ -53,22 +54,13 @@ class Harmony:
         """Whether what came last was no part of the answer."""
         return self._in_header or self._fresh or bool(self._recipient) or self.inside
 
-    def feed(self, text: str) -> list[Event]:
-        """See `Parser`."""
-        self._pending += text
-        events: list[Event] = []
-        while self._advance(events):
-            pass
-        return events
-
     def finish(self) -> list[Event]:
         """See `Parser`; a quote left open does not swallow what stands behind the call."""
         events: list[Event] = []
         while not self._in_header and self._recipient:
             end, mark = first_of(self._pending, _STOPS)
             self._close(end if mark else len(self._pending), mark, events)
-            while self._advance(events):
-                pass
+            self._go_on(events)
         rest, self._pending = self._pending, ""
         if not self._in_header:
             self._tell(rest.rstrip() if self.inside else rest, events)

@@ -13,6 +13,7 @@ from enum import Enum
 
 from services.inference.core.text import held_back
 from services.inference.core.toolcalls.events import Event, MalformedToolCall, TextDelta
+from services.inference.core.toolcalls.feeding import Feeding
 from services.inference.core.toolcalls.json_calls import NotACall, ValueEnd
 from services.inference.core.toolcalls.tagged import first_of
 
@@ -42,24 +43,17 @@ class _At(Enum):
     CALL = "inside of brackets"
 
 
-class LeadingCalls:
+class LeadingCalls(Feeding):
     """`Parser` of a markup without closing tags."""
 
     def __init__(self, form: Beginnings) -> None:
         self._form = form
-        self._pending = self._lead = ""
+        super().__init__()
+        self._lead = ""
         self._at = _At.START
         self._tagged = self._after_call = False
         self._end = ValueEnd()
         self._calls = 0
-
-    def feed(self, text: str) -> list[Event]:
-        """See `Parser`."""
-        self._pending += text
-        events: list[Event] = []
-        while self._advance(events):
-            pass
-        return events
 
     def finish(self) -> list[Event]:
         """See `Parser`."""

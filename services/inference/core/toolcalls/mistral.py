@@ -11,6 +11,7 @@ from enum import Enum
 
 from services.inference.core.text import held_back
 from services.inference.core.toolcalls.events import Event, MalformedToolCall, TextDelta
+from services.inference.core.toolcalls.feeding import Feeding
 from services.inference.core.toolcalls.json_calls import (
     NotACall,
     ValueEnd,
@@ -35,25 +36,17 @@ class _At(Enum):
     LOST = "what is there is no call; up to the next mark"
 
 
-class MistralCalls:
+class MistralCalls(Feeding):
     """`Parser` of Mistral's markup."""
 
     def __init__(self) -> None:
-        self._pending = ""
+        super().__init__()
         self._at = _At.TEXT
         self._name = ""
         self._value = 0
         self._end = ValueEnd()
         self._calls = 0
         self._after_call = False
-
-    def feed(self, text: str) -> list[Event]:
-        """See `Parser`."""
-        self._pending += text
-        events: list[Event] = []
-        while self._advance(events):
-            pass
-        return events
 
     def finish(self) -> list[Event]:
         """See `Parser`."""

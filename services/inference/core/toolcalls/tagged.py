@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from services.inference.core.text import held_back
 from services.inference.core.toolcalls.events import Event, MalformedToolCall, TextDelta, ToolCall
+from services.inference.core.toolcalls.feeding import Feeding
 from services.inference.core.toolcalls.json_calls import NotACall, inside_string, read_call
 
 OPEN = "<tool_call>"
@@ -37,32 +38,23 @@ class Tags:
 HERMES = Tags()
 
 
-class TaggedCalls:
+class TaggedCalls(Feeding):
     """`Parser` of a markup with tags."""
 
     def __init__(self, tags: Tags = HERMES) -> None:
         self._tags = tags
-        self._pending = ""
+        super().__init__()
         self._in_call = False
         self._searched = 0
         self._calls = 0
         self._after_call = False
-
-    def feed(self, text: str) -> list[Event]:
-        """See `Parser`."""
-        self._pending += text
-        events: list[Event] = []
-        while self._advance(events):
-            pass
-        return events
 
     def finish(self) -> list[Event]:
         """See `Parser`; what is whole but for its closing tag is a call."""
         events: list[Event] = []
         while self._in_call:
             self._close_at_end(events)
-            while self._advance(events):
-                pass
+            self._go_on(events)
         rest, self._pending = self._pending, ""
         if self._after_call:
             rest = rest.lstrip()

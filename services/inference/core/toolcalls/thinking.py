@@ -10,6 +10,7 @@ from enum import Enum
 
 from services.inference.core.text import held_back
 from services.inference.core.toolcalls.events import Event, ReasoningDelta, TextDelta
+from services.inference.core.toolcalls.feeding import Feeding
 
 THINK = ("<think>", "</think>")
 MISTRAL_THINK = ("[THINK]", "[/THINK]")
@@ -23,14 +24,14 @@ class _At(Enum):
     ANSWER = "the answer"
 
 
-class Thinking:
+class Thinking(Feeding):
     """`Parser` that knows reasoning and text. With `opened` the answer begins inside of it."""
 
     def __init__(self, tags: tuple[str, str] = THINK, *, opened: bool = False) -> None:
         self._opening, self._closing = tags
         self._at = _At.START
         self._opened = opened
-        self._pending = ""
+        super().__init__()
 
     @property
     def inside(self) -> bool:
@@ -41,14 +42,6 @@ class Thinking:
     def apart(self) -> bool:
         """Whether what came last was no part of the answer."""
         return self.inside or self._at is _At.CLOSED
-
-    def feed(self, text: str) -> list[Event]:
-        """See `Parser`."""
-        self._pending += text
-        events: list[Event] = []
-        while self._advance(events):
-            pass
-        return events
 
     def finish(self) -> list[Event]:
         """See `Parser`."""
