@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Literal
 
-from shared.contracts.agents import AgentSpec
+from shared.contracts.agents import AgentSpec, Priority
 from shared.contracts.workers import WorkerState
 from shared.errors import Permanent
 
@@ -104,6 +105,15 @@ def _place(ids: list[str], wanted: str, field: str) -> int:
     if wanted not in ids:
         raise Permanent("invalid_cursor", f"there is no model {wanted[:80]!r}", field=field)
     return ids.index(wanted)
+
+
+Tier = Literal["auto", "default", "flex"]
+"""OpenAI's service tiers, as far as there is a difference here: flex waits for everybody else."""
+
+
+def priority_of(tier: Tier | None) -> Priority | None:
+    """What a tier asks for; None: the agent's, or that of somebody who waits."""
+    return "batch" if tier == "flex" else None
 
 
 def agent_of(model: str) -> str | None:

@@ -90,6 +90,7 @@ def test_what_is_too_long_may_be_forgotten(wanted: str) -> None:
         {"truncation": "disabled"},
         {"max_tool_calls": 3},
         {"service_tier": "auto"},
+        {"service_tier": "flex"},
         {"top_logprobs": 0},
         {"text": {"verbosity": "medium"}},
         {"prompt": None},
@@ -204,3 +205,9 @@ def test_ids_name_their_task() -> None:
     assert task_of({call_id("t1", 0, 0): "", call_id("t2", 0, 0): ""}) is None
     assert task_of({"call_abc": ""}) is None
     assert references([{"type": "item_reference", "id": "x"}, USER]) == ["x"]
+
+
+@pytest.mark.parametrize(("tier", "priority"), [("flex", "batch"), ("auto", None), (None, None)])
+def test_a_tier_says_whether_somebody_waits(tier: str | None, priority: str | None) -> None:
+    body = ResponseBody.model_validate({"model": "fast", "input": "hi", "service_tier": tier})
+    assert terms_of_body(body, Sampling()).priority == priority

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 from msgspec.structs import replace
 
-from services.ingress.core.chat.body import ROLES, ChatBody, demands_of, priority_of, sampling_of
+from services.ingress.core.catalog import priority_of
+from services.ingress.core.chat.body import ROLES, ChatBody, demands_of, sampling_of
 from services.ingress.core.chat.chunks import (
     Choice,
     Frame,
@@ -33,7 +34,7 @@ def terms_of_chat(body: ChatBody, base: Sampling) -> Terms:
     return Terms(
         tools=tuple(tool.spec() for tool in body.tools or ()),
         demands=demands_of(body),
-        priority=priority_of(body),
+        priority=priority_of(body.service_tier),
         sampling=sampling_of(body, base),
     )
 

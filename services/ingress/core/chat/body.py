@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Self
 from msgspec.structs import replace
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from services.ingress.core.catalog import agent_of
+from services.ingress.core.catalog import Tier, agent_of, priority_of
 from services.ingress.core.chat.parts import (
     ChatMessageBody,
     ResponseFormatBody,
@@ -25,7 +25,7 @@ from services.ingress.core.chat.parts import (
     unsupported,
 )
 from services.ingress.core.http.validation import MAX_MESSAGES, supported
-from shared.contracts.agents import Priority, Sampling
+from shared.contracts.agents import Sampling
 from shared.contracts.base import check_token
 from shared.contracts.demands import Demands, ResponseFormat
 from shared.contracts.work import ChatMessage, DirectRequest
@@ -74,7 +74,7 @@ class ChatBody(BaseModel):
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
     n: int | None = Field(default=None, ge=1, le=8)
-    service_tier: Literal["auto", "default", "flex"] | None = Field(
+    service_tier: Tier | None = Field(
         default=None, description="flex: it waits while interactive work does"
     )
     user: str | None = Field(default=None, max_length=256)
@@ -199,11 +199,6 @@ def demands_of(body: ChatBody) -> Demands:
     )
 
 
-def priority_of(body: ChatBody) -> Priority | None:
-    """What the tier asks for; None: the agent's, or that of somebody who waits."""
-    return "batch" if body.service_tier == "flex" else None
-
-
 def sampling_of(body: ChatBody, base: Sampling) -> Sampling:
     """`base` with what the request sets."""
     stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or base.stop)
@@ -239,7 +234,7 @@ def direct_requests(body: ChatBody, tenant: str, completion_id: str) -> list[Dir
         sampling=sampling_of(body, Sampling()),
         tools=tuple(tool.spec() for tool in body.tools or ()),
         demands=demands_of(body),
-        priority=priority_of(body) or "interactive",
+        priority=priority_of(body.service_tier) or "interactive",
         metadata=(body.metadata or {}) | ({"user": body.user} if body.user else {}),
         whole=not body.stream,
     )

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from services.ingress.core.catalog import agent_of
+from services.ingress.core.catalog import Tier, agent_of, priority_of
 from services.ingress.core.http.validation import supported
 from services.ingress.core.responses.fold import ECHO
 from services.ingress.core.responses.input import MOST
@@ -26,7 +26,6 @@ from shared.errors import Permanent
 _NEUTRAL: dict[str, tuple[object, ...]] = {
     "include": ([], ["reasoning.encrypted_content"]),
     "reasoning": ({},),
-    "service_tier": ("auto", "default"),
     "top_logprobs": (0,),
     "prompt_cache_retention": ("in_memory", "in-memory", "24h"),
     "context_management": ([], {}),
@@ -135,6 +134,9 @@ class ResponseBody(BaseModel):
     parallel_tool_calls: bool | None = None
     text: TextBody | None = None
     temperature: float | None = Field(default=None, ge=0, le=2)
+    service_tier: Tier | None = Field(
+        default=None, description="flex: it waits while interactive work does"
+    )
     top_p: float | None = Field(default=None, gt=0, le=1)
     max_output_tokens: int | None = Field(default=None, ge=1)
     max_tool_calls: int | None = Field(
@@ -249,6 +251,7 @@ def terms_of_body(body: ResponseBody, base: Sampling) -> Terms:
         instructions=body.instructions or "",
         route="" if body.by_agent else body.model,
         demands=_demands(body),
+        priority=priority_of(body.service_tier),
         sampling=Sampling(
             temperature=base.temperature if body.temperature is None else body.temperature,
             top_p=base.top_p if body.top_p is None else body.top_p,

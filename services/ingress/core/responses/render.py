@@ -46,7 +46,7 @@ def response_json(response: Response, *, status: str = "") -> Json:
         "prompt_cache_key": echo.get("prompt_cache_key"),
         "reasoning": {"effort": None, "summary": None},
         "safety_identifier": echo.get("safety_identifier"),
-        "service_tier": "default",
+        "service_tier": "flex" if terms.priority == "batch" else "default",
         "store": echo.get("store", True),
         "temperature": sampling.temperature,
         "text": {"format": format_json(terms.demands.response_format)},
