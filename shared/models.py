@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 import yaml
@@ -35,6 +35,7 @@ REASONING = (AUTO, NONE, "qwen3", "deepseek_r1", "mistral", "openai_gptoss")
 """How a model sets its reasoning apart."""
 
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
+PositiveSeconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class Prices(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -74,7 +75,43 @@ class OpenVinoModel(TokenModel, frozen=True, kw_only=True, tag="openvino"):
     path: str
 
 
-AnyModel = OpenVinoModel
+class Adapter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A LoRA adapter that every request of the model uses."""
+
+    path: str
+    name: str = "adapter"
+    rank: AtLeastOne = 64
+    """Not below the adapter's own."""
+
+
+class TensorRtModel(ModelRow, frozen=True, kw_only=True, tag="tensorrt_llm"):
+    """A model folder on GPUs, through TensorRT-LLM."""
+
+    path: str
+    tensor_parallel: AtLeastOne = 1
+    pipeline_parallel: AtLeastOne = 1
+    expert_parallel: AtLeastOne | None = None
+    batch_tokens: AtLeastOne = 8192
+    """Tokens that one step computes at most."""
+    kv_memory: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.85
+    """The part of the memory behind the weights that the cache gets."""
+    block_tokens: AtLeastOne = 32
+    host_cache_gib: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """Main memory for blocks that the GPU has no room for."""
+    kv_dtype: Literal["auto", "fp8"] = "auto"
+    kv_events: AtLeastOne = 16_384
+    """Changes of the cache that the engine keeps until they are read."""
+    guided: Literal["xgrammar", "llguidance", "none"] = "xgrammar"
+    """What holds answers to schemas and tools; `none`: such requests are refused."""
+    lora: Adapter | None = None
+    load_s: PositiveSeconds = 1800.0
+    silence_s: PositiveSeconds = 60.0
+    """How long an engine that has work may say nothing before it counts as dead."""
+    options: dict[str, object] = {}
+    """Further arguments of the library's `LLM`, checked against those that it has."""
+
+
+AnyModel = OpenVinoModel | TensorRtModel
 """The kinds of models that there are; `engine` tells which one a row is."""
 
 

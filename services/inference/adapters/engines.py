@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from services.inference.ports import ChatModel
-from shared.models import AnyModel, OpenVinoModel
+from shared.models import AnyModel, OpenVinoModel, TensorRtModel
 
 
 def chat_model(row: AnyModel, cache: Path) -> ChatModel:
@@ -31,3 +31,7 @@ def chat_model(row: AnyModel, cache: Path) -> ChatModel:
             folder = Path(row.path)
             dialect = read_dialect(folder, row.parser, row.reasoning)
             return build_chat(folder, options, row.context, dialect)
+        case TensorRtModel():
+            from services.inference.adapters.trtllm import factory
+
+            return factory.build_chat(row)

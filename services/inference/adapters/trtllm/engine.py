@@ -1,0 +1,279 @@
+"""Owns the life of a TensorRT-LLM engine and of the requests in it; see `ports.Engine`.
+
+Must not know messages or the bus. The library decides where a result can be awaited by the loop
+that `generate_async` is called in; its constructor blocks for minutes, so that runs aside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from services.inference.adapters.admission import check_request
+from services.inference.adapters.trtllm.arguments import llm_arguments, penalties_kept
+from services.inference.adapters.trtllm.aside import built, freed
+from services.inference.adapters.trtllm.flights import Flight, Flights
+from services.inference.adapters.trtllm.library import Library, Llm, load
+from services.inference.adapters.trtllm.pulse import Pulse
+from services.inference.adapters.trtllm.reports import Reports
+from services.inference.adapters.trtllm.sampling import Reader
+from services.inference.adapters.trtllm.submission import Submission
+from services.inference.core.demands import Constraint
+from services.inference.core.generation import TokenUsage
+from services.inference.core.blocks import PrefixReport
+from services.inference.ports import (
+    Ability,
+    EngineBroken,
+    EngineChunk,
+    EngineFailed,
+    EngineFinished,
+    EngineInfo,
+    EngineStats,
+    EngineUnavailable,
+    GenerateRequest,
+    Sampling,
+)
+from shared.models import TensorRtModel
+
+_TOLD_WITHIN = 5.0
+"""Seconds for the first statistics after the first request."""
+Guide = Callable[[Constraint], Mapping[str, object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What an engine is made of.
+
+    `guide` makes the library's fields of a constraint, or raises `InvalidRequest`; it may take long
+    and is called in a thread. `model`, `vocabulary`, `context` and `digest` are the folder's.
+    """
+
+    row: TensorRtModel
+    guide: Guide
+    model: str
+    vocabulary: int
+    context: int
+    digest: str = ""
+    drain_s: float = 5.0
+    shutdown_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """An engine that was built."""
+
+    library: Library
+    llm: Llm
+    submission: Submission
+    flights: Flights
+    reports: Reports
+
+
+class TensorRtEngine:
+    """The engine port on TensorRT-LLM."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._pulse: Pulse | None = None
+        self._running: Running | None = None
+        self._info: EngineInfo | None = None
+        self._begun = self._closed = False
+        self._tokens = self._prompt_tokens = self._cached_tokens = 0
+
+    async def start(self) -> EngineInfo:
+        """See the port. Ready is an engine that has answered once, not one that was constructed."""
+        self._begin()
+        running = self._running = await self._build()
+        if self._closed:
+            await self._end(running)
+            raise EngineUnavailable("the engine was closed while it started")
+        await self._first_answer(running)
+        await running.reports.start(_TOLD_WITHIN)
+        self._info = self._describe(running)
+        return self._info
+
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[EngineChunk]:
+        """See the port."""
+        running, info = self._serving()
+        check_request(request, info)
+        flight = running.flights.begin(request.request_id)
+        try:
+            guided = await self._guided(request)
+            if flight.aborted:  # while its constraint was looked at
+                running.flights.over(flight)
+                yield _ended(request)
+                return
+            self._serving()
+            result = running.submission.submit(request, guided)
+            running.flights.submitted(flight, result)
+            async for chunk in self._chunks(running, flight, request):
+                yield chunk
+        finally:
+            running.flights.left(flight)
+
+    async def abort(self, request_id: str) -> None:
+        """See the port."""
+        flight = self._running.flights.of(request_id) if self._running else None
+        if flight is not None:
+            flight.abort()
+
+    def stats(self) -> EngineStats:
+        """See the port."""
+        capacity = self._setup.row.concurrency
+        running = self._running
+        inside = len(running.flights) if running else 0
+        total = running.reports.blocks if running else 0
+        free, kept = running.reports.memory(idle=not inside) if running else (0, 0)
+        return EngineStats(
+            running=min(inside, capacity),
+            waiting=max(inside - capacity, 0),
+            capacity=capacity,
+            blocks_total=total,
+            blocks_free=free,
+            blocks_cached=kept,
+            tokens_generated=self._tokens,
+        )
+
+    def prefixes(self) -> PrefixReport:
+        """The prefix blocks that the engine holds, by their names in `core.blocks`."""
+        if self._running is None:
+            return PrefixReport(block_tokens=self._setup.row.block_tokens)
+        return self._running.reports.prefixes()
+
+    def health(self) -> EngineBroken | EngineUnavailable | None:
+        """What keeps the engine from serving, None where it is well."""
+        broken = self._pulse.look() if self._pulse else None
+        if broken is not None:
+            return broken
+        if self._info is None or self._closed:
+            return EngineUnavailable("the engine is not running")
+        return None
+
+    async def close(self) -> None:
+        """See the port. Bounded: an engine that does not end is broken, and left to the process."""
+        first, self._closed = not self._closed, True
+        if first and self._running is not None:
+            await self._end(self._running)
+
+    def _begin(self) -> None:
+        if self._begun or self._closed:
+            raise EngineUnavailable("an engine is started once")
+        self._begun = True
+
+    async def _build(self) -> Running:
+        """Import, construct; the pulse begins when there is somebody to feel it of."""
+        row = self._setup.row
+        library = await built(load, "trtllm-import", row.load_s)
+        arguments = llm_arguments(row, library)
+        llm = await built(lambda: library.llm(**arguments), "trtllm-build", row.load_s)
+        submission = Submission(library, llm, row, self._setup.vocabulary)
+        pulse = self._pulse = Pulse(row.silence_s, asyncio.get_running_loop().time)
+        flights = Flights(pulse, submission.failed)
+        reports = Reports(llm, row.block_tokens, pulse.beat)
+        return Running(library, llm, submission, flights, reports)
+
+    async def _first_answer(self, running: Running) -> None:
+        """One token of a request that nobody asked for.
+
+        Raises:
+            EngineBroken: it did not come.
+        """
+        eos = running.submission.eos
+        request = GenerateRequest(
+            request_id="first answer",
+            prompt=(eos or 0,),
+            max_tokens=1,
+            sampling=Sampling(temperature=0),
+        )
+        flight = running.flights.begin(request.request_id)
+        try:
+            running.flights.submitted(flight, running.submission.submit(request, None))
+            async for _ in self._chunks(running, flight, request):
+                pass
+        except EngineFailed as error:
+            raise EngineBroken(f"the first request failed: {error.detail}") from error
+        finally:
+            running.flights.left(flight)
+        self._tokens = self._prompt_tokens = self._cached_tokens = 0
+
+    async def _chunks(
+        self, running: Running, flight: Flight, request: GenerateRequest
+    ) -> AsyncGenerator[EngineChunk]:
+        flights = running.flights
+        reader = Reader(request, running.submission.eos, self._setup.row.block_tokens)
+        while not flight.over:
+            try:
+                chunk = reader.read(await flights.step(flight))
+            except (EngineFailed, EngineBroken):
+                flights.over(flight)
+                raise
+            self._tokens += len(chunk.token_ids)
+            if chunk.finished is not None:
+                self._count(chunk.finished.usage)
+                flights.over(flight)
+            yield chunk
+
+    def _count(self, usage: TokenUsage) -> None:
+        self._prompt_tokens += usage.prompt
+        self._cached_tokens += usage.cached
+
+    async def _guided(self, request: GenerateRequest) -> Mapping[str, object] | None:
+        if request.constraint is None:
+            return None
+        return await asyncio.to_thread(self._setup.guide, request.constraint)
+
+    def _serving(self) -> tuple[Running, EngineInfo]:
+        if self._running is None or self._info is None or self._closed:
+            raise EngineUnavailable("the engine is not running")
+        if self._pulse is not None and (broken := self._pulse.look()) is not None:
+            raise broken
+        return self._running, self._info
+
+    async def _end(self, running: Running) -> None:
+        """Abort what runs, then let the library free everything; both may never come back."""
+        if not await running.flights.all_over(self._setup.drain_s):
+            running.flights.breaks(EngineBroken("requests did not come to an end"))
+        await running.reports.stop()
+        broken = self._pulse is not None and self._pulse.look() is not None
+        within = self._setup.drain_s if broken else self._setup.shutdown_s
+        if (stuck := await freed(running.llm.shutdown, within)) is not None:
+            running.flights.breaks(stuck)
+
+    def _describe(self, running: Running) -> EngineInfo:
+        row, setup, blocks = self._setup.row, self._setup, running.reports.blocks
+        context = min(row.context, setup.context)
+        if blocks:
+            context = min(context, blocks * row.block_tokens)
+        return EngineInfo(
+            model=setup.model,
+            context_tokens=context,
+            vocabulary=setup.vocabulary,
+            capacity=row.concurrency,
+            kv_blocks=blocks,
+            block_tokens=row.block_tokens,
+            abilities=_abilities(row),
+            fingerprint=_fingerprint(running.library, setup),
+        )
+
+
+def _abilities(row: TensorRtModel) -> frozenset[Ability]:
+    """No constraint without a backend: 1.2.1 would drop it and say nothing."""
+    found: set[Ability] = {"logprobs"}
+    if row.guided != "none":
+        found.add("constraint")
+    if penalties_kept(row):
+        found.add("penalties")
+    return frozenset(found)
+
+
+def _fingerprint(library: Library, setup: Setup) -> str:
+    said = (library.version, setup.digest, msgspec.json.encode(setup.row, order="sorted"))
+    return "fp_" + hashlib.blake2b(repr(said).encode(), digest_size=6).hexdigest()
+
+
+def _ended(request: GenerateRequest) -> EngineChunk:
+    return EngineChunk(finished=EngineFinished("aborted", TokenUsage(len(request.prompt), 0, 0)))

@@ -1,0 +1,67 @@
+"""Owns the putting together of a TensorRT-LLM model: engine, tokenizer and template of one folder.
+
+Must not know the bus or settings; the choice of an engine calls it for `engine: tensorrt_llm`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from services.inference.adapters.model_folder import read_chat_template, read_config
+from services.inference.adapters.openvino.grammar import AnswerConstraint
+from services.inference.adapters.openvino.grammar import _grammar as lark
+from services.inference.adapters.tokenizer import FolderTokenizer
+from services.inference.adapters.trtllm.engine import Setup, TensorRtEngine
+from services.inference.adapters.trtllm.guided import for_xgrammar
+from services.inference.core.demands import Constraint
+from services.inference.handlers import EngineChat
+from shared.errors import Permanent
+from shared.models import TensorRtModel
+
+
+def build_chat(row: TensorRtModel) -> EngineChat:
+    """Read the folder's tokenizer and template now; the engine is built when it starts.
+
+    Raises:
+        Permanent: `model_missing`.
+    """
+    folder = Path(row.path)
+    if not (folder / "config.json").is_file():
+        detail = f"{row.path} is no model folder (no config.json): download the model there first"
+        raise Permanent("model_missing", detail, field="path")
+    tokenizer = FolderTokenizer(folder)
+    return EngineChat(
+        engine=TensorRtEngine(_setup(row, folder, tokenizer)),
+        tokenizer=tokenizer,
+        template=read_chat_template(folder, tokenizer.control),
+        context=row.context,
+    )
+
+
+def _setup(row: TensorRtModel, folder: Path, tokenizer: FolderTokenizer) -> Setup:
+    config = read_config(folder)
+    return Setup(
+        row=row,
+        guide=partial(_guide, row, tokenizer),
+        model=folder.name,
+        vocabulary=tokenizer.vocabulary,
+        context=int(config.get("max_position_embeddings") or row.context),
+        digest=hashlib.blake2b((folder / "config.json").read_bytes(), digest_size=8).hexdigest(),
+    )
+
+
+def _guide(
+    row: TensorRtModel, tokenizer: FolderTokenizer, constraint: Constraint
+) -> Mapping[str, object]:
+    """The library's fields, once the constraint has been found to be one.
+
+    It is compiled here first, by the grammar of the embedded engine: what the engine itself would
+    make of a bad schema is an error without a field, in the middle of everybody's step.
+    """
+    AnswerConstraint(tokenizer.vendor, tokenizer.vocabulary, constraint)
+    if row.guided == "xgrammar":
+        return for_xgrammar(constraint)
+    return {"grammar": lark(tokenizer.vendor, constraint)}
