@@ -120,7 +120,7 @@ class Rank:
         self._running: list[Running] = []
         self._inbox: deque[tuple[str, Any]] = deque()
         self._wake = threading.Event()
-        self._fault = ""
+        self._fault = order["fault"]
 
     def tell(self, kind: str, what: Any) -> None:
         """From any thread: `submit`, `abort`, `turn` or `stop`."""

@@ -6,7 +6,7 @@ A request whose reader has left is aborted and still drained: its slot is free o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from services.inference.adapters.trtllm.aside import awaited
@@ -82,28 +82,22 @@ class Flights:
             if (broken := self._pulse.look()) is not None:
                 raise broken
             try:
-                async with asyncio.timeout_at(self._pulse.deadline) as flight.scope:
-                    found = await awaited(self._next_of(flight), self._failed)
-            except TimeoutError as error:
-                if flight.scope is None or not flight.scope.expired():
-                    raise EngineFailed("the engine timed out") from error
+                found = await self._within(flight)
             except StopAsyncIteration as error:
                 raise EngineFailed("the engine said nothing more, and not why") from error
             except EngineBroken as error:
                 self.breaks(error)
                 raise
-            else:
+            if found is not None:
                 self._pulse.beat()
                 return found
-            finally:
-                flight.scope = None
 
     def breaks(self, error: EngineBroken) -> None:
         """The engine is done for: everybody who waits for it is told."""
         self._pulse.broken = self._pulse.broken or error
         now = asyncio.get_running_loop().time()
         for flight in self._all:
-            if flight.scope is not None and not flight.scope.expired():
+            if flight.scope is not None:
                 flight.scope.reschedule(now)
 
     def over(self, flight: Flight) -> None:
@@ -147,11 +141,21 @@ class Flights:
         finally:
             self.over(flight)
 
-    def _next_of(self, flight: Flight) -> Callable[[], Awaitable[Result]]:
+    async def _within(self, flight: Flight) -> Result | None:
+        """The next step, None where it did not come before the silence had lasted too long."""
         result = flight.result
         if result is None:
             raise EngineFailed("the request is not in the engine")
-        return lambda: anext(result)
+        scope = asyncio.timeout_at(self._pulse.deadline)
+        try:
+            async with scope as flight.scope:
+                return await awaited(lambda: anext(result), self._failed)
+        except TimeoutError as error:
+            if not scope.expired():
+                raise EngineFailed("the engine timed out") from error
+            return None
+        finally:
+            flight.scope = None
 
     def _forget(self, flight: Flight) -> None:
         if self._named.get(flight.request_id) is flight:

@@ -34,7 +34,7 @@ class _Arguments:
 
 class LLM:
     """See the package. `LOOKALIKE_PACE` is how many seconds a step takes, `LOOKALIKE_LOAD` the
-    constructor; with `TLLM_WORKER_USE_SINGLE_PROCESS=1` the rank is a thread, not a process.
+    constructor, `LOOKALIKE_FAULT` what goes wrong with the first one; with `TLLM_WORKER_USE_SINGLE_PROCESS=1` the rank is a thread, not a process.
     """
 
     def __init__(self, *given: Any, **keywords: Any) -> None:
@@ -60,6 +60,7 @@ class LLM:
             "blocks": most // size if most else _UNSEEN_BLOCKS,
             "block_tokens": size,
             "events": bool(cache.event_buffer_max_size and cache.enable_block_reuse),
+            "fault": os.environ.get("LOOKALIKE_FAULT", ""),
             "seconds_per_token": os.environ.get("LOOKALIKE_PACE", "0.0002"),
         }
         self._results: dict[int, RequestOutput] = {}
@@ -67,6 +68,7 @@ class LLM:
         self._early: list[tuple[str, str]] = []
         self._streams: dict[str, IterationResult] = {}
         self._stopped = False
+        self.asked: list[dict[str, Any]] = []
         single = os.environ.get("TLLM_WORKER_USE_SINGLE_PROCESS") == "1"
         self.rank: _Threaded | _Spawned = (_Threaded if single else _Spawned)(order, self._hear)
         BUILT.append(self)
@@ -76,6 +78,7 @@ class LLM:
         call = _GENERATE.bind(self, *given, **keywords)
         call.apply_defaults()
         asked = call.arguments
+        self.asked.append(asked)
         if self._stopped:
             raise RuntimeError("LLM is shutting down")
         params = asked["sampling_params"]
@@ -181,7 +184,7 @@ class _Threaded:
         self._rank = Rank(order, hear)
         self._thread = threading.Thread(target=self._rank.run, daemon=True)
         self._thread.start()
-        self.hung = False
+        self.hung = order["fault"] == "hang"
 
     def tell(self, kind: str, what: Any) -> None:
         self._rank.tell(kind, what)
