@@ -136,6 +136,8 @@ class TensorRtEngine:
             blocks_free=free,
             blocks_cached=kept,
             tokens_generated=self._tokens,
+            prompt_tokens=self._prompt_tokens,
+            cached_tokens=self._cached_tokens,
         )
 
     def prefixes(self) -> PrefixReport:
@@ -145,7 +147,7 @@ class TensorRtEngine:
         return self._running.reports.prefixes()
 
     def health(self) -> EngineBroken | EngineUnavailable | None:
-        """What keeps the engine from serving, None where it is well."""
+        """See the port."""
         broken = self._pulse.look() if self._pulse else None
         if broken is not None:
             return broken

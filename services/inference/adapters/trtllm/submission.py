@@ -72,7 +72,7 @@ class Submission:
         return self._llm.generate_async(**keywords)
 
     def _retention(self, request: GenerateRequest) -> object | None:
-        found = _PRIORITIES.get(getattr(request, "keep", "usual"))
+        found = _PRIORITIES.get(request.keep)
         return None if found is None else retained(self._library, *found)
 
     def _refused(self, error: Exception) -> Exception | None:

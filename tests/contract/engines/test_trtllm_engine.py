@@ -12,8 +12,8 @@ import pytest
 from services.inference.adapters.trtllm.factory import build_chat
 from services.inference.ports import Engine
 from shared.models import TensorRtModel
-from tests.contract.ports.engine_suite import EngineSuite, Harness, MakeHarness
-from tests.contract.ports.lookalike import lookalike, turn
+from tests.contract.engines.engine_suite import EngineSuite, Harness, MakeHarness
+from tests.contract.engines.lookalike import lookalike, turn
 
 BLOCK = 32
 
@@ -41,7 +41,7 @@ class OnLookalike(EngineSuite):
             engine = engine_of(
                 tiny_model, kv_blocks=kv_blocks, concurrency=max_sequences, **self.changes
             )
-            return Harness(engine, partial(turn, "fail"))
+            return Harness(engine, partial(turn, "fail"), partial(turn, "fatal"))
 
         return build
 

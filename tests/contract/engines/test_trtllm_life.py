@@ -15,7 +15,7 @@ import pytest
 from services.inference.adapters.trtllm.engine import TensorRtEngine
 from services.inference.adapters.trtllm.factory import build_chat
 from services.inference.core.demands import CallShape, Constraint
-from services.inference.core.prefixes import block_names, overlap
+from services.inference.core.blocks import block_names, overlap
 from services.inference.ports import (
     EngineBroken,
     EngineUnavailable,
@@ -24,8 +24,8 @@ from services.inference.ports import (
 )
 from shared.errors import Permanent
 from shared.models import Adapter, TensorRtModel
-from tests.contract.ports.engine_suite import answer, ask, until, words
-from tests.contract.ports.lookalike import latest, lookalike, turn
+from tests.contract.engines.engine_suite import answer, ask, until, words
+from tests.contract.engines.lookalike import latest, lookalike, turn
 
 BLOCK = 32
 SILENCE = 0.4
@@ -201,6 +201,21 @@ async def test_an_adapter_goes_with_every_request(tiny_model: Path) -> None:
         await answer(engine, ask("a", words(1, 8), 2))
         assert latest().arguments["lora_config"]["lora_dir"] == [str(tiny_model)]
         assert latest().asked[-1]["lora_request"].lora_name == "terse"
+
+
+@pytest.mark.parametrize(("keep", "priority"), [("short", 5), ("usual", None), ("long", 80)])
+async def test_how_long_a_prompt_is_worth_keeping_is_passed_on(
+    tiny_model: Path, keep: str, priority: int | None
+) -> None:
+    async with running(tiny_model) as engine:
+        await answer(engine, ask("a", words(1, 8), 2, keep=keep))
+        config = latest().asked[-1]["kv_cache_retention_config"]
+        if priority is None:
+            assert config is None
+        else:
+            (whole,) = config.token_range_retention_configs
+            assert (whole.token_start, whole.token_end, whole.priority) == (0, None, priority)
+            assert config.decode_retention_priority == priority
 
 
 async def test_tenants_are_told_apart_by_their_salt(tiny_model: Path) -> None:
