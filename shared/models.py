@@ -84,7 +84,7 @@ class Adapter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Not below the adapter's own."""
 
 
-class TensorRtModel(ModelRow, frozen=True, kw_only=True, tag="tensorrt_llm"):
+class TensorRtModel(TokenModel, frozen=True, kw_only=True, tag="tensorrt_llm"):
     """A model folder on GPUs, through TensorRT-LLM."""
 
     path: str

@@ -10,7 +10,11 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from services.inference.adapters.model_folder import read_chat_template, read_config
+from services.inference.adapters.model_folder import (
+    read_chat_template,
+    read_config,
+    read_dialect,
+)
 from services.inference.adapters.openvino.grammar import AnswerConstraint
 from services.inference.adapters.openvino.grammar import _grammar as lark
 from services.inference.adapters.tokenizer import FolderTokenizer
@@ -32,12 +36,14 @@ def build_chat(row: TensorRtModel) -> EngineChat:
     if not (folder / "config.json").is_file():
         detail = f"{row.path} is no model folder (no config.json): download the model there first"
         raise Permanent("model_missing", detail, field="path")
-    tokenizer = FolderTokenizer(folder)
+    dialect = read_dialect(folder, row.parser, row.reasoning)
+    tokenizer = FolderTokenizer(folder, dialect.marks)
     return EngineChat(
         engine=TensorRtEngine(_setup(row, folder, tokenizer)),
         tokenizer=tokenizer,
         template=read_chat_template(folder, tokenizer.control),
         context=row.context,
+        dialect=dialect,
     )
 
 
