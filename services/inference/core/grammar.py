@@ -109,7 +109,8 @@ WRITTEN: dict[str, Writing] = {
     ),
 }
 """Formats whose calls can be enforced, by name. The others' are looked at when they are written."""
-_PLAIN = Writing(_llama)
+PLAIN = Writing(_llama)
+"""Stands for a format that is not in the list, where there are no calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,7 @@ class _Lark:
 
     @property
     def writing(self) -> Writing:
-        return WRITTEN.get(self.constraint.markup, _PLAIN)
+        return WRITTEN.get(self.constraint.markup, PLAIN)
 
     def rules(self) -> list[str]:
         """All rules; the first one is the answer as a whole."""
@@ -235,16 +236,21 @@ def lark(constraint: Constraint, token_of: TokenOf) -> str:
 
 def arguments_rule(call: CallShape) -> str:
     """The arguments of one call, as the right side of a rule."""
-    return _json(_parsed(call.schema, "constraint.calls"), _SPACED, strict=call.strict)
+    return _json(parsed(call.schema, "constraint.calls"), _SPACED, strict=call.strict)
 
 
 def value_rule(constraint: Constraint) -> str:
     """The value that an answer may be, as the right side of a rule."""
-    schema = _parsed(constraint.value or "{}", "constraint.value")
+    schema = parsed(constraint.value or "{}", "constraint.value")
     return _json(schema, _COMPACT, strict=constraint.strict)
 
 
-def _parsed(schema: str, field: str) -> dict[str, object]:
+def parsed(schema: str, field: str) -> dict[str, object]:
+    """A schema as an object; `field` is the part of the constraint that it belongs to.
+
+    Raises:
+        SchemaRefused: it is not JSON.
+    """
     try:
         parsed = orjson.loads(schema)
     except orjson.JSONDecodeError as error:

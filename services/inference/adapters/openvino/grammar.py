@@ -26,11 +26,7 @@ class AnswerConstraint:
             InvalidRequest: a schema cannot be used; the field is `constraint.value` or
                 `constraint.calls`.
         """
-        try:
-            rules = lark(constraint, partial(_token_of, tokenizer))
-        except SchemaRefused as error:
-            raise InvalidRequest(error.detail, field=error.field) from error
-        grammar = LLMatcher.grammar_from_lark(rules)
+        grammar = LLMatcher.grammar_from_lark(grammar_of(tokenizer, constraint))
         self._matcher = LLMatcher(tokenizer, grammar, log_level=0)
         if self._matcher.is_error():
             raise _culprit(tokenizer, constraint, self._matcher.get_error())
@@ -65,6 +61,18 @@ class AnswerConstraint:
         if self._matcher.is_error():
             raise EngineFailed(_first_line(self._matcher.get_error()))
         return bool(self._matcher.is_stopped())
+
+
+def grammar_of(tokenizer: LLTokenizer, constraint: Constraint) -> str:
+    """The constraint in llguidance's Lark, for this vocabulary.
+
+    Raises:
+        InvalidRequest: a schema is not JSON.
+    """
+    try:
+        return lark(constraint, partial(_token_of, tokenizer))
+    except SchemaRefused as error:
+        raise InvalidRequest(error.detail, field=error.field) from error
 
 
 def _token_of(tokenizer: LLTokenizer, mark: str) -> int | None:
