@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -14,7 +15,8 @@ from services.inference.adapters.trtllm import library, names
 from services.inference.adapters.trtllm.arguments import llm_arguments
 from services.inference.adapters.trtllm.guided import for_xgrammar
 from services.inference.adapters.trtllm.sampling import sampling_fields
-from services.inference.core.demands import CallShape, Constraint
+from services.inference.core.demands import CallShape, Constraint, Reasoning
+from services.inference.core.grammar import WRITTEN
 from services.inference.ports import GenerateRequest, Sampling
 from shared.models import Adapter, TensorRtModel
 
@@ -117,6 +119,38 @@ def test_a_request_gets_what_the_table_says() -> None:
     assert sampling_fields(request, 2, 9).keys() | {"guided_decoding"} == names.SAMPLING
     constraints = (Constraint(value="{}"), Constraint(calls=(CALL,)))
     assert {key for one in constraints for key in for_xgrammar(one)} | {"grammar"} == names.GUIDED
+
+
+FORMS = {
+    entry["default"][1:-1]: {field["name"] for field in form}
+    for form in SPEC["xgrammar"]["structural_tag_0_1_25"].values()
+    for entry in form
+    if entry["name"] == "type"
+}
+
+
+def forms_in(value: Any) -> Iterator[dict[str, Any]]:
+    """Every part of a structural tag, but not what is inside of a schema."""
+    if isinstance(value, list):
+        for one in value:
+            yield from forms_in(one)
+    elif isinstance(value, dict):
+        yield value
+        for key, inner in value.items():
+            if key != "json_schema":
+                yield from forms_in(inner)
+
+
+@pytest.mark.parametrize("markup", WRITTEN)
+@pytest.mark.parametrize("reasoning", [None, Reasoning("<think>", "</think>")])
+def test_structural_tags_are_made_of_forms_that_xgrammar_has(
+    markup: str, reasoning: Reasoning | None
+) -> None:
+    for shape in ({}, {"value": "{}"}, {"text": True}, {"once": True}):
+        asked = Constraint(calls=(CALL,), markup=markup, reasoning=reasoning, **shape)
+        tag = json.loads(str(for_xgrammar(asked)["structural_tag"]))
+        for form in forms_in(tag):
+            assert form.keys() <= FORMS[form["type"]]
 
 
 def known_attributes(*classes: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""What only the TensorRT-LLM engine promises: silence, fatal errors, readiness, what it passes on."""
+"""What only the TensorRT-LLM engine promises: of silence, errors, readiness and what it passes on."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pytest
 
 from services.inference.adapters.trtllm.engine import TensorRtEngine
 from services.inference.adapters.trtllm.factory import build_chat
-from services.inference.core.demands import CallShape, Constraint
 from services.inference.core.blocks import block_names, overlap
+from services.inference.core.demands import CallShape, Constraint
 from services.inference.ports import (
     EngineBroken,
     EngineUnavailable,

@@ -143,9 +143,10 @@ class Tags:
         if kind in ("or", "sequence"):
             names = [self._named(element) for element in form["elements"]]
             return (" | " if kind == "or" else " ").join(names)
+        if kind == "const_string":
+            return self._text(form["value"])
         if kind == "tag":
-            content = self._named(form["content"])
-            return f"{self._text(form['begin'])} {content} {self._text(form['end'])}"
+            return self._tag(form)
         if kind == "tags_with_separator":
             any_tag = f"({' | '.join(self._named(one) for one in form['tags'])})"
             more = f" ({self._text(form['separator'])} {any_tag})*"
@@ -154,6 +155,15 @@ class Tags:
         if kind == "triggered_tags":
             return self._triggered(form)
         raise ValueError(f"unknown format {kind}")
+
+    def _tag(self, form: dict[str, Any]) -> str:
+        begin, end = self._text(form["begin"]), self._text(form["end"])
+        if form["content"]["type"] != "any_text":
+            return f"{begin} {self._named(form['content'])} {end}"
+        lazy = "[lazy]" if end.startswith('"') else ""  # up to the first end
+        name = f"part_{len(self._rules)}"
+        self._rules.append(f"{name}{lazy}: TEXT {end}")
+        return f"{begin} {name}"
 
     def _triggered(self, form: dict[str, Any]) -> str:
         """Free text until a trigger, then the rest of a tag that begins with it, many times."""

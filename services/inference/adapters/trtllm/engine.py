@@ -22,9 +22,9 @@ from services.inference.adapters.trtllm.pulse import Pulse
 from services.inference.adapters.trtllm.reports import Reports
 from services.inference.adapters.trtllm.sampling import Reader
 from services.inference.adapters.trtllm.submission import Submission
+from services.inference.core.blocks import PrefixReport
 from services.inference.core.demands import Constraint
 from services.inference.core.generation import TokenUsage
-from services.inference.core.blocks import PrefixReport
 from services.inference.ports import (
     Ability,
     EngineBroken,

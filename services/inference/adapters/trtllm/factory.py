@@ -6,7 +6,6 @@ Must not know the bus or settings; the choice of an engine calls it for `engine:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -15,12 +14,9 @@ from services.inference.adapters.model_folder import (
     read_config,
     read_dialect,
 )
-from services.inference.adapters.openvino.grammar import AnswerConstraint
-from services.inference.adapters.openvino.grammar import _grammar as lark
 from services.inference.adapters.tokenizer import FolderTokenizer
 from services.inference.adapters.trtllm.engine import Setup, TensorRtEngine
-from services.inference.adapters.trtllm.guided import for_xgrammar
-from services.inference.core.demands import Constraint
+from services.inference.adapters.trtllm.guided import guided_fields
 from services.inference.handlers import EngineChat
 from shared.errors import Permanent
 from shared.models import TensorRtModel
@@ -51,23 +47,9 @@ def _setup(row: TensorRtModel, folder: Path, tokenizer: FolderTokenizer) -> Setu
     config = read_config(folder)
     return Setup(
         row=row,
-        guide=partial(_guide, row, tokenizer),
+        guide=partial(guided_fields, row.guided, tokenizer),
         model=folder.name,
         vocabulary=tokenizer.vocabulary,
         context=int(config.get("max_position_embeddings") or row.context),
         digest=hashlib.blake2b((folder / "config.json").read_bytes(), digest_size=8).hexdigest(),
     )
-
-
-def _guide(
-    row: TensorRtModel, tokenizer: FolderTokenizer, constraint: Constraint
-) -> Mapping[str, object]:
-    """The library's fields, once the constraint has been found to be one.
-
-    It is compiled here first, by the grammar of the embedded engine: what the engine itself would
-    make of a bad schema is an error without a field, in the middle of everybody's step.
-    """
-    AnswerConstraint(tokenizer.vendor, tokenizer.vocabulary, constraint)
-    if row.guided == "xgrammar":
-        return for_xgrammar(constraint)
-    return {"grammar": lark(tokenizer.vendor, constraint)}

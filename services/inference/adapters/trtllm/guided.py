@@ -8,70 +8,40 @@ silence: such an engine does not have the ability.
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
+from typing import Literal
 
 import orjson
 
-from services.inference.core.demands import CallShape, Constraint
-from services.inference.core.toolcalls import CLOSE, OPEN
+from services.inference.adapters.openvino.grammar import AnswerConstraint, grammar_of
+from services.inference.adapters.tokenizer import FolderTokenizer
+from services.inference.core.demands import Constraint
+from services.inference.core.structural import structural_tag
 
-Json = dict[str, object]
+Backend = Literal["xgrammar", "llguidance", "none"]
 
 
-def for_xgrammar(constraint: Constraint) -> dict[str, object]:
-    """The fields of `GuidedDecodingParams`.
+def guided_fields(
+    backend: Backend, tokenizer: FolderTokenizer, constraint: Constraint
+) -> Mapping[str, object]:
+    """The fields of `GuidedDecodingParams`, once the constraint has been found to be one.
 
-    What is only one JSON value is said as its schema, everything with calls as a structural tag.
+    It is compiled here first, by the grammar of the embedded engine: what the engine itself would
+    make of a bad schema is an error without a field, in the middle of everybody's step.
+
+    Raises:
+        InvalidRequest: a schema cannot be used.
     """
-    if not constraint.calls:
-        return {"json": _schema(constraint.value or "{}")}
-    form = _free(constraint) if constraint.text else _ways(constraint)
-    return {"structural_tag": orjson.dumps({"type": "structural_tag", "format": form}).decode()}
+    AnswerConstraint(tokenizer.vendor, tokenizer.vocabulary, constraint)
+    if backend == "llguidance":
+        return {"grammar": grammar_of(tokenizer.vendor, constraint)}
+    return for_xgrammar(constraint)
 
 
-def _ways(constraint: Constraint) -> Json:
-    """Calls and nothing else, or a value."""
-    calls: Json = {
-        "type": "tags_with_separator",
-        "tags": [_tag(call) for call in constraint.calls],
-        "separator": "\n",
-        "at_least_one": True,
-        "stop_after_first": constraint.once,
-    }
-    if constraint.value is None:
-        return calls
-    return {"type": "or", "elements": [_content(constraint.value), calls]}
-
-
-def _free(constraint: Constraint) -> Json:
-    """Text in which calls may stand."""
-    return {
-        "type": "triggered_tags",
-        "triggers": [OPEN],
-        "tags": [_tag(call) for call in constraint.calls],
-        "at_least_one": False,
-        "stop_after_first": constraint.once,
-    }
-
-
-def _tag(call: CallShape) -> Json:
-    return {
-        "type": "tag",
-        "begin": f'{OPEN}\n{{"name": {json.dumps(call.name)}, "arguments": ',
-        "content": _content(call.schema),
-        "end": f"}}\n{CLOSE}",
-    }
-
-
-def _content(schema: str) -> Json:
-    return {"type": "json_schema", "json_schema": _schema(schema)}
-
-
-def _schema(text: str) -> Json:
-    """A schema as a mapping. xgrammar takes silence about further properties for a no."""
-    schema = orjson.loads(text)
-    if not isinstance(schema, dict):
-        return {"allOf": [schema]}
-    if schema == {"type": "object"}:
-        return schema | {"additionalProperties": True}
-    return schema
+def for_xgrammar(constraint: Constraint) -> Mapping[str, object]:
+    """What is only one JSON value is said as its schema, everything else as a structural tag."""
+    form = structural_tag(constraint)
+    found = form["format"]
+    if isinstance(found, dict) and found["type"] == "json_schema":
+        return {"json": found["json_schema"]}
+    return {"structural_tag": orjson.dumps(form).decode()}

@@ -33,8 +33,9 @@ class _Arguments:
 
 
 class LLM:
-    """See the package. `LOOKALIKE_PACE` is how many seconds a step takes, `LOOKALIKE_LOAD` the
-    constructor, `LOOKALIKE_FAULT` what goes wrong with the first one; with `TLLM_WORKER_USE_SINGLE_PROCESS=1` the rank is a thread, not a process.
+    """See the package. What steers it is in the environment: `LOOKALIKE_PACE` is how many seconds a
+    step takes, `LOOKALIKE_LOAD` how many the constructor, `LOOKALIKE_FAULT` what goes wrong at
+    first; with `TLLM_WORKER_USE_SINGLE_PROCESS=1` the rank is a thread, not a process.
     """
 
     def __init__(self, *given: Any, **keywords: Any) -> None:
