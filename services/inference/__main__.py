@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 from services.inference.adapters.bus import Direct, Presence, Tokens, lanes_of
 from services.inference.adapters.conversations import LogConversations
 from services.inference.adapters.engines import chat_model
 from services.inference.adapters.shelf import KvShelf
 from services.inference.handlers import Inference, Model
+from services.inference.ports import ChatModel, EngineBroken
 from services.inference.settings import Settings
 from shared import clock
 from shared.bus.connect import Bus
@@ -59,8 +61,22 @@ def main() -> None:
                 await stop.wait()
         finally:
             await chat.close()
+            await _leave(bus, chat)
 
     run_service("inference", settings, compose)
+
+
+async def _leave(bus: Bus, chat: ChatModel) -> None:
+    """End the process here and now where the engine is broken, after all it had in hand was let go.
+
+    What is left of such an engine may wait for its dead at every orderly end: in threads, in hooks
+    at the exit (ADR 0034).
+    """
+    broken = chat.health()
+    if isinstance(broken, EngineBroken):
+        bus.log.error("engine.left", code=broken.code, detail=broken.detail)
+        await bus.close()
+        os._exit(1)
 
 
 def _row(settings: Settings) -> AnyModel:

@@ -1,4 +1,4 @@
-"""What only the TensorRT-LLM engine promises: of silence, errors, readiness and what it passes on."""
+"""What only the TensorRT-LLM engine promises, about its life and what it passes on."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """What the look-alike's model says: a script over token ids, bent by grammars and biases.
 
-A prompt whose last instruction is "Say exactly: ..." is answered with that text. Every other answer
-is the one that `tests.fakes.instant_engine` would give: it follows from prompt, seed and place.
+A prompt whose last instruction is "Say exactly: ..." is answered with that text, and when a tool
+has answered since, with what the tool said. Every other answer is the one that
+`tests.fakes.instant_engine` would give: it follows from prompt, seed and place.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from llguidance import LLMatcher, LLTokenizer
 from numpy.typing import NDArray
 
 _ORDER = re.compile(r"Say exactly: (.*?)(?:<\|im_end\|>|$)", re.DOTALL)
+_RESULT = re.compile(r"<tool_response>\n(.*?)\n</tool_response>", re.DOTALL)
 _COMPACT = {"whitespace_flexible": False}
 
 
@@ -37,10 +39,13 @@ class Language:
 
     def script(self, prompt: list[int], seed: int) -> list[int] | None:
         """The tokens of an ordered answer and their end; None where the echo speaks."""
-        orders = _ORDER.findall(self.tokens.decode_str(prompt))
+        said = self.tokens.decode_str(prompt)
+        orders = list(_ORDER.finditer(said))
         if not orders:
             return None
-        return [*self.tokens.tokenize_str(orders[-1], parse_special=True), self.eos_token_id]
+        results = _RESULT.findall(said, orders[-1].end())
+        text = f"The tool said {results[-1]}." if results else orders[-1].group(1)
+        return [*self.tokens.tokenize_str(text, parse_special=True), self.eos_token_id]
 
     def echo(self, prompt: list[int], seed: int, place: int) -> int:
         start = sum((i + 1) * token for i, token in enumerate(prompt)) + seed

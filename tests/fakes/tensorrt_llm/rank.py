@@ -1,6 +1,6 @@
 """The engine process of the look-alike: steps over a batch, paged cache with reuse, one response a
-step and request. `python -m tensorrt_llm.rank` is it as a process of its own, which is what the
-real library spawns; the same machine runs in a thread for tests that need no process to kill.
+step and request. `main` is it as a process of its own, which is what the real library spawns; the
+same machine runs in a thread for tests that need no process to kill.
 """
 
 from __future__ import annotations
@@ -266,7 +266,3 @@ def main() -> None:
     rank.run()
     sink.flush()
     os._exit(0)  # the listener holds the input
-
-
-if __name__ == "__main__":
-    main()

@@ -41,6 +41,8 @@ from shared.models import TensorRtModel
 
 _TOLD_WITHIN = 5.0
 """Seconds for the first statistics after the first request."""
+_BROKEN_WITHIN = 2.0
+"""Seconds for the shutdown of an engine that is done for, which may wait for its dead for ever."""
 Guide = Callable[[Constraint], Mapping[str, object]]
 
 
@@ -241,7 +243,7 @@ class TensorRtEngine:
             running.flights.breaks(EngineBroken("requests did not come to an end"))
         await running.reports.stop()
         broken = self._pulse is not None and self._pulse.look() is not None
-        within = self._setup.drain_s if broken else self._setup.shutdown_s
+        within = _BROKEN_WITHIN if broken else self._setup.shutdown_s
         if (stuck := await freed(running.llm.shutdown, within)) is not None:
             running.flights.breaks(stuck)
 

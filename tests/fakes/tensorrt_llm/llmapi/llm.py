@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import json
 import os
@@ -73,6 +74,7 @@ class LLM:
         single = os.environ.get("TLLM_WORKER_USE_SINGLE_PROCESS") == "1"
         self.rank: _Threaded | _Spawned = (_Threaded if single else _Spawned)(order, self._hear)
         BUILT.append(self)
+        atexit.register(self._at_exit)
 
     def generate_async(self, *given: Any, **keywords: Any) -> RequestOutput:
         """Bound against the real signature; what the real one raises at once is raised at once."""
@@ -116,6 +118,11 @@ class LLM:
     def shutdown(self) -> None:
         self._stopped = True
         self.rank.stop()
+
+    def _at_exit(self) -> None:
+        """As the real one does; where a rank is dead, the process waits here for ever."""
+        if not self._stopped:
+            self.shutdown()
 
     def __enter__(self) -> LLM:
         return self
@@ -207,7 +214,7 @@ class _Spawned:
 
     def __init__(self, order: dict[str, Any], hear: Any) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tensorrt_llm.rank"],
+            [sys.executable, "-c", "from tensorrt_llm.rank import main; main()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
