@@ -20,7 +20,7 @@ from tests.gpu.model import VARIABLE
 
 HOW = r"""
   docker build -f infra/docker/inference-trtllm.Dockerfile --target test -t millrace-gpu .
-  docker run --rm --gpus all --ipc host --ulimit memlock=-1 -v /models:/models millrace-gpu \\
+  docker run --rm --gpus all --ipc host --ulimit memlock=-1 -v /models:/models millrace-gpu \
     python -m tests.gpu --model /models/SMALL-INSTRUCT-MODEL"""
 
 
