@@ -1,14 +1,14 @@
 """Prints the entries of a lock file whose packages this interpreter does not have.
 
-For images whose own packages must stay as they are: `python absent.py requirements.lock`. Needs
-nothing but Python.
+For images whose own packages must stay as they are: `python absent.py requirements.lock`. Names
+behind the file are printed whether they are there or not. Needs nothing but Python.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -41,11 +41,13 @@ def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def absent(lock: str) -> Iterator[str]:
-    """The entries of what is not installed."""
+def absent(lock: str, replaced: Iterable[str] = ()) -> Iterator[str]:
+    """The entries of what is not installed, and of what is to be replaced."""
     there = {normal(str(one.metadata["Name"])) for one in metadata.distributions()}
+    there -= set(map(normal, replaced))
     return (entry for name, entry in entries(lock) if normal(name) not in there)
 
 
 if __name__ == "__main__":
-    sys.stdout.writelines(f"{entry}\n" for entry in absent(Path(sys.argv[1]).read_text("utf-8")))
+    found = absent(Path(sys.argv[1]).read_text("utf-8"), sys.argv[2:])
+    sys.stdout.writelines(f"{entry}\n" for entry in found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import inspect
 import json
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
+from llguidance import LLMatcher
 
 from services.inference.adapters.trtllm import library, names
 from services.inference.adapters.trtllm.arguments import llm_arguments
@@ -232,6 +234,17 @@ def test_one_module_imports_the_library() -> None:
         or "import tensorrt_llm" in path.read_text()
     }
     assert importing == {"library.py"}
+
+
+def test_our_llguidance_has_what_the_library_calls_of_its_own() -> None:
+    """The image's is replaced by ours; the calls are those of its module of grammar matchers."""
+    steps = {"try_consume_tokens", "rollback", "is_stopped", "is_error", "get_error"}
+    grammars = {f"grammar_from_{kind}" for kind in ("json_schema", "regex", "lark")}
+    assert steps | grammars <= set(dir(LLMatcher))
+    torch = importlib.util.find_spec("llguidance.torch")
+    assert torch is not None
+    assert torch.origin is not None
+    assert "def fill_next_token_bitmask(" in Path(torch.origin).read_text()
 
 
 @pytest.mark.parametrize("path", ["SamplingParams", "GuidedDecodingParams", "RequestError"])

@@ -34,6 +34,10 @@ def test_what_is_installed_is_left_out(script: ModuleType) -> None:
     assert list(script.absent(LOCK)) == ["no-such.Package==1.0 \\\n    --hash=sha256:cc"]
 
 
+def test_what_is_to_be_replaced_is_not(script: ModuleType) -> None:
+    assert len(list(script.absent(LOCK, ["PyTest"]))) == 2
+
+
 def test_names_are_compared_as_indexes_do(script: ModuleType) -> None:
     assert script.normal("Foo_Bar.baz") == "foo-bar-baz"
 

@@ -20,7 +20,7 @@ from services.cli.core.words import plural, size
 from shared.bus.connect import ApiError
 from shared.contracts.ledger import TasksQuery
 from shared.errors import MillraceError, Transient
-from shared.models import read_models
+from shared.models import OpenVinoModel, read_models
 from shared.subjects import ROUTER, STREAMS, TOOLS, Consumer
 
 Connected = Callable[[], AbstractAsyncContextManager[CommandClient]]
@@ -73,6 +73,8 @@ class SystemProbes:
         except MillraceError as error:
             return Check("models", "failed", error.detail, f"correct {path}")
         for name, row in models.items():
+            if not isinstance(row, OpenVinoModel):
+                continue
             if not (self._root / row.path / "config.json").is_file():
                 fix = f"put a model there, or correct {path}"
                 return Check("models", "failed", f"{name}: no model in {row.path}", fix)

@@ -218,6 +218,25 @@ async def test_how_long_a_prompt_is_worth_keeping_is_passed_on(
             assert config.decode_retention_priority == priority
 
 
+async def test_nothing_is_kept_longer_where_that_cannot_be_said(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The classes for it are known from examples alone."""
+    llmapi = sys.modules["tensorrt_llm.llmapi"]
+    monkeypatch.setattr(llmapi, "KvCacheRetentionConfig", _raising(TypeError("other arguments")))
+    async with running(tiny_model) as engine:
+        said = await answer(engine, ask("a", words(1, 8), 2, keep="long"))
+        assert said.finished.reason == "length"
+        assert latest().asked[-1]["kv_cache_retention_config"] is None
+
+
+async def test_an_adapter_that_is_not_there_is_named(tiny_model: Path) -> None:
+    engine = engine_of(tiny_model, lora=Adapter(path=str(tiny_model / "nowhere")))
+    with pytest.raises(Permanent) as refused:
+        await engine.start()
+    assert (refused.value.code, refused.value.field) == ("engine_not_loaded", "lora")
+
+
 async def test_tenants_are_told_apart_by_their_salt(tiny_model: Path) -> None:
     async with running(tiny_model) as engine:
         await answer(engine, ask("a", words(1, 8), 2, cache_salt="acme"))

@@ -63,6 +63,14 @@ def translated[T](call: Callable[[], T], refused: Callable[[Exception], Exceptio
         raise known or EngineBroken(words_of(error)) from error
 
 
+def attempted[T](call: Callable[[], T]) -> T | None:
+    """The call's outcome, None where it cannot be called so: for what an engine can do without."""
+    try:
+        return call()
+    except Exception:
+        return None
+
+
 async def awaited[T](
     step: Callable[[], Awaitable[T]],
     refused: Callable[[Exception], Exception | None],

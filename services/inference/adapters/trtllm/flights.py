@@ -152,6 +152,7 @@ class Flights:
                 return await awaited(lambda: anext(result), self._failed)
         except TimeoutError as error:
             if not scope.expired():
+                flight.abort()
                 raise EngineFailed("the engine timed out") from error
             return None
         finally:

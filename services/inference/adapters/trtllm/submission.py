@@ -7,9 +7,10 @@ request's fault, whatever of its four kinds of errors it chooses.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from services.inference.adapters.trtllm import names
-from services.inference.adapters.trtllm.aside import translated, words_of
+from services.inference.adapters.trtllm.aside import attempted, translated, words_of
 from services.inference.adapters.trtllm.library import Library, Llm, Result, retained
 from services.inference.adapters.trtllm.sampling import sampling_fields
 from services.inference.ports import (
@@ -17,14 +18,15 @@ from services.inference.ports import (
     EngineUnavailable,
     GenerateRequest,
     InvalidRequest,
+    Keep,
 )
 from shared.errors import Permanent
 from shared.models import TensorRtModel
 
-_PRIORITIES = {"short": (5, 30.0), "long": (80, 900.0)}
+_WORTH: dict[Keep, tuple[int, float]] = {"short": (5, 30.0), "long": (80, 900.0)}
 """How much blocks are worth, of 0 to 100, and for how many seconds; the engine's own is 35.
 
-A tool that runs is back within minutes; without it the prompt is worth what any other is."""
+A tool that runs is back within minutes; after that the prompt is worth what any other is."""
 
 
 class Submission:
@@ -33,7 +35,11 @@ class Submission:
     def __init__(self, library: Library, llm: Llm, row: TensorRtModel, vocabulary: int) -> None:
         self._library, self._llm, self._vocabulary = library, llm, vocabulary
         self.eos: int | None = getattr(llm.tokenizer, "eos_token_id", None)
-        self._adapter = _adapter(library, row)
+        self._adapter = translated(lambda: _adapter(library, row), _not_loaded)
+        # their arguments are known from examples only: made once, or not at all
+        self._retained = {
+            keep: attempted(partial(retained, library, *worth)) for keep, worth in _WORTH.items()
+        }
 
     def submit(self, request: GenerateRequest, guided: Mapping[str, object] | None) -> Result:
         """Give it to the engine.
@@ -62,7 +68,7 @@ class Submission:
             keywords[names.SALT] = request.cache_salt
         optional = {
             "lora_request": self._adapter,
-            "kv_cache_retention_config": self._retention(request),
+            "kv_cache_retention_config": self._retained.get(request.keep),
         }
         keywords |= {
             name: value
@@ -70,10 +76,6 @@ class Submission:
             if value is not None and name in self._library.keywords
         }
         return self._llm.generate_async(**keywords)
-
-    def _retention(self, request: GenerateRequest) -> object | None:
-        found = _PRIORITIES.get(request.keep)
-        return None if found is None else retained(self._library, *found)
 
     def _refused(self, error: Exception) -> Exception | None:
         if self._is_of_request(error) or isinstance(
@@ -86,6 +88,10 @@ class Submission:
 
     def _is_of_request(self, error: Exception) -> bool:
         return isinstance(error, self._library.request_error)
+
+
+def _not_loaded(error: Exception) -> Exception:
+    return Permanent("engine_not_loaded", f"the adapter: {words_of(error)}", field="lora")
 
 
 def _adapter(library: Library, row: TensorRtModel) -> object | None:
