@@ -8,6 +8,7 @@ import os
 from services.inference.adapters.bus import Direct, Presence, Tokens, lanes_of
 from services.inference.adapters.conversations import LogConversations
 from services.inference.adapters.engines import chat_model
+from services.inference.adapters.loop_guard import LoopGuard
 from services.inference.adapters.shelf import KvShelf
 from services.inference.handlers import Inference, Model
 from services.inference.ports import ChatModel, EngineBroken
@@ -63,7 +64,11 @@ def main() -> None:
             await chat.close()
             await _leave(bus, chat)
 
-    run_service("inference", settings, compose)
+    async def guarded(bus: Bus, stop: asyncio.Event) -> None:
+        with LoopGuard():
+            await compose(bus, stop)
+
+    run_service("inference", settings, guarded)
 
 
 async def _leave(bus: Bus, chat: ChatModel) -> None:

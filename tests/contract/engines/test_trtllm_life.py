@@ -20,6 +20,7 @@ from services.inference.ports import (
     EngineBroken,
     EngineUnavailable,
     InvalidRequest,
+    TellsPrefixes,
     UnsupportedDemand,
 )
 from shared.errors import Permanent
@@ -285,6 +286,7 @@ def _raising(error: Exception) -> Any:
 async def test_held_prefixes_are_named_after_their_tokens(tiny_model: Path) -> None:
     prompt, other = words(3, 3 * BLOCK + 5), words(4, 3 * BLOCK)
     async with running(tiny_model) as engine:
+        assert isinstance(engine, TellsPrefixes)
         assert not engine.prefixes().blocks
         await answer(engine, ask("a", prompt, 4))
         names = block_names(prompt, BLOCK)

@@ -143,7 +143,7 @@ class TensorRtEngine:
         )
 
     def prefixes(self) -> PrefixReport:
-        """The prefix blocks that the engine holds, by their names in `core.blocks`."""
+        """See `ports.TellsPrefixes`; the names are those of `core.blocks`."""
         if self._running is None:
             return PrefixReport(block_tokens=self._setup.row.block_tokens)
         return self._running.reports.prefixes()

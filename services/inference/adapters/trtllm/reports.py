@@ -1,7 +1,7 @@
 """Owns what an engine says of itself beside its answers: statistics and changes of its cache.
 
-Both are polled on the loop that the requests run on, from the first request on; an iteration ends
-when nothing came for a while and is begun again.
+Both are polled on the loop that the requests run on, from the first request on. An iteration that
+has ended is begun again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from services.inference.adapters.trtllm.library import Llm
 from services.inference.core.blocks import PrefixReport
 from services.inference.ports import EngineBroken
 
-_POLL, _PAUSE = 1.0, 0.02
+_POLL = 3600.0
+"""Seconds that one iteration waits. Once it has ended the library gives nothing until the next
+request comes, even if one is running: so it should not end."""
+_PAUSE = 0.5
 Poll = Callable[[float], AsyncIterator[Mapping[str, Any]]]
 Hear = Callable[[Mapping[str, Any]], None]
 

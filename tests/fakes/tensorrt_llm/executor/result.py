@@ -81,7 +81,14 @@ def queue_here() -> tuple[Any, AsyncQueue | None]:
 class RequestOutput:
     """A request and all that came of it so far."""
 
-    def __init__(self, number: int, prompt: list[int], params: Any, abort: Callable[[], None]):
+    def __init__(
+        self,
+        number: int,
+        prompt: list[int],
+        params: Any,
+        abort: Callable[[], None],
+        shutdown: Callable[[], None],
+    ) -> None:
         self.id = self.request_id = number
         self.prompt_token_ids = prompt
         self.sampling_params = params
@@ -92,7 +99,7 @@ class RequestOutput:
         self.metrics_dict: dict[str, float] = {}
         self.disaggregated_params = None
         self.queue, self.aqueue = queue_here()
-        self._abort = abort
+        self._abort, self._shutdown = abort, shutdown
         self._done = self._aborted = False
 
     @property
@@ -108,6 +115,7 @@ class RequestOutput:
 
     def _handle_response(self, response: dict[str, Any]) -> None:
         if "fatal" in response:
+            self._shutdown()  # here, on the loop, for as long as it takes
             raise CppExecutorError(response["fatal"])
         if "error" in response:
             self._done = True

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from typing import Any
 
 from tensorrt_llm.executor.result import IterationResult, RequestOutput
@@ -95,7 +96,8 @@ class LLM:
             raise ValueError(f"The sum of prompt length ({len(prompt)}) should not exceed "
                              f"max_num_tokens ({self._budget})")  # fmt: skip
         number = next(self._numbers)
-        result = RequestOutput(number, prompt, params, lambda: self.rank.tell("abort", number))
+        abort = partial(self.rank.tell, "abort", number)
+        result = RequestOutput(number, prompt, params, abort, self.shutdown)
         self._results[number] = result
         for kind in ("stats", "event"):
             if kind not in self._streams:  # they begin with the first request
@@ -116,13 +118,13 @@ class LLM:
         return self._stream("event", timeout)
 
     def shutdown(self) -> None:
-        self._stopped = True
-        self.rank.stop()
+        if not self._stopped:
+            self._stopped = True
+            self.rank.stop()
 
     def _at_exit(self) -> None:
         """As the real one does; where a rank is dead, the process waits here for ever."""
-        if not self._stopped:
-            self.shutdown()
+        self.shutdown()
 
     def __enter__(self) -> LLM:
         return self
@@ -134,7 +136,6 @@ class LLM:
         if kind not in self._streams:
             return _nothing()
         self._streams[kind].set_timeout(timeout)
-        self._streams[kind].mark_undone()
         return self._streams[kind]
 
     def _told(self, params: Any, salt: str | None) -> dict[str, Any]:
@@ -241,7 +242,7 @@ class _Spawned:
 
     def stop(self) -> None:
         self._stopping = True
-        if self._process.poll() is not None:
+        if (self._process.poll() or 0) < 0:
             threading.Event().wait()  # the real one waits for an answer of the dead
         self.tell("stop", None)
         self._process.wait()
