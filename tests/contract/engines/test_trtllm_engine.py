@@ -55,7 +55,3 @@ class TestWithLlguidanceAndPenalties(OnLookalike):
         "guided": "llguidance",
         "options": {"sampler_type": "TRTLLMSampler"},
     }
-
-
-class TestWithoutAbilities(OnLookalike):
-    changes = {"guided": "none"}  # noqa: RUF012

@@ -243,7 +243,9 @@ class TensorRtEngine:
             running.flights.breaks(EngineBroken("requests did not come to an end"))
         await running.reports.stop()
         broken = self._pulse is not None and self._pulse.look() is not None
-        within = _BROKEN_WITHIN if broken else self._setup.shutdown_s
+        within = self._setup.shutdown_s
+        if broken:
+            within = min(within, _BROKEN_WITHIN)
         if (stuck := await freed(running.llm.shutdown, within)) is not None:
             running.flights.breaks(stuck)
 
