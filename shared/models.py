@@ -105,7 +105,7 @@ class TensorRtModel(TokenModel, frozen=True, kw_only=True, tag="tensorrt_llm"):
     """What holds answers to schemas and tools; `none`: such requests are refused."""
     lora: Adapter | None = None
     load_s: PositiveSeconds = 1800.0
-    silence_s: PositiveSeconds = 60.0
+    silence_s: PositiveSeconds = 120.0
     """How long an engine that has work may say nothing before it counts as dead."""
     options: dict[str, object] = {}
     """Further arguments of the library's `LLM`, checked against those that it has."""

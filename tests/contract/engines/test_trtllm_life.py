@@ -112,7 +112,7 @@ async def test_ready_is_an_engine_that_has_answered(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LOOKALIKE_FAULT", "hang")
-    engine = engine_of(tiny_model)
+    engine = engine_of(tiny_model, load_s=2.0)
     with pytest.raises(EngineBroken):
         await engine.start()
     await asyncio.wait_for(engine.close(), 5)

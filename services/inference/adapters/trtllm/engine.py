@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 
 import msgspec
@@ -21,7 +22,7 @@ from services.inference.adapters.trtllm.library import Library, Llm, load
 from services.inference.adapters.trtllm.pulse import Pulse
 from services.inference.adapters.trtllm.reports import Reports
 from services.inference.adapters.trtllm.sampling import Reader
-from services.inference.adapters.trtllm.submission import Submission
+from services.inference.adapters.trtllm.submission import Submission, adapter_of
 from services.inference.core.blocks import PrefixReport
 from services.inference.core.demands import Constraint
 from services.inference.core.generation import TokenUsage
@@ -94,6 +95,7 @@ class TensorRtEngine:
             await self._end(running)
             raise EngineUnavailable("the engine was closed while it started")
         await self._first_answer(running)
+        running.flights.expect(self._setup.row.silence_s)
         await running.reports.start(_TOLD_WITHIN)
         self._info = self._describe(running)
         return self._info
@@ -112,8 +114,9 @@ class TensorRtEngine:
             self._serving()
             result = running.submission.submit(request, guided)
             running.flights.submitted(flight, result)
-            async for chunk in self._chunks(running, flight, request):
-                yield chunk
+            async with aclosing(self._chunks(running, flight, request)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
         finally:
             running.flights.left(flight)
 
@@ -173,15 +176,16 @@ class TensorRtEngine:
         row = self._setup.row
         library = await built(load, "trtllm-import", row.load_s)
         arguments = llm_arguments(row, library)
+        adapter = adapter_of(library, row)
         llm = await built(lambda: library.llm(**arguments), "trtllm-build", row.load_s)
-        submission = Submission(library, llm, row, self._setup.vocabulary)
-        pulse = self._pulse = Pulse(row.silence_s, asyncio.get_running_loop().time)
+        submission = Submission(library, llm, self._setup.vocabulary, adapter)
+        pulse = self._pulse = Pulse(row.load_s, asyncio.get_running_loop().time)
         flights = Flights(pulse, submission.failed)
         reports = Reports(llm, row.block_tokens, pulse.beat)
         return Running(library, llm, submission, flights, reports)
 
     async def _first_answer(self, running: Running) -> None:
-        """One token of a request that nobody asked for.
+        """One token of a request that nobody asked for; it may take as long as loading.
 
         Raises:
             EngineBroken: it did not come.

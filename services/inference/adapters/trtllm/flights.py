@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from services.inference.adapters.trtllm.aside import awaited
+from services.inference.adapters.trtllm.aside import attempted, awaited
 from services.inference.adapters.trtllm.library import Result
 from services.inference.adapters.trtllm.pulse import Pulse
 from services.inference.ports import EngineBroken, EngineFailed, InvalidRequest
@@ -32,7 +32,7 @@ class Flight:
         if not self.aborted and not self.over:
             self.aborted = True
             if self.result is not None:
-                self.result.abort()
+                attempted(self.result.abort)  # what is dead already needs none
 
 
 class Flights:
@@ -48,6 +48,11 @@ class Flights:
 
     def __len__(self) -> int:
         return len(self._all)
+
+    def expect(self, silence: float) -> None:
+        """From now on the engine may be silent for so long."""
+        self._pulse.limit = silence
+        self._pulse.beat()
 
     def begin(self, request_id: str) -> Flight:
         """Take up a request.

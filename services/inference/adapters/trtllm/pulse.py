@@ -13,10 +13,10 @@ from services.inference.ports import EngineBroken
 
 
 class Pulse:
-    """The last sign of life, in the loop's seconds."""
+    """The last sign of life, in the loop's seconds; `limit` may change."""
 
     def __init__(self, limit: float, ticks: Callable[[], float]) -> None:
-        self._limit, self._ticks = limit, ticks
+        self.limit, self._ticks = limit, ticks
         self._last = ticks()
         self._busy = 0
         self.broken: EngineBroken | None = None
@@ -25,7 +25,7 @@ class Pulse:
     @property
     def deadline(self) -> float:
         """When the silence has lasted too long."""
-        return self._last + self._limit
+        return self._last + self.limit
 
     def begun(self) -> None:
         """A request was given to the engine."""
@@ -44,5 +44,5 @@ class Pulse:
     def look(self) -> EngineBroken | None:
         """Why the engine is done for, None where it is well."""
         if self.broken is None and self._busy and self._ticks() >= self.deadline:
-            self.broken = EngineBroken(f"nothing came from the engine for {self._limit:g} s")
+            self.broken = EngineBroken(f"nothing came from the engine for {self.limit:g} s")
         return self.broken

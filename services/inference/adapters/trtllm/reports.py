@@ -40,7 +40,7 @@ class Reports:
         """Begin to follow; wait at most so long until the engine says how many blocks it has."""
         self._tasks = [
             asyncio.create_task(self._follow(self._llm.get_stats_async, self._on_stats)),
-            asyncio.create_task(self._follow(self._llm.get_kv_cache_events_async, self._on_event)),
+            asyncio.create_task(self._follow_events()),
         ]
         with suppress(TimeoutError):
             async with asyncio.timeout(within):
@@ -71,13 +71,16 @@ class Reports:
         """The prefix blocks that the engine holds."""
         return self._held.report()
 
+    async def _follow_events(self) -> None:
+        await self._follow(self._llm.get_kv_cache_events_async, self._on_event)
+        self._held.forget()
+
     async def _follow(self, poll: Poll, hear: Hear) -> None:
-        """Without end. An engine that cannot tell is no reason to stop serving: it is not heard."""
+        """Without end. One that cannot tell may serve all the same: it is not heard any more."""
         with suppress(EngineBroken):
             while True:
                 await awaited(lambda: self._hear_all(poll, hear), lambda _: None)
                 await asyncio.sleep(_PAUSE)
-        self._held.forget()
 
     async def _hear_all(self, poll: Poll, hear: Hear) -> None:
         async for said in poll(_POLL):

@@ -32,10 +32,12 @@ A tool that runs is back within minutes; after that the prompt is worth what any
 class Submission:
     """One engine, as requests are given to it."""
 
-    def __init__(self, library: Library, llm: Llm, row: TensorRtModel, vocabulary: int) -> None:
+    def __init__(
+        self, library: Library, llm: Llm, vocabulary: int, adapter: object | None = None
+    ) -> None:
         self._library, self._llm, self._vocabulary = library, llm, vocabulary
+        self._adapter = adapter
         self.eos: int | None = getattr(llm.tokenizer, "eos_token_id", None)
-        self._adapter = translated(lambda: _adapter(library, row), _not_loaded)
         # their arguments are known from examples only: made once, or not at all
         self._retained = {
             keep: attempted(partial(retained, library, *worth)) for keep, worth in _WORTH.items()
@@ -88,6 +90,15 @@ class Submission:
 
     def _is_of_request(self, error: Exception) -> bool:
         return isinstance(error, self._library.request_error)
+
+
+def adapter_of(library: Library, row: TensorRtModel) -> object | None:
+    """What goes with every request of a row with an adapter.
+
+    Raises:
+        Permanent: `engine_not_loaded`, `engine_mismatch`; the field is `lora`.
+    """
+    return translated(lambda: _adapter(library, row), _not_loaded)
 
 
 def _not_loaded(error: Exception) -> Exception:
