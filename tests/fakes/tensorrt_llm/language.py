@@ -107,7 +107,8 @@ class Speech:
         return float(bias[token] if bias else 0.0) - loss
 
     def _allowed(self) -> NDArray[np.int64]:
-        """A grammar that is complete and could go on ends only if the script says so."""
+        """What the grammar lets through. Where an answer that was ordered could end and go on, it
+        ends when all of it has been said."""
         eos = self._language.eos_token_id
         if self._matcher is None:
             return np.arange(self._language.vocabulary)
@@ -117,9 +118,9 @@ class Speech:
         self._matcher.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
         bits = np.unpackbits(mask.view(np.uint8), bitorder="little")[: self._language.vocabulary]
         allowed = np.flatnonzero(bits)
-        rest = allowed[allowed != eos]
-        wants_end = self._script is not None and self._wanted() == eos and len(rest) < len(allowed)
-        return np.array([eos]) if wants_end or not len(rest) else rest
+        if self._script is None or eos not in allowed or len(allowed) == 1:
+            return allowed
+        return np.array([eos]) if self._wanted() == eos else allowed[allowed != eos]
 
 
 class Tags:
