@@ -121,6 +121,20 @@ async def test_ready_is_an_engine_that_has_answered(
         await engine_of(tiny_model).start()
 
 
+async def test_an_engine_that_dies_while_nobody_asks_is_found_out(tiny_model: Path) -> None:
+    engine = engine_of(tiny_model)
+    engine._setup = replace(engine._setup, probe_s=0.05)
+    await engine.start()
+    asked = len(latest().asked)
+    await until(lambda: len(latest().asked) > asked + 1)
+    assert engine.health() is None
+    stats = engine.stats()
+    assert (stats.running, stats.tokens_generated, stats.prompt_tokens) == (0, 0, 0)
+    turn("hang")
+    await until(lambda: isinstance(engine.health(), EngineBroken))
+    await engine.close()
+
+
 async def test_the_loop_goes_on_while_the_engine_is_built(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,24 +269,26 @@ async def test_a_library_without_salts_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("raised", "expected"),
+    ("raised", "expected", "well"),
     [
-        (ValueError("too long"), InvalidRequest),
-        (NotImplementedError("no beams"), InvalidRequest),
-        (RuntimeError("LLM is shutting down"), EngineUnavailable),
-        (RuntimeError("CUDA out of memory"), EngineBroken),
+        (ValueError("too long"), InvalidRequest, True),
+        (NotImplementedError("no beams"), InvalidRequest, True),
+        (RuntimeError("LLM is shutting down"), EngineUnavailable, False),
+        (RuntimeError("CUDA out of memory"), EngineBroken, False),
     ],
 )
 async def test_what_is_raised_at_once_is_told_apart(
     tiny_model: Path,
     raised: Exception,
     expected: type[Exception],
+    well: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with running(tiny_model) as engine:
         monkeypatch.setattr(latest().rank, "tell", _raising(raised))
         with pytest.raises(expected):
             await answer(engine, ask("a", words(1, 8)))
+        assert (engine.health() is None) == well
         monkeypatch.undo()
 
 

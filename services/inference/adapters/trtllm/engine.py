@@ -7,27 +7,23 @@ that `generate_async` is called in; its constructor blocks for minutes, so that 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
-import msgspec
-
 from services.inference.adapters.admission import check_request
-from services.inference.adapters.trtllm.arguments import llm_arguments, penalties_kept
+from services.inference.adapters.trtllm.arguments import llm_arguments
 from services.inference.adapters.trtllm.aside import built, freed
 from services.inference.adapters.trtllm.flights import Flight, Flights
 from services.inference.adapters.trtllm.library import Library, Llm, load
 from services.inference.adapters.trtllm.pulse import Pulse
 from services.inference.adapters.trtllm.reports import Reports
 from services.inference.adapters.trtllm.sampling import Reader
+from services.inference.adapters.trtllm.setup import Setup, describe
 from services.inference.adapters.trtllm.submission import Submission, adapter_of
 from services.inference.core.blocks import PrefixReport
-from services.inference.core.demands import Constraint
 from services.inference.core.generation import TokenUsage
 from services.inference.ports import (
-    Ability,
     EngineBroken,
     EngineChunk,
     EngineFailed,
@@ -38,31 +34,11 @@ from services.inference.ports import (
     GenerateRequest,
     Sampling,
 )
-from shared.models import TensorRtModel
 
 _TOLD_WITHIN = 5.0
 """Seconds for the first statistics after the first request."""
 _BROKEN_WITHIN = 2.0
 """Seconds for the shutdown of an engine that is done for, which may wait for its dead for ever."""
-Guide = Callable[[Constraint], Mapping[str, object]]
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """What an engine is made of.
-
-    `guide` makes the library's fields of a constraint, or raises `InvalidRequest`; it may take long
-    and is called in a thread. `model`, `vocabulary`, `context` and `digest` are the folder's.
-    """
-
-    row: TensorRtModel
-    guide: Guide
-    model: str
-    vocabulary: int
-    context: int
-    digest: str = ""
-    drain_s: float = 5.0
-    shutdown_s: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +60,8 @@ class TensorRtEngine:
         self._pulse: Pulse | None = None
         self._running: Running | None = None
         self._info: EngineInfo | None = None
-        self._begun = self._closed = False
+        self._begun = self._closed = self._probing = False
+        self._probes: asyncio.Task[None] | None = None
         self._tokens = self._prompt_tokens = self._cached_tokens = 0
 
     async def start(self) -> EngineInfo:
@@ -97,7 +74,8 @@ class TensorRtEngine:
         await self._first_answer(running)
         running.flights.expect(self._setup.row.silence_s)
         await running.reports.start(_TOLD_WITHIN)
-        self._info = self._describe(running)
+        self._probes = asyncio.create_task(self._probe_often(running))
+        self._info = describe(self._setup, running.library, running.reports.blocks)
         return self._info
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[EngineChunk]:
@@ -112,10 +90,10 @@ class TensorRtEngine:
                 yield _ended(request)
                 return
             self._serving()
-            result = running.submission.submit(request, guided)
-            running.flights.submitted(flight, result)
+            self._submit(running, flight, request, guided)
             async with aclosing(self._chunks(running, flight, request)) as chunks:
                 async for chunk in chunks:
+                    self._count(chunk)
                     yield chunk
         finally:
             running.flights.left(flight)
@@ -130,7 +108,7 @@ class TensorRtEngine:
         """See the port."""
         capacity = self._setup.row.concurrency
         running = self._running
-        inside = len(running.flights) if running else 0
+        inside = len(running.flights) - self._probing if running else 0
         total = running.reports.blocks if running else 0
         free, kept = running.reports.memory(idle=not inside) if running else (0, 0)
         return EngineStats(
@@ -185,28 +163,55 @@ class TensorRtEngine:
         return Running(library, llm, submission, flights, reports)
 
     async def _first_answer(self, running: Running) -> None:
-        """One token of a request that nobody asked for; it may take as long as loading.
+        try:
+            await self._probe(running)
+        except EngineFailed as error:
+            raise EngineBroken(f"the first request failed: {error.detail}") from error
 
-        Raises:
-            EngineBroken: it did not come.
-        """
-        eos = running.submission.eos
+    async def _probe_often(self, running: Running) -> None:
+        """An engine that dies while nobody asks would be found out by the next one who does."""
+        with suppress(EngineBroken, EngineUnavailable):  # its health says so
+            while True:
+                await asyncio.sleep(self._setup.probe_s)
+                if not len(running.flights):
+                    with suppress(EngineFailed):  # a step that failed, and no more
+                        await self._probe(running)
+
+    async def _probe(self, running: Running) -> None:
+        """One token of a request that nobody asked for."""
         request = GenerateRequest(
-            request_id="first answer",
-            prompt=(eos or 0,),
+            request_id="(probe)",
+            prompt=(running.submission.eos or 0,),
             max_tokens=1,
             sampling=Sampling(temperature=0),
         )
         flight = running.flights.begin(request.request_id)
+        self._probing = True
         try:
-            running.flights.submitted(flight, running.submission.submit(request, None))
+            self._submit(running, flight, request, None)
             async for _ in self._chunks(running, flight, request):
                 pass
-        except EngineFailed as error:
-            raise EngineBroken(f"the first request failed: {error.detail}") from error
         finally:
+            self._probing = False
             running.flights.left(flight)
-        self._tokens = self._prompt_tokens = self._cached_tokens = 0
+
+    def _submit(
+        self,
+        running: Running,
+        flight: Flight,
+        request: GenerateRequest,
+        guided: Mapping[str, object] | None,
+    ) -> None:
+        """Give it to the engine; one that has shut itself down is no engine any more."""
+        try:
+            running.flights.submitted(flight, running.submission.submit(request, guided))
+        except EngineUnavailable as error:
+            if not self._closed:
+                running.flights.breaks(EngineBroken(error.detail))
+            raise
+        except EngineBroken as error:
+            running.flights.breaks(error)
+            raise
 
     async def _chunks(
         self, running: Running, flight: Flight, request: GenerateRequest
@@ -219,15 +224,15 @@ class TensorRtEngine:
             except (EngineFailed, EngineBroken):
                 flights.over(flight)
                 raise
-            self._tokens += len(chunk.token_ids)
             if chunk.finished is not None:
-                self._count(chunk.finished.usage)
                 flights.over(flight)
             yield chunk
 
-    def _count(self, usage: TokenUsage) -> None:
-        self._prompt_tokens += usage.prompt
-        self._cached_tokens += usage.cached
+    def _count(self, chunk: EngineChunk) -> None:
+        self._tokens += len(chunk.token_ids)
+        if chunk.finished is not None:
+            self._prompt_tokens += chunk.finished.usage.prompt
+            self._cached_tokens += chunk.finished.usage.cached
 
     async def _guided(self, request: GenerateRequest) -> Mapping[str, object] | None:
         if request.constraint is None:
@@ -243,6 +248,8 @@ class TensorRtEngine:
 
     async def _end(self, running: Running) -> None:
         """Abort what runs, then let the library free everything; both may never come back."""
+        if self._probes is not None:
+            self._probes.cancel()
         if not await running.flights.all_over(self._setup.drain_s):
             running.flights.breaks(EngineBroken("requests did not come to an end"))
         await running.reports.stop()
@@ -252,37 +259,6 @@ class TensorRtEngine:
             within = min(within, _BROKEN_WITHIN)
         if (stuck := await freed(running.llm.shutdown, within)) is not None:
             running.flights.breaks(stuck)
-
-    def _describe(self, running: Running) -> EngineInfo:
-        row, setup, blocks = self._setup.row, self._setup, running.reports.blocks
-        context = min(row.context, setup.context)
-        if blocks:
-            context = min(context, blocks * row.block_tokens)
-        return EngineInfo(
-            model=setup.model,
-            context_tokens=context,
-            vocabulary=setup.vocabulary,
-            capacity=row.concurrency,
-            kv_blocks=blocks,
-            block_tokens=row.block_tokens,
-            abilities=_abilities(row),
-            fingerprint=_fingerprint(running.library, setup),
-        )
-
-
-def _abilities(row: TensorRtModel) -> frozenset[Ability]:
-    """No constraint without a backend: 1.2.1 would drop it and say nothing."""
-    found: set[Ability] = {"logprobs"}
-    if row.guided != "none":
-        found.add("constraint")
-    if penalties_kept(row):
-        found.add("penalties")
-    return frozenset(found)
-
-
-def _fingerprint(library: Library, setup: Setup) -> str:
-    said = (library.version, setup.digest, msgspec.json.encode(setup.row, order="sorted"))
-    return "fp_" + hashlib.blake2b(repr(said).encode(), digest_size=6).hexdigest()
 
 
 def _ended(request: GenerateRequest) -> EngineChunk:

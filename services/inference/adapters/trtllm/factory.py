@@ -15,8 +15,9 @@ from services.inference.adapters.model_folder import (
     read_dialect,
 )
 from services.inference.adapters.tokenizer import FolderTokenizer
-from services.inference.adapters.trtllm.engine import Setup, TensorRtEngine
+from services.inference.adapters.trtllm.engine import TensorRtEngine
 from services.inference.adapters.trtllm.guided import guided_fields
+from services.inference.adapters.trtllm.setup import Setup
 from services.inference.handlers import EngineChat
 from shared.errors import Permanent
 from shared.models import TensorRtModel
