@@ -289,7 +289,7 @@ class Task(Control):
         """A request of `Control`, sent to the session."""
         return await send_order(self._client.bus, self._ref, verb, order)
 
-    async def retry(self, task: str | None = None, by: str = "") -> Task:
+    async def retry(self, task: str | None = None, by: str = "", key: str = "") -> Task:
         """Go on where this task failed, as a new task of the session; see `Control.retry_as`.
 
         A name that is given makes it once, also when it has run meanwhile.
@@ -298,7 +298,7 @@ class Task(Control):
         made = Task(self._client, self.session, name, None)
         known = () if task is None else await made.facts()
         if not any(_retries(stored, self.id) for stored in known):
-            await self.retry_as(name, by)
+            await self.retry_as(name, by, key)
         return made
 
 

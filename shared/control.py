@@ -116,13 +116,15 @@ class Control:
         order = GiveResult(task=self.id, call=call, result=result, by=by, terms=terms)
         return await self.order("result", order)
 
-    async def retry_as(self: Controlled, task: str, by: str = "") -> int:
+    async def retry_as(self: Controlled, task: str, by: str = "", key: str = "") -> int:
         """Go on where the task failed, as a new task of this name in the same session.
+
+        `key` is the id of the API key that pays for it.
 
         Raises:
             Permanent: `not_failed`, `superseded`.
         """
-        order = RetryTask(task=self.id, retry=check_token(task, "task"), by=by)
+        order = RetryTask(task=self.id, retry=check_token(task, "task"), by=by, key=key)
         return await self.order("retry", order)
 
 

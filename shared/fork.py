@@ -35,6 +35,8 @@ class ForkOptions(TypedDict, total=False):
     results: Mapping[int, str] | Mapping[str, str]
     """Step of a tool call -> what it is taken to have returned."""
     by: str
+    key: str
+    """The id of the API key that pays for it."""
 
 
 def fork_request(name: str, at: int | str, options: ForkOptions) -> ForkSession:
@@ -58,6 +60,7 @@ def fork_request(name: str, at: int | str, options: ForkOptions) -> ForkSession:
         input=options.get("input"),
         results={str(one): text for one, text in options.get("results", {}).items()},
         by=options.get("by", ""),
+        key=options.get("key", ""),
     )
 
 

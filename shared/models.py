@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 import yaml
@@ -34,8 +36,11 @@ PARSERS = (
 REASONING = (AUTO, NONE, "qwen3", "deepseek_r1", "mistral", "openai_gptoss")
 """How a model sets its reasoning apart."""
 
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+_KEY_HEADERS = frozenset(("authorization", "proxy-authorization", "x-api-key", "api-key"))
+_OURS = frozenset(("model", "messages", "stream", "system", "tools"))
+"""What of a request's body no row of the file may set."""
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
-PositiveSeconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class Prices(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -73,6 +78,10 @@ class OpenVinoModel(TokenModel, frozen=True, kw_only=True, tag="openvino"):
     """A model folder on the embedded CPU engine."""
 
     path: str
+    """Where it is; where there is no such folder, what a hub calls it (see `hub_name`)."""
+
+
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class Adapter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -104,14 +113,84 @@ class TensorRtModel(TokenModel, frozen=True, kw_only=True, tag="tensorrt_llm"):
     guided: Literal["xgrammar", "llguidance", "none"] = "xgrammar"
     """What holds answers to schemas and tools; `none`: such requests are refused."""
     lora: Adapter | None = None
-    load_s: PositiveSeconds = 1800.0
-    silence_s: PositiveSeconds = 120.0
+    load_s: Seconds = 1800.0
+    silence_s: Seconds = 120.0
     """How long an engine that has work may say nothing before it counts as dead."""
     options: dict[str, object] = {}
     """Further arguments of the library's `LLM`, checked against those that it has."""
 
 
-AnyModel = OpenVinoModel | TensorRtModel
+Api = Literal["openai", "anthropic"]
+Lack = Literal[
+    "temperature",
+    "top_p",
+    "top_k",
+    "seed",
+    "stop",
+    "frequency_penalty",
+    "presence_penalty",
+    "logit_bias",
+    "logprobs",
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
+    "response_format",
+]
+"""What an endpoint may be without, by the name that it has in a request."""
+
+OFFICIAL_KEYS: dict[Api, str] = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
+"""Where a key is looked for when a row names no endpoint of its own."""
+
+
+class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Seconds to wait for an endpoint: for a connection, the first word, and each one after it."""
+
+    connect: Seconds = 10.0
+    first_token: Seconds = 120.0
+    between_tokens: Seconds = 60.0
+
+
+class ProviderModel(ModelRow, frozen=True, kw_only=True, tag="provider"):
+    """A model behind somebody's endpoint. A key itself never stands here, only where it is."""
+
+    name: Annotated[str, msgspec.Meta(min_length=1)]
+    """What the model is called there."""
+    api: Api = "openai"
+    base_url: str | None = None
+    """Absent: the provider's own."""
+    key: Annotated[str, msgspec.Meta(pattern="^[A-Z_][A-Z0-9_]*$")] | None = None
+    """The name of an environment variable; `key_file` is a file with nothing but the key."""
+    key_file: str | None = None
+    headers: dict[str, str] = {}
+    timeouts: Timeouts = Timeouts()
+    max_output: AtLeastOne | None = None
+    """Tokens that an answer may have there at most."""
+    limit_field: Literal["max_tokens", "max_completion_tokens"] | None = None
+    """What `api: openai` calls that bound; absent: as OpenAI does at its own, else `max_tokens`."""
+    lacks: frozenset[Lack] | None = None
+    extra_body: dict[str, object] = {}
+    """Goes into every request as it is."""
+
+    @property
+    def key_variable(self) -> str | None:
+        """The variable that holds the key, None where there is none.
+
+        Another endpoint than the provider's own never gets the provider's key unasked.
+        """
+        if self.key_file is not None:
+            return None
+        own = OFFICIAL_KEYS[self.api] if self.base_url is None else None
+        return self.key or own
+
+    @property
+    def without(self) -> frozenset[Lack]:
+        """What the endpoint does not have. Anthropic's own takes no sampling parameters."""
+        if self.lacks is not None or self.api == "openai" or self.base_url is not None:
+            return self.lacks or frozenset()
+        return frozenset(("temperature", "top_p", "top_k"))
+
+
+AnyModel = OpenVinoModel | TensorRtModel | ProviderModel
 """The kinds of models that there are; `engine` tells which one a row is."""
 
 
@@ -120,6 +199,8 @@ class ModelsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     models: dict[str, AnyModel]
     routes: dict[str, tuple[str, ...]]
+    embeddings: dict[str, Prices] = {}
+    """What embedding models cost, by their names; only `input` counts."""
     currency: str = "USD"
     """What the prices are in; a name to show, nothing is converted."""
 
@@ -139,6 +220,17 @@ class ModelsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             + ", ".join(sorted({*self.routes, *self.models})),
             field="route",
         )
+
+
+def hub_name(path: str) -> tuple[str, str | None] | None:
+    """Name and revision that a path means on a model hub: `owner/name`, `owner/name@revision`.
+
+    None where it can be no such name.
+    """
+    name, at, revision = path.partition("@")
+    if _HUB_NAME.fullmatch(name) is None or (at and not revision):
+        return None
+    return name, revision or None
 
 
 def micro_cents(amount: str) -> int:
@@ -185,24 +277,53 @@ def read_models(path: Path) -> ModelsFile:
         raise Permanent("invalid_models_file", f"cannot read {path}: {error.strerror}") from error
     except (UnicodeDecodeError, yaml.YAMLError, msgspec.ValidationError) as error:
         raise Permanent("invalid_models_file", f"{path.name}: {error}") from error
+    _check_routes(found, path.name)
+    _check(*(row.prices for row in found.models.values()), *found.embeddings.values())
+    for name, row in found.models.items():
+        _check_formats(f"{path.name}: model {name!r}", name, row)
+        if isinstance(row, ProviderModel):
+            _check_provider(row, f"models.{name}")
+    return found
+
+
+def _check_routes(found: ModelsFile, file: str) -> None:
     for route, models in found.routes.items():
         if not models:
             raise Permanent(
                 "invalid_models_file",
-                f"{path.name}: route {route!r} names no model",
+                f"{file}: route {route!r} names no model",
                 field=f"routes.{route}",
             )
         for model in models:
             if model not in found.models:
                 raise Permanent(
                     "invalid_models_file",
-                    f"{path.name}: route {route!r} names model {model!r}, which is not there",
+                    f"{file}: route {route!r} names model {model!r}, which is not there",
                     field=f"routes.{route}",
                 )
-    for name, row in found.models.items():
-        _check(row.prices)
-        _check_formats(f"{path.name}: model {name!r}", name, row)
-    return found
+
+
+def _check_provider(row: ProviderModel, where: str) -> None:
+    """Nothing of a wrong value is repeated: it may be a key."""
+    if row.key is not None and row.key_file is not None:
+        raise _invalid(f"{where}.key_file", "give key or key_file, not both")
+    if row.base_url is not None:
+        url = urlsplit(row.base_url)
+        if url.scheme not in ("http", "https") or not url.hostname:
+            raise _invalid(f"{where}.base_url", "it must be an http:// or https:// address")
+        if "@" in url.netloc or url.query:
+            detail = "a user, password or query does not belong here: name a key or headers"
+            raise _invalid(f"{where}.base_url", detail)
+    for header in row.headers:
+        if header.lower() in _KEY_HEADERS:
+            detail = "a key does not belong into this file: use key or key_file"
+            raise _invalid(f"{where}.headers.{header}", detail)
+    for field in _OURS & row.extra_body.keys():
+        raise _invalid(f"{where}.extra_body.{field}", "this is decided by each request")
+
+
+def _invalid(field: str, detail: str) -> Permanent:
+    return Permanent("invalid_models_file", f"{field}: {detail}", field=field)
 
 
 def _check_formats(where: str, name: str, row: ModelRow) -> None:
@@ -220,6 +341,7 @@ def _check_formats(where: str, name: str, row: ModelRow) -> None:
             )
 
 
-def _check(prices: Prices) -> None:
-    for price in (prices.input, prices.output, prices.cached_input):
-        micro_cents("0" if price is None else price)
+def _check(*each: Prices) -> None:
+    for prices in each:
+        for price in (prices.input, prices.output, prices.cached_input):
+            micro_cents("0" if price is None else price)

@@ -32,6 +32,10 @@ Message = dict[str, object]
 """A chat message in the OpenAI shape: role, content, tool_calls, tool_call_id."""
 
 
+THOUGHT = "reasoning_content"
+"""Where a message has what the model thought, as the chat templates name it."""
+
+
 @dataclass(slots=True)
 class _Turn:
     """One answer of the model, the results of its calls, and what was said to it meanwhile.
@@ -165,14 +169,18 @@ class Transcript:
         found = (one for one in reversed(self._tasks) if one.task == task and not one.note)
         return next(found, None)
 
-    def messages(self) -> list[Message]:
-        """The conversation so far; the system message is that of the newest task."""
+    def messages(self, *, reasoning: bool = False) -> list[Message]:
+        """The conversation so far; the system message is that of the newest task.
+
+        With `reasoning` the answers of the newest task have what was thought before them, as
+        `reasoning_content`: no model is shown what it thought in earlier turns.
+        """
         last = self._last
         words = last.instructions if last is not None else ""
         messages: list[Message] = [{"role": "system", "content": words}] if words else []
         first = len(messages)
         for task in self._tasks:
-            shown = _shown(task, self._hidden)
+            shown = _shown(task, self._hidden, reasoning=reasoning and task is last)
             said = bool(task.input) and bool(shown)
             if said and len(messages) > first and messages[-1]["role"] != "assistant":
                 # two user turns in a row would break the alternation
@@ -262,16 +270,18 @@ def _given(given: InputMessage) -> Message:
     return message
 
 
-def _shown(task: _Task, hidden: set[str]) -> list[Message]:
+def _shown(task: _Task, hidden: set[str], *, reasoning: bool) -> list[Message]:
     """The messages of a task. A turn with missing results is left out: it was never finished."""
     messages = _visible(task, hidden) if hidden else list(task.input)
     for turn in task.turns:
         if not turn.complete:
             break
         calls = _calls(task.task, turn, hidden)
-        text = "" if f"{task.task}/{turn.said.step}/text" in hidden else turn.said.content
+        unsaid = f"{task.task}/{turn.said.step}/text" in hidden
+        text = "" if unsaid else turn.said.content
         if text or calls or not hidden:
-            messages.append(_assistant(turn, text, calls))
+            thought = turn.said.reasoning if reasoning and not unsaid else ""
+            messages.append(_assistant(turn, text, calls, thought))
         messages += [
             {"role": "tool", "tool_call_id": call.id, "content": turn.results[call.id]}
             for call in calls
@@ -300,8 +310,10 @@ def _calls(task: str, turn: _Turn, hidden: set[str]) -> list[ToolCall]:
     return [call for n, call in places if f"{task}/{turn.said.step}/{n}" not in hidden]
 
 
-def _assistant(turn: _Turn, text: str, calls: list[ToolCall]) -> Message:
+def _assistant(turn: _Turn, text: str, calls: list[ToolCall], thought: str) -> Message:
     message: Message = {"role": "assistant", "content": text}
+    if thought:
+        message[THOUGHT] = thought
     if calls:
         message["tool_calls"] = [_call(turn, call) for call in calls]
     return message

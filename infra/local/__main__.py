@@ -13,17 +13,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from infra.local import broker, folder, health
-from infra.local.plan import (
-    NATS,
-    SERVICES,
-    program_names,
-    read_replicas,
-    service_environment,
-    service_programs,
-)
+from infra.local.plan import NATS, SERVICES, read_replicas
+from infra.local.programs import Programs, programs
 from infra.local.readiness import wait_until_ready
 from infra.local.server import check_sync
-from infra.local.settings import ROOT, LocalSettings, inherited_environment
+from infra.local.settings import LocalSettings, inherited_environment
 from infra.local.supervisor import GRACE, Supervisor
 from infra.local.view import Addresses, View
 from shared.clock import monotonic
@@ -71,18 +65,22 @@ def check(settings: LocalSettings) -> None:
 
 
 async def run(settings: LocalSettings, quiet: bool) -> None:
-    """Everything, until a signal asks for the end."""
+    """Everything, until a signal asks for the end.
+
+    Raises:
+        Permanent: `invalid_models_file`, before anything is started.
+    """
     data = settings.data.absolute()
     embedded = settings.nats_url is None
-    names = program_names(read_replicas(settings.replicas))
-    view = View((NATS, *names) if embedded else names, data, quiet)
+    found = programs(settings, inherited_environment())
+    view = View((NATS, *found.names) if embedded else found.names, data, quiet)
     (data / broker.CLIENT_FILE).unlink(missing_ok=True)  # a killed system leaves its own behind
     supervisor = Supervisor(data, view.changed)
     stop, hurry = asyncio.Event(), asyncio.Event()
     _on_signals(stop, hurry)
     view.begin()
     began = monotonic()
-    work = asyncio.create_task(_work(settings, supervisor, view, began))
+    work = asyncio.create_task(_work(settings, found, supervisor, view, began))
     waiting = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({work, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -109,12 +107,12 @@ def _on_signals(stop: asyncio.Event, hurry: asyncio.Event) -> None:
         asyncio.get_running_loop().add_signal_handler(number, asked)
 
 
-async def _work(settings: LocalSettings, supervisor: Supervisor, view: View, began: float) -> None:
+async def _work(
+    settings: LocalSettings, found: Programs, supervisor: Supervisor, view: View, began: float
+) -> None:
     """Broker, then services, then keep watch."""
-    environment = service_environment(inherited_environment(), settings.for_services(), ROOT)
-    nats_url, watches = await _broker(settings, supervisor, view, environment)
-    replicas = read_replicas(settings.replicas)
-    for program in service_programs(sys.executable, environment, replicas, settings.for_replica):
+    nats_url, watches = await _broker(settings, found, supervisor, view)
+    for program in found.services:
         supervisor.start(program)
     url = f"http://{settings.http_host}:{settings.http_port}"
     watching = asyncio.gather(supervisor.watch(), *watches)
@@ -125,7 +123,7 @@ async def _work(settings: LocalSettings, supervisor: Supervisor, view: View, beg
 
 
 async def _broker(
-    settings: LocalSettings, supervisor: Supervisor, view: View, environment: dict[str, str]
+    settings: LocalSettings, found: Programs, supervisor: Supervisor, view: View
 ) -> tuple[str, list[Watch]]:
     """Start the embedded server, or prepare the one that is given; its address, what watches it."""
     data, log = settings.data.absolute(), configure("supervisor", "error")
@@ -133,10 +131,10 @@ async def _broker(
         await broker.ensure_topology(settings.address(), log)
         return settings.nats_url, []
     identity = broker.identity_of(data)
-    program = broker.program(data, identity, settings.sync, environment)
+    program = broker.program(data, identity, settings.sync, found.common)
     server = supervisor.start(program, broker.preparation(data, identity, log))
     await server.prepared.wait()
-    view.ready(program_names(read_replicas(settings.replicas)))
+    view.ready(found.names)
     free, restart = partial(health.free_bytes, data), partial(server.restart, GRACE)
     return identity.url, [health.watch(identity.health_url, free, restart, view.say)]
 

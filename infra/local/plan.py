@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from shared.contracts.base import as_token
 from shared.errors import Permanent
+from shared.models import AnyModel, ProviderModel
 
 NATS = "nats"
 EDGE = ("ingress",)
@@ -82,6 +84,32 @@ def program_names(replicas: Mapping[str, int]) -> tuple[str, ...]:
     )
 
 
+def worker_name(model: str) -> str:
+    """The program that serves a hosted model."""
+    return f"worker-{as_token(model)}"
+
+
+def hosted_models(models: Mapping[str, AnyModel], served: str) -> dict[str, ProviderModel]:
+    """The models behind somebody's endpoint: each has a worker of its own beside `inference`.
+
+    A worker of such a model costs no more than a process, so that none has to be asked for.
+    """
+    return {
+        name: row
+        for name, row in models.items()
+        if isinstance(row, ProviderModel) and name != served
+    }
+
+
+def key_variables(models: Mapping[str, AnyModel]) -> dict[str, str]:
+    """The variable with its endpoint's key, of every model that has one."""
+    return {
+        name: row.key_variable
+        for name, row in models.items()
+        if isinstance(row, ProviderModel) and row.key_variable is not None
+    }
+
+
 def service_programs(
     python: str,
     environment: Mapping[str, str],
@@ -102,6 +130,26 @@ def service_programs(
         for name in SERVICES
         for number in range(1, (replicas or {}).get(name, 1) + 1)
     )
+
+
+def hosted_programs(
+    python: str, environment: Mapping[str, str], own: Mapping[str, Mapping[str, str]]
+) -> tuple[Program, ...]:
+    """A worker for each hosted model; `own` is what its process has for itself."""
+    return tuple(
+        Program(
+            worker_name(model),
+            (python, "-m", "services.inference"),
+            {**environment, **mine, "MILLRACE_MODEL": model},
+        )
+        for model, mine in own.items()
+    )
+
+
+def without(environment: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
+    """The environment without these variables: a key is for the worker that needs it alone."""
+    hidden = set(names)
+    return {name: value for name, value in environment.items() if name not in hidden}
 
 
 def stop_stages(programs: tuple[Program, ...]) -> list[list[str]]:

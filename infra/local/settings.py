@@ -51,6 +51,11 @@ class LocalSettings(BusSettings):
             return {"MILLRACE_WORKER_ID": other}
         return {}
 
+    def for_hosted(self, model: str) -> dict[str, str]:
+        """What the worker of a hosted model must not have in common with the others."""
+        first = self.worker_id
+        return {"MILLRACE_WORKER_ID": f"{first}-{model}" if first else f"{model}-0"}
+
 
 def inherited_environment() -> dict[str, str]:
     """A copy of this process's environment."""

@@ -10,9 +10,10 @@ from services.inference.adapters.conversations import LogConversations
 from services.inference.adapters.engines import chat_model
 from services.inference.adapters.loop_guard import LoopGuard
 from services.inference.adapters.shelf import KvShelf
+from services.inference.adapters.watch import Watch
 from services.inference.handlers import Inference, Model
 from services.inference.ports import ChatModel, EngineBroken
-from services.inference.settings import Settings
+from services.inference.settings import Settings, variable
 from shared import clock
 from shared.bus.connect import Bus
 from shared.bus.log import RunLog
@@ -27,41 +28,12 @@ def main() -> None:
     settings = Settings()
 
     async def compose(bus: Bus, stop: asyncio.Event) -> None:
-        row = _row(settings)
-        chat = chat_model(row, settings.data / "cache")
+        row = row_of(settings)
+        bus.log.info("engine.loading", model=settings.model, engine=row.engine)
+        chat = await asyncio.to_thread(chat_model, row, settings.data / "cache", variable)
         try:
-            info = await chat.start()
-            bus.log.info("engine.ready", model=settings.model, engine=row.engine)
-            slots = min(row.concurrency, info.capacity)
-            state = WorkerState(
-                worker=settings.worker,
-                model=settings.model,
-                engine=row.engine,
-                slots=slots,
-                context=min(row.context, info.context_tokens),
-                started=clock.now(),
-            )
-            model = Model(settings.model, settings.worker, chat, info.fingerprint, slots)
-            shelf = KvShelf(bus)
-            inference = Inference(
-                model,
-                LogConversations(RunLog(bus)),
-                shelf,
-                Tokens(bus),
-                clock.now,
-                clock.monotonic,
-            )
-            lanes = lanes_of(bus, inference, state, stop)
-            async with running(
-                bus,
-                shelf,
-                Direct(bus, inference, settings.worker),
-                *lanes,
-                Presence(bus, inference, state, lanes),
-            ):
-                await stop.wait()
+            await serve(bus, stop, settings, row, chat)
         finally:
-            await chat.close()
             await _leave(bus, chat)
 
     async def guarded(bus: Bus, stop: asyncio.Event) -> None:
@@ -84,7 +56,48 @@ async def _leave(bus: Bus, chat: ChatModel) -> None:
         os._exit(1)
 
 
-def _row(settings: Settings) -> AnyModel:
+async def serve(
+    bus: Bus, stop: asyncio.Event, settings: Settings, row: AnyModel, chat: ChatModel
+) -> None:
+    """Answer with this model until told to stop.
+
+    Raises:
+        EngineBroken: it can serve nothing more; what it had in hand is back in the queues.
+    """
+    watch = Watch(chat, stop, bus.log)
+    try:
+        info = await chat.start()
+        bus.log.info("engine.ready", model=settings.model, engine=row.engine)
+        slots = min(row.concurrency, info.capacity)
+        state = WorkerState(
+            worker=settings.worker,
+            model=settings.model,
+            engine=row.engine,
+            slots=slots,
+            context=min(row.context, info.context_tokens),
+            started=clock.now(),
+            abilities=tuple(sorted(info.abilities)),
+        )
+        model = Model(settings.model, settings.worker, chat, info.fingerprint, slots)
+        shelf, log = KvShelf(bus), LogConversations(RunLog(bus))
+        inference = Inference(model, log, shelf, Tokens(bus), clock.now, clock.monotonic)
+        lanes = lanes_of(bus, inference, state)
+        presence = Presence(bus, inference, state, lanes)
+        direct = Direct(bus, inference, settings.worker)
+        async with running(bus, shelf, direct, *lanes, presence, watch):
+            await stop.wait()
+    finally:
+        await chat.close()
+    if watch.why is not None:
+        raise watch.why
+
+
+def row_of(settings: Settings) -> AnyModel:
+    """What the models file says of this worker's model.
+
+    Raises:
+        Permanent: `unknown_model`, `invalid_models_file`.
+    """
     models = read_models(settings.models).models
     if settings.model not in models:
         raise Permanent(

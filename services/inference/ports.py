@@ -44,10 +44,15 @@ class UnsupportedDemand(Permanent):
 
 
 class EngineFailed(Transient):
-    """A step of the engine failed; only the requests of that step are lost and may be retried."""
+    """A step of the engine failed; only the requests of that step are lost and may be retried.
 
-    def __init__(self, detail: str) -> None:
-        super().__init__("engine_failed", detail)
+    An endpoint says more: `provider_unavailable`, `provider_rate_limited`, and when to come back.
+    """
+
+    def __init__(
+        self, detail: str, code: str = "engine_failed", retry_after: float | None = None
+    ) -> None:
+        super().__init__(code, detail, retry_after=retry_after)
 
 
 class EngineUnavailable(Transient):
@@ -65,6 +70,16 @@ class EngineBroken(Broken):
 
     def __init__(self, detail: str) -> None:
         super().__init__("engine_broken", detail)
+
+
+class EndpointRefused(Broken):
+    """Somebody's endpoint lets this worker do nothing: its key, its account, the model's name.
+
+    A person has to mend that; until then the worker asks for no work.
+    """
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("endpoint_refused", detail)
 
 
 Ability = Literal["constraint", "logprobs", "penalties"]
@@ -175,6 +190,8 @@ class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
     blocks_free: int
     blocks_cached: int
     tokens_generated: int
+    out: str = ""
+    """Why nothing is served at the moment, where that is so: an endpoint that refuses us."""
     prefixes_broken: int = 0
     """Prompts that did not begin with the last one of their session."""
     prompt_tokens: int = 0
@@ -253,7 +270,7 @@ class ChatModel(Protocol):
         ...
 
     def pieces(self, question: Question, answer: Answer) -> AsyncGenerator[Piece]:
-        """Yield coalesced text with its index, and whole calls; fill in `answer` to its end.
+        """Yield coalesced text with its index, reasoning, whole calls; fill in `answer` to its end.
 
         `answer.result` and `answer.usage` are set when the iterator is exhausted; a result that
         was aborted says so. Closing the iterator early aborts the generation.
@@ -262,7 +279,7 @@ class ChatModel(Protocol):
             Permanent: `context_too_long`, `invalid_request`, `unsupported_demand`, with the name
                 that the field has in the request.
             Transient: `engine_failed`, `engine_unavailable`, or what an endpoint answered.
-            Broken: `engine_broken`.
+            Broken: `engine_broken`, `endpoint_refused`.
         """
         ...
 
@@ -321,10 +338,14 @@ class Tokenizer(Protocol):
 
 
 class View(msgspec.Struct, frozen=True):
-    """A conversation as a step has to see it. `settled`: the log says that nobody waits for it."""
+    """A conversation as a step has to see it. `settled`: the log says that nobody waits for it.
+
+    `thoughts` is what the model thought in the turn that goes on, by the place of the message.
+    """
 
     messages: tuple[dict[str, object], ...]
     settled: bool = False
+    thoughts: dict[int, str] = {}
 
 
 class Conversations(Protocol):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+from dotenv import dotenv_values
 from pydantic import Field
 
 from shared.settings import BusSettings
@@ -20,3 +22,8 @@ class Settings(BusSettings):
     def worker(self) -> str:
         """The worker's name; a restart under the same name takes up its own queue."""
         return self.worker_id or f"{self.model}-0"
+
+
+def variable(name: str) -> str | None:
+    """A variable that the models file names: of the environment, else of the file `.env`."""
+    return os.environ.get(name) or dotenv_values(".env", interpolate=False).get(name)

@@ -7,18 +7,17 @@ import asyncio
 import resource
 import signal
 import sys
-from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
 
 import uvicorn
 import uvloop
 
+from services.ingress.adapters.accounts import Accounts, check_account, own_budgets
 from services.ingress.adapters.admission import AdmittedCompletions, AdmittedTasks, Gate
 from services.ingress.adapters.bus import (
     BusCatalog,
     BusCompletions,
-    BusDocuments,
     BusHealth,
     Link,
 )
@@ -26,15 +25,20 @@ from services.ingress.adapters.housekeeping import BusHousekeeping
 from services.ingress.adapters.http.access import Access
 from services.ingress.adapters.http.app import Parts, build
 from services.ingress.adapters.http.head import Bounds
+from services.ingress.adapters.http.middleware import Bodies
 from services.ingress.adapters.http.server import HttpProtocol, Server, SocketProtocol
 from services.ingress.adapters.http.streams import Streams
+from services.ingress.adapters.keyed import BusKeyed
 from services.ingress.adapters.keys import BusKeys, KeyRing
 from services.ingress.adapters.ledger import BusLedger
-from services.ingress.adapters.metered import Metered
+from services.ingress.adapters.metered import Metered, MeteredDocuments
+from services.ingress.adapters.records import BusRecords
 from services.ingress.adapters.schedules import BusSchedules
+from services.ingress.adapters.spending import Spending
 from services.ingress.handlers.chat import ChatHandlers
 from services.ingress.handlers.control import ControlHandlers
 from services.ingress.handlers.conversations import ConversationHandlers
+from services.ingress.handlers.embeddings import EmbeddingHandlers
 from services.ingress.handlers.messages import MessageHandlers
 from services.ingress.handlers.responses import ResponseHandlers
 from services.ingress.handlers.schedules import ScheduleHandlers
@@ -43,7 +47,7 @@ from services.ingress.handlers.usage import UsageHandlers
 from services.ingress.settings import Settings
 from shared.bus.service import tame_collector
 from shared.errors import MillraceError
-from shared.models import read_models
+from shared.models import ModelsFile, read_models
 from shared.settings import masked
 from shared.telemetry import Log, configure
 
@@ -52,23 +56,25 @@ SHUTDOWN_S = 5
 """Seconds for requests in flight when told to stop; tasks go on without us in any case."""
 
 
-def compose(link: Link, gate: Gate, routes: Sequence[str], currency: str = "USD") -> Parts:
+def compose(link: Link, gate: Gate, models: ModelsFile, records: BusRecords) -> Parts:
     """What is connected to what."""
-    tasks, catalog = AdmittedTasks(link, gate), BusCatalog(link, routes)
-    housekeeping = BusHousekeeping(link)
-    completions = AdmittedCompletions(Metered(BusCompletions(link)), gate)
+    tasks, catalog = AdmittedTasks(link, gate), BusCatalog(link, tuple(models.routes))
+    housekeeping, keyed = BusHousekeeping(link), BusKeyed(link)
+    completions = Metered(AdmittedCompletions(BusCompletions(link), gate))
+    documents = MeteredDocuments(link)
     return Parts(
-        chat=ChatHandlers(completions, tasks, catalog),
-        messages=MessageHandlers(completions, tasks, catalog),
-        tasks=TaskHandlers(tasks, catalog),
-        control=ControlHandlers(),
-        responses=ResponseHandlers(tasks, catalog, housekeeping),
-        conversations=ConversationHandlers(tasks, housekeeping),
+        chat=ChatHandlers(completions, tasks, catalog, keyed),
+        messages=MessageHandlers(completions, tasks, catalog, keyed),
+        tasks=TaskHandlers(tasks, catalog, keyed),
+        control=ControlHandlers(keyed, check_account),
+        responses=ResponseHandlers(tasks, catalog, housekeeping, keyed),
+        conversations=ConversationHandlers(tasks, housekeeping, keyed),
         keys=BusKeys(link),
         schedules=ScheduleHandlers(BusSchedules(link), catalog),
-        documents=BusDocuments(link),
+        embeddings=EmbeddingHandlers(documents, records, models.embeddings),
+        documents=documents,
         housekeeping=housekeeping,
-        usage=UsageHandlers(BusLedger(link), currency),
+        usage=UsageHandlers(BusLedger(link), models.currency, own_budgets),
         catalog=catalog,
         health=BusHealth(link),
     )
@@ -79,17 +85,19 @@ async def serve(settings: Settings, log: Log) -> None:
     link = Link(log)
     models = read_models(settings.models)
     gate = Gate(link, settings.queue_limit, log)
-    parts = compose(link, gate, tuple(models.routes), models.currency)
-    ring = KeyRing(link, log)
+    ring, records = KeyRing(link, log), BusRecords(link, log)
+    accounts = Accounts(ring, settings.allowance())
+    spending = Spending(link, accounts, log, ring.changed)
+    parts = compose(link, gate, models, records)
     streams = Streams(settings.heartbeat, settings.viewer_patience)
-    guard = partial(Access, ring=ring, defaults=settings.allowance())
+    guard = partial(Access, ring=ring, accounts=accounts)
     app = build(
         parts,
         host=settings.http_host,
-        body_limit=settings.body_limit,
-        body_timeout=settings.body_timeout,
+        bodies=Bodies(settings.body_limit, settings.body_timeout, settings.http_body_memory),
         streams=streams,
         guard=guard if settings.auth == "keys" else None,
+        note=records.refused,
     )
     config = uvicorn.Config(
         app,
@@ -109,8 +117,10 @@ async def serve(settings: Settings, log: Log) -> None:
         timeout_graceful_shutdown=SHUTDOWN_S,
     )
     keep_alive_through_shutdown()
-    follow = ring.open() if settings.auth == "keys" else nullcontext()
-    async with link.open(settings.address), follow, gate.open():
+    keys = settings.auth == "keys"
+    follow = ring.open() if keys else nullcontext()
+    count = spending.open() if keys else nullcontext()
+    async with link.open(settings.address), follow, count, gate.open(), records.open():
         log.info("ingress.listening", host=settings.http_host, port=settings.http_port)
         await Server(config, streams, Bounds(seconds=settings.head_timeout)).serve()
     log.info("ingress.stopped")
@@ -144,6 +154,7 @@ def main() -> int:
     log = configure("ingress", settings.log_level)
     try:
         settings.check_auth()
+        settings.check_room()
         allow_many_connections()
         tame_collector()
         uvloop.run(serve(settings, log))

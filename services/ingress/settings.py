@@ -25,6 +25,11 @@ class Settings(BusSettings):
     body_limit: int = Field(
         default=16 << 20, ge=1024, description="bytes of a request's body at most"
     )
+    http_body_memory: int = Field(
+        default=256 << 20,
+        ge=1 << 20,
+        description="bytes that all bodies which are read at the same time may have together",
+    )
     head_timeout: float = Field(
         default=10.0, gt=0, description="seconds for a client to send the headers of a request"
     )
@@ -35,9 +40,16 @@ class Settings(BusSettings):
         default=0, ge=0, description="of a tenant, at all replicas together; 0: no limit"
     )
     tokens_per_minute: int = Field(
-        default=0, ge=0, description="of a tenant's stateless completions; 0: no limit"
+        default=0, ge=0, description="of all that a tenant causes; 0: no limit"
     )
     concurrency: int = Field(default=0, ge=0, description="open requests of a tenant; 0: no limit")
+    max_streams: int = Field(
+        default=1000, ge=0, description="open event streams and sockets of a tenant; 0: no limit"
+    )
+    budget_per_day: int = Field(
+        default=0, ge=0, description="millionths of a cent that a tenant may spend; 0: no limit"
+    )
+    budget_per_month: int = Field(default=0, ge=0, description="likewise, in a UTC month")
 
     def allowance(self) -> Allowance:
         """What a tenant may ask for, where nothing else is said."""
@@ -45,6 +57,9 @@ class Settings(BusSettings):
             requests_per_minute=self.requests_per_minute,
             tokens_per_minute=self.tokens_per_minute,
             concurrency=self.concurrency,
+            max_streams=self.max_streams,
+            budget_per_day=self.budget_per_day,
+            budget_per_month=self.budget_per_month,
         )
 
     queue_limit: int = Field(
@@ -58,6 +73,20 @@ class Settings(BusSettings):
     viewer_patience: float = Field(
         default=30.0, gt=0, description="seconds for a viewer to read on before it is cut off"
     )
+
+    def check_room(self) -> None:
+        """Refuse a bound that the largest body which is allowed would never fit into.
+
+        Raises:
+            Permanent: `invalid_settings`.
+        """
+        if self.body_limit > self.http_body_memory // 2:
+            raise Permanent(
+                "invalid_settings",
+                f"a body may have {self.body_limit} bytes (MILLRACE_BODY_LIMIT), so all bodies "
+                f"together need twice that, and have {self.http_body_memory}",
+                field="MILLRACE_HTTP_BODY_MEMORY",
+            )
 
     def check_auth(self) -> None:
         """Refuse a combination that would leave the system open.

@@ -61,6 +61,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "steps": ("tenant", "session", "task", "step"),
     "waits": ("tenant", "session", "task", "step"),
     "completions": ("tenant", "id"),
+    "refusals": ("tenant", "id"),
     "deletions": ("tenant", "session"),
     "erased": ("tenant", "session", "agent", "model", "day"),
 }
@@ -101,15 +102,24 @@ NOT_COMPLETED = Group(
     "last",
     ("error_code", "failed", "failed_model", "failed_worker"),
 )
-"""Beside the result, not in its place: another worker may have had one."""
-ASKED = Group("completions", "asked_seq", "first", ("route", *CALLER))
+"""Beside the result, not in its place: another worker may have had one.
+
+Both from the same fact: it was computed, billed, and failed all the same.
+"""
+ASKED = Group("completions", "asked_seq", "first", ("route", "kind", *CALLER))
+REFUSED = Group(
+    "refusals",
+    "refused_seq",
+    "first",
+    ("code", "route", "http_status", "times", "begun", "ended", "key_id", "trace_id"),
+)
 PARKED = Group("waits", "parked_seq", "last", ("parked", "reason"))
 ANSWERED = Group("waits", "answered_seq", "last", ("answered",))
 DELETED = Group("deletions", "deleted_seq", "last", ("below", "deleted"))
 ERASED = Group("erased", "result_seq", "last", ("calls", *TOKENS))
 GROUPS = (
     *(OPENED, TOUCHED, SUBMITTED, ACCEPTED, DONE, RESULT, FAILURE, COMPLETION, NOT_COMPLETED),
-    *(ASKED, PARKED, ANSWERED, DELETED, ERASED),
+    *(ASKED, REFUSED, PARKED, ANSWERED, DELETED, ERASED),
 )
 
 
@@ -225,7 +235,7 @@ def _forked(stored: StoredFact, fact: f.Forked) -> tuple[Change, ...]:
         "agent": fact.agent,
         "submitted": stored.time,
         "input": preview(began if fact.input is None else fact.input),
-        **_caller(stored, {}, ""),
+        **_caller(stored, {}, fact.key),
     }
     started: dict[str, Value] = {"revision": 0, "accepted": stored.time}
     key = _task_key(stored)
@@ -327,7 +337,7 @@ def _answered(
 
 def _completed(stored: StoredFact, fact: f.Completed) -> tuple[Change, ...]:
     key: Key = (stored.ref.tenant, fact.id)
-    route: dict[str, Value] = {"route": clean(fact.route)}
+    route: dict[str, Value] = {"route": clean(fact.route), "kind": fact.kind}
     asked = Change(ASKED, key, stored.seq, route | _caller(stored, fact.metadata, fact.key))
     if fact.error is not None:
         failure: dict[str, Value] = {
@@ -336,7 +346,14 @@ def _completed(stored: StoredFact, fact: f.Completed) -> tuple[Change, ...]:
             "failed_model": fact.model,
             "failed_worker": fact.worker,
         }
-        return (asked, Change(NOT_COMPLETED, key, stored.seq, failure))
+        asked_and_failed = (asked, Change(NOT_COMPLETED, key, stored.seq, failure))
+        if fact.usage == f.Usage() and not fact.price:
+            return asked_and_failed
+        return (*asked_and_failed, _computed(stored, fact))
+    return (asked, _computed(stored, fact))
+
+
+def _computed(stored: StoredFact, fact: f.Completed) -> Change:
     values: dict[str, Value] = {
         "model": fact.model,
         "worker": fact.worker,
@@ -347,7 +364,21 @@ def _completed(stored: StoredFact, fact: f.Completed) -> tuple[Change, ...]:
         "finished": stored.time,
         "day": day_of(stored.time),
     }
-    return (asked, Change(COMPLETION, key, stored.seq, values))
+    return Change(COMPLETION, (stored.ref.tenant, fact.id), stored.seq, values)
+
+
+def _refused(stored: StoredFact, fact: f.Refused) -> tuple[Change, ...]:
+    values: dict[str, Value] = {
+        "code": fact.code,
+        "route": clean(fact.route),
+        "http_status": fact.status,
+        "times": fact.count,
+        "begun": fact.since,
+        "ended": fact.until,
+        "key_id": clean(fact.key),
+        "trace_id": stored.trace_id,
+    }
+    return (Change(REFUSED, (stored.ref.tenant, fact.id), stored.seq, values),)
 
 
 def _deleted(stored: StoredFact, fact: f.Deleted) -> tuple[Change, ...]:
@@ -381,4 +412,5 @@ _PROJECTIONS: dict[type, Callable[[StoredFact, Any], tuple[Change, ...]]] = {
     f.Done: _done,
     f.Deleted: _deleted,
     f.Completed: _completed,
+    f.Refused: _refused,
 }

@@ -6,11 +6,12 @@ since that report is added to its load, so that a burst spreads over the workers
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shared.contracts.work import Target
 from shared.contracts.workers import WorkerState
-from shared.errors import Permanent, Transient
+from shared.errors import MillraceError, Permanent, Transient
 from shared.models import ModelsFile, micro_cents
 
 ALIVE = 6.0
@@ -70,57 +71,86 @@ class Workers:
         ]
         return sorted(alive, key=lambda seen: (seen.load, seen.state.worker))
 
+    def excuses(self, models: Sequence[str]) -> str:
+        """Why workers of these models have no slots, as far as they say."""
+        told = {s.state.out: None for s in self.seen.values() if s.state.model in models}
+        return "".join(f"; {why}" for why in told if why)
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What is to be placed: a route of which the first `skip` models were given up.
 
     `served` is the worker of the session's last model call: its cache holds the beginning of the
-    prompt, so it is preferred to others that are as free to serve the same model.
+    prompt, so it is preferred to others that are as free to serve the same model. `needs` are
+    abilities, each with the field that asks for it: who says that it has not all of them gets none.
     """
 
     route: str
     skip: int = 0
     served: str = ""
+    needs: Mapping[str, str] = field(default_factory=dict)
 
 
 def place(wanted: Wanted, models: ModelsFile, workers: Workers, now: float) -> Target:
     """The first model of the route with a free slot; else the first with a worker at all.
 
-    The latter goes to the model's shared lanes, where whoever gets room first takes it.
+    The latter goes to the model's shared lanes, where whoever gets room first takes it; to one
+    worker where not all of them can do what is wanted.
 
     Raises:
-        Permanent: `unknown_route`, `route_exhausted` when all models were given up.
-        Transient: `no_worker` while no model of the route has a live worker.
+        Permanent: `unknown_route`, `route_exhausted` when all models were given up;
+            `unsupported_demand` when the workers of all of them say that they cannot.
+        Transient: `no_worker` while no model of the route has a live worker, or none that can and
+            a model without any may have one later.
     """
     names = models.candidates(wanted.route)[wanted.skip :]
     if not names:
         detail = f"all {wanted.skip} models of {wanted.route!r} failed"
         raise Permanent("route_exhausted", detail, field="route")
-    alive = [(name, workers.of(name, now)) for name in names]
-    for name, found in alive:
+    alive = {name: workers.of(name, now) for name in names}
+    able = _able(alive, wanted.needs)
+    for name, found in able.items():
         free = [seen for seen in found if seen.free > 0]
         if free:
             again = (seen for seen in free if seen.state.worker == wanted.served)
             chosen = next(again, free[0])
             chosen.placed += 1
             return _target(name, chosen.state.worker, models)
-    for name, found in alive:
-        if found:
+    for name, found in able.items():
+        if found and len(found) == len(alive[name]):
             return _target(name, "any", models)
-    raise Transient(
-        "no_worker", f"no worker serves {', '.join(names)} at the moment", retry_after=1.0
-    )
+        if found:
+            found[0].placed += 1
+            return _target(name, found[0].state.worker, models)
+    raise _nobody(wanted, alive, workers)
 
 
-def place_direct(route: str, models: ModelsFile, workers: Workers, now: float) -> Target:
+def _able(alive: dict[str, list[Seen]], needs: Mapping[str, str]) -> dict[str, list[Seen]]:
+    if not needs:  # by far the most
+        return alive
+    return {name: [one for one in found if one.state.can(needs)] for name, found in alive.items()}
+
+
+def _nobody(wanted: Wanted, alive: Mapping[str, Sequence[Seen]], workers: Workers) -> MillraceError:
+    there = [seen.state for found in alive.values() for seen in found]
+    missing = [one for one in wanted.needs if not any(state.can((one,)) for state in there)]
+    ability = next(iter(missing or wanted.needs), "")
+    if all(alive.values()):
+        detail = f"no worker of {wanted.route!r} can do {ability}"
+        return Permanent("unsupported_demand", detail, field=wanted.needs.get(ability))
+    names = [name for name, found in alive.items() if not found]
+    detail = f"no worker serves {', '.join(names)} at the moment"
+    return Transient("no_worker", detail + workers.excuses(names), retry_after=1.0)
+
+
+def place_direct(wanted: Wanted, models: ModelsFile, workers: Workers, now: float) -> Target:
     """As `place`, but always on one worker: a stateless completion waits in no queue of ours.
 
     Raises:
-        Permanent: `unknown_route`.
-        Transient: `no_worker`.
+        Permanent, Transient: as `place`.
     """
-    target = place(Wanted(route), models, workers, now)
+    target = place(wanted, models, workers, now)
     if target.worker != "any":
         return target
     emptiest = workers.of(target.model, now)[0]

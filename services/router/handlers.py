@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from services.router.core import ALIVE, Wanted, Workers, place, place_direct
-from services.router.ports import Rescue
+from services.router.ports import Completion, Rescue
 from shared.contracts.base import Message, as_token, check_token
 from shared.contracts.facts import InferFailed
+from shared.contracts.needs import needs_of
 from shared.contracts.work import InferStep, RouteStep, Target
 from shared.contracts.workers import WorkerState
 from shared.errors import Failure
@@ -34,10 +35,12 @@ class Router:
         """Place a model call.
 
         Raises:
-            Permanent: `unknown_route`, `route_exhausted`.
+            Permanent: `unknown_route`, `route_exhausted`, `unsupported_demand`.
             Transient: `no_worker`.
         """
-        wanted = Wanted(step.route, step.skip, step.served)
+        tools = (*step.agents, *step.functions)
+        needs = needs_of(step.demands, step.sampling, tools)
+        wanted = Wanted(step.route, step.skip, step.served, needs)
         target = place(wanted, self._models, self.workers, self._ticks())
         return [InferStep(route=step, target=target, published=self._clock())]
 
@@ -45,17 +48,18 @@ class Router:
         """What the log shall say when no target was found for good."""
         return [InferFailed(task=step.task, step=step.step, error=failure, attempt=step.attempt)]
 
-    def direct(self, model: str, tenant: str, completion: str) -> Target:
+    def direct(self, asked: Completion) -> Target:
         """Place a stateless completion.
 
         Raises:
-            Permanent: `unknown_route`; `invalid_name` for a tenant or id that fits no subject: its
-                usage would be put down to somebody else.
+            Permanent: `unknown_route`, `unsupported_demand`; `invalid_name` for a tenant or id that
+                fits no subject: its usage would be put down to somebody else.
             Transient: `no_worker`.
         """
-        check_token(tenant, "tenant")
-        check_token(completion, "id")
-        return place_direct(model, self._models, self.workers, self._ticks())
+        check_token(asked.tenant, "tenant")
+        check_token(asked.id, "id")
+        wanted = Wanted(asked.model, needs=asked.needs)
+        return place_direct(wanted, self._models, self.workers, self._ticks())
 
     def report(self, state: WorkerState) -> None:
         """A worker is alive."""

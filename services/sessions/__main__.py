@@ -12,6 +12,7 @@ from services.sessions.adapters.owner import Owner
 from services.sessions.adapters.replays import Replays
 from services.sessions.adapters.snapshots import SessionLog
 from services.sessions.adapters.undertaker import Undertaker
+from services.sessions.adapters.unkept import Forgetting
 from services.sessions.handlers import Bounds, Sessions
 from services.sessions.settings import Settings
 from shared import clock
@@ -33,7 +34,9 @@ def main() -> None:
         sessions = Sessions(SessionLog(bus), effects, agents, clock.now, bus.log, bounds)
         await Control(bus, sessions).start()
         await Replays(bus, log).start()
-        parts = (Owner(bus, sessions), timers(bus, sessions), Deletion(bus), Undertaker(bus))
+        deletion = Deletion(bus)
+        fired = timers(bus, sessions, Forgetting(bus, deletion))
+        parts = (Owner(bus, sessions), fired, deletion, Undertaker(bus))
         async with running(bus, *parts):
             await stop.wait()
 

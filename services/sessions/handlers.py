@@ -171,7 +171,8 @@ class Sessions:
         latest = retried(await self._current(ref), order)
         name = check_token(order.retry, "retry")
         task = continued(latest, order)
-        return ControlReply(sequence=await self._effects.submit(ref, latest.agent, name, task))
+        seq = await self._effects.submit(ref, latest.agent, name, task, order.key)
+        return ControlReply(sequence=seq)
 
     async def fork(self, ref: SessionRef, order: ForkSession) -> ControlReply:
         """Let a new session go on from a step of this one.

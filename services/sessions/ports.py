@@ -76,8 +76,12 @@ class Effects(Protocol):
         """
         ...
 
-    async def submit(self, ref: SessionRef, agent: str, task: str, body: TaskSubmitted) -> int:
+    async def submit(
+        self, ref: SessionRef, agent: str, task: str, body: TaskSubmitted, key: str = ""
+    ) -> int:
         """Submit a task to a session, as a client would; answers the sequence of its fact.
+
+        `key` is the id of the API key that pays for it.
 
         Raises:
             Transient: the bus cannot be reached.

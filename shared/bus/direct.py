@@ -15,6 +15,7 @@ from shared.bus import claims
 from shared.bus.connect import Bus
 from shared.contracts.base import SessionRef, check_token, decode, encode
 from shared.contracts.claims import ClaimedRequest
+from shared.contracts.needs import needs_of
 from shared.contracts.tokens import DirectEvent
 from shared.contracts.work import DirectRequest, Target
 from shared.errors import Permanent, Transient
@@ -61,13 +62,24 @@ async def complete(bus: Bus, request: DirectRequest) -> AsyncGenerator[DirectEve
 
 async def _sent(bus: Bus, request: DirectRequest) -> tuple[bytes, dict[str, str] | None]:
     """The request, or a claim on it with what the router has to know."""
+    if needs := _needs(request):
+        request = replace(request, needs=needs)
     body = encode(request)
     if len(body) <= claims.limit_of(bus):
         return body, None
     owner = SessionRef(request.tenant, DIRECT_SESSION)
     claim = await claims.deposit(bus, owner, body, keep=claims.FOR_REPLIES, key=request.id)
-    small = ClaimedRequest(id=request.id, tenant=request.tenant, model=request.model, claim=claim)
+    small = ClaimedRequest(
+        id=request.id, tenant=request.tenant, model=request.model, claim=claim, needs=needs
+    )
     return encode(small), {claims.CLAIM: "1"}
+
+
+def _needs(request: DirectRequest) -> dict[str, str]:
+    """Whoever only counts the prompt need not be able to answer it."""
+    if request.count_only:
+        return {}
+    return needs_of(request.demands, request.sampling, request.tools)
 
 
 async def received(bus: Bus, message: Msg) -> DirectRequest:
@@ -133,6 +145,7 @@ class Asked(msgspec.Struct, frozen=True):
     id: str
     tenant: str
     model: str
+    needs: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 def asked(body: bytes) -> Asked:

@@ -197,7 +197,7 @@ class RunLog:
         """
         message = await self._get({"seq": seq}) if seq else None
         if message is None:
-            if seq > await self._end():
+            if seq > await self.end():
                 raise _misplaced(seq, "the log has not come so far")
             return
         owner = owner_in((message.headers or {})["Nats-Subject"])
@@ -207,8 +207,12 @@ class RunLog:
                 raise _misplaced(seq, "it is of another session")
             ref = parent_of(first)
 
-    async def _end(self) -> int:
-        """The last sequence there ever was, from the stream's leader."""
+    async def end(self) -> int:
+        """The last sequence there ever was, from the stream's leader.
+
+        Raises:
+            Transient: `bus_unavailable`.
+        """
         return int((await self._bus.api(f"STREAM.INFO.{RUNS}"))["state"]["last_seq"])
 
     async def read(self, ref: SessionRef, after: int = 0) -> list[StoredFact]:

@@ -44,15 +44,18 @@ def consumer_config(row: Consumer) -> dict[str, Any]:
         "priority_policy": "pinned_client",
         "priority_timeout": int(PIN_TIMEOUT * _NANO),
     }
-    return {
-        "durable_name": row.name,
-        "filter_subjects": list(row.filters),
-        "ack_policy": "explicit",
+    acknowledged = {
         "ack_wait": int(row.ack_wait * _NANO),
         "max_deliver": row.max_deliver if row.max_deliver < 0 else row.max_deliver + BURIALS,
         "max_ack_pending": row.max_ack_pending,
+    }
+    return {
+        "durable_name": row.name,
+        "filter_subjects": list(row.filters),
+        "ack_policy": "explicit" if row.acks else "none",
         "mem_storage": row.memory,
         "inactive_threshold": int(row.inactive * _NANO),
+        **(acknowledged if row.acks else {}),
         **(pinned if row.group else {}),
     }
 

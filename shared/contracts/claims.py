@@ -41,3 +41,4 @@ class ClaimedRequest(Message, frozen=True):
     model: str
     claim: Claim
     target: Target | None = None
+    needs: dict[str, str] = msgspec.field(default_factory=dict)

@@ -71,6 +71,8 @@ class RetryTask(Message, frozen=True):
     task: str
     retry: str
     by: str = ""
+    key: str = ""
+    """The id of the API key that pays for it."""
 
 
 class ForkSession(Message, frozen=True):
@@ -86,6 +88,8 @@ class ForkSession(Message, frozen=True):
     input: str | None = None
     results: dict[str, str] = msgspec.field(default_factory=dict)
     by: str = ""
+    key: str = ""
+    """The id of the API key that pays for it."""
 
 
 class NoteSession(Message, frozen=True):

@@ -23,6 +23,7 @@ class Demands(Message, frozen=True):
 
     `tool_choice` is `auto`, `none`, `required`, or `function`, and then `function` names it.
     `logprobs` asks for the log-probability of every token and that many alternatives; None: none.
+    With `truncation` `auto` the beginning of a conversation that is too long is forgotten.
     """
 
     tool_choice: Literal["auto", "none", "required", "function"] = "auto"
@@ -30,3 +31,4 @@ class Demands(Message, frozen=True):
     parallel_tool_calls: bool = True
     response_format: ResponseFormat = ResponseFormat()
     logprobs: Annotated[int, msgspec.Meta(ge=0, le=20)] | None = None
+    truncation: Literal["disabled", "auto"] = "disabled"

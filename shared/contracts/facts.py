@@ -263,6 +263,8 @@ class Forked(Message, frozen=True):
     results: dict[str, str] = msgspec.field(default_factory=dict)
     """Step -> what its tool is taken to have returned."""
     by: str = ""
+    key: str = ""
+    """The id of the API key that made the fork."""
 
 
 class Noted(Message, frozen=True):
@@ -305,9 +307,9 @@ class Deleted(Message, frozen=True):
 
 
 class Completed(Message, frozen=True):
-    """A stateless completion of the direct path: one usage fact, no steps.
+    """A stateless completion or embedding: one usage fact, no steps.
 
-    With `error` it failed, and nothing of it is billed.
+    With `error` it failed. What it used before that was computed, and is billed all the same.
     """
 
     id: str
@@ -324,6 +326,28 @@ class Completed(Message, frozen=True):
     error: Failure | None = None
     key: str = ""
     """The id of the client's API key."""
+    kind: Literal["completion", "embedding"] = "completion"
+
+
+class Refused(Message, frozen=True):
+    """Requests that came to nothing before a worker had them, or whose client did not wait.
+
+    One fact for all of a minute at one replica that have the same code, route and key: a client
+    that is refused a thousand times a second must not fill the log with it.
+    """
+
+    id: str
+    code: str
+    status: int
+    """Of the answer, as HTTP has it."""
+    route: str = ""
+    """Method and path, with the names of parameters in the place of their values."""
+    count: int = 1
+    since: float = 0.0
+    """Epoch seconds of the first of them, `until` of the last."""
+    until: float = 0.0
+    key: str = ""
+    """The id of the API key."""
 
 
 Fact = (
@@ -345,4 +369,5 @@ Fact = (
     | Noted
     | Deleted
     | Completed
+    | Refused
 )

@@ -29,6 +29,11 @@ class Allowance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     concurrency: int | None = None
+    max_streams: int | None = None
+    """Event streams and sockets that are open at the same time."""
+    budget_per_day: int | None = None
+    """Millionths of a cent in a UTC day; likewise `budget_per_month`."""
+    budget_per_month: int | None = None
 
 
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -16,8 +16,8 @@ from shared.errors import Failure
 
 TaskState = Literal["queued", "running", "parked", "completed", "failed", "cancelled"]
 SessionState = Literal["running", "idle"]
-UsageKey = Literal["tenant", "day", "agent", "model", "session", "task"]
-RequestKind = Literal["task", "completion"]
+UsageKey = Literal["tenant", "day", "agent", "model", "session", "task", "key"]
+RequestKind = Literal["task", "completion", "embedding", "refused"]
 PATIENCE = 5.0
 
 
@@ -71,6 +71,8 @@ class TasksReply(Message, frozen=True):
     tasks: tuple[TaskSummary, ...] = ()
     sequence: int = 0
     error: Failure | None = None
+    rebuilding: bool = False
+    """The ledger reads the log again: something may be missing until it has."""
 
 
 class SessionsQuery(Message, frozen=True):
@@ -109,10 +111,12 @@ class SessionsReply(Message, frozen=True):
     sessions: tuple[SessionSummary, ...] = ()
     sequence: int = 0
     error: Failure | None = None
+    rebuilding: bool = False
+    """The ledger reads the log again: something may be missing until it has."""
 
 
 class RequestsQuery(Message, frozen=True):
-    """`ledger.requests`: tasks and stateless completions of a tenant, newest first."""
+    """`ledger.requests`: tasks, completions, embeddings and what was refused, newest first."""
 
     tenant: str
     id: str | None = None
@@ -134,7 +138,7 @@ class RequestsQuery(Message, frozen=True):
 
 
 class RequestLine(Message, frozen=True):
-    """One request as the facts tell it.
+    """One request as the facts tell it, or `count` of them that were `refused` alike.
 
     The model and worker of a task are those of its last model call, its tokens and money those of
     all its model calls with a result. `latency_ms` is 0 until it has ended.
@@ -162,6 +166,11 @@ class RequestLine(Message, frozen=True):
     key: str = ""
     """The id of the API key that was used, where there are keys."""
     metadata: dict[str, str] = msgspec.field(default_factory=dict)
+    count: int = 1
+    until: float = 0.0
+    """When the last of several was refused."""
+    http_status: int = 0
+    """What the refused were answered with."""
 
 
 class RequestsReply(Message, frozen=True):
@@ -170,6 +179,8 @@ class RequestsReply(Message, frozen=True):
     requests: tuple[RequestLine, ...] = ()
     sequence: int = 0
     error: Failure | None = None
+    rebuilding: bool = False
+    """The ledger reads the log again: something may be missing until it has."""
 
 
 class UsageQuery(Message, frozen=True):
@@ -192,6 +203,10 @@ class UsageQuery(Message, frozen=True):
     offset: int = 0
     min_seq: int = 0
     patience_s: float = PATIENCE
+    key: str | None = None
+    """The id of an API key. What deleted sessions used belongs to none any more."""
+    times: bool = True
+    """Whether the times of the calls are asked for: they have to be put in order."""
 
     @property
     def grouping(self) -> tuple[UsageKey, ...]:
@@ -241,6 +256,8 @@ class UsageReply(Message, frozen=True):
     error: Failure | None = None
     more: bool = False
     """There are groups beyond `offset` and `limit`."""
+    rebuilding: bool = False
+    """The ledger reads the log again: sums are too low until it has."""
 
 
 class LedgerQuery(Message, frozen=True):

@@ -37,6 +37,8 @@ class Schedule(Message, frozen=True):
     """Five fields, or six with the seconds first, or one of @hourly, @daily and so on."""
     zone: str = ""
     """The IANA time zone that `cron` is meant in; UTC by default."""
+    key: str = ""
+    """The id of the API key that made it, and pays for what it submits."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,8 @@ class DirectEvent(Message, frozen=True):
 
     `logprobs` stands beside text where it was asked for. The first event of an answer has the
     `fingerprint` of what computes it: the same request with the same seed gives the same answer
-    under the same one. `done` repeats all of it.
+    under the same one. `done` repeats all of it. With `done` and `error` it was computed, and is
+    not what was asked for.
     """
 
     text: str | None = None
@@ -61,3 +62,5 @@ class DirectEvent(Message, frozen=True):
     logprobs: tuple[Logprob, ...] = ()
     fingerprint: str = ""
     reasoning: str = ""
+    recorded: bool = False
+    """The worker that met the `error` has written it down."""

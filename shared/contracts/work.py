@@ -132,3 +132,5 @@ class DirectRequest(Message, frozen=True):
     trace_id: str = ""
     whole: bool = False
     """Nobody reads along: what `done` repeats in any case need not come before it."""
+    needs: dict[str, str] = msgspec.field(default_factory=dict)
+    """Ability -> the field that asks for it: all that the router has to know of the rest."""

@@ -92,6 +92,7 @@ from shared.subjects.streams import (
     MEMBERS,
     MEMORY,
     MODELS,
+    REQUESTS,
     ROUTER,
     STRAYS,
     STREAMS,
@@ -108,6 +109,7 @@ from shared.subjects.streams import (
     session_traces,
     sessions_consumer,
     shared_infer_consumer,
+    spending_consumer,
 )
 
 __all__ = [
@@ -149,6 +151,7 @@ __all__ = [
     "MODELS",
     "NOBODY",
     "PARTITIONS",
+    "REQUESTS",
     "ROUTE",
     "ROUTER",
     "RUNS",
@@ -209,6 +212,7 @@ __all__ = [
     "shared_infer_consumer",
     "shared_infer_subject",
     "snapshot_subject",
+    "spending_consumer",
     "task_subject",
     "timer_subject",
     "tokens_subject",

@@ -61,6 +61,7 @@ FACT_KINDS = (
     FactKind("noted", f.Noted),
     FactKind("deleted", f.Deleted),
     FactKind("completed", f.Completed),
+    FactKind("refused", f.Refused),
 )
 BY_TOKEN = {kind.token: kind for kind in FACT_KINDS}
 BY_TYPE: dict[type, FactKind] = {kind.type: kind for kind in FACT_KINDS}

@@ -123,6 +123,8 @@ class Consumer:
     max_deliver: int = 5
     max_ack_pending: int = 1000
     memory: bool = False
+    acks: bool = True
+    """Whether its reader acknowledges; else the reader itself knows how far it has come."""
     inactive: float = 0.0
     """Seconds without a reader after which the server removes it, 0 for never."""
     group: str = ""
@@ -143,6 +145,22 @@ def sessions_consumer(partition: int) -> Consumer:
         max_ack_pending=5000,
         memory=True,
         group="owner",
+    )
+
+
+def spending_consumer(replica: str) -> Consumer:
+    """What was used and whose it is, for one replica of the ingress: it creates the consumer, from
+
+    where it has come to. Nobody acknowledges: what is missed is read again from there.
+    """
+    kinds = ("inferred", "completed", "task.*", "forked", "done.*")
+    return Consumer(
+        f"spending-{replica}",
+        RUNS,
+        tuple(f"run.*.*.*.{kind}" for kind in kinds),
+        memory=True,
+        acks=False,
+        inactive=30.0,
     )
 
 
@@ -202,9 +220,11 @@ WORKERS = Bucket("workers", ttl=6.0, memory=True)
 MEMBERS = Bucket("members", ttl=10.0, memory=True)
 """Which processes of a service there are: keys are `<service>.<id>`."""
 AFFINITY = Bucket("affinity", ttl=15 * MINUTE, memory=True)
+REQUESTS = Bucket("requests", ttl=30 * DAY)
+"""What idempotency keys stand for: a hash of the request, as long as its task is in the log."""
 BUCKETS = (
     *(AGENTS, MODELS, TENANTS, KEYS, MEMORY),
-    *(TOOL_SPECS, CHECKPOINTS, WORKERS, MEMBERS, AFFINITY),
+    *(TOOL_SPECS, CHECKPOINTS, WORKERS, MEMBERS, AFFINITY, REQUESTS),
 )
 
 

@@ -4,9 +4,11 @@
     make bench ARGS=loop       a step of the durable loop
     make bench ARGS=direct     a stateless completion over HTTP
     make bench ARGS=viewers    five thousand idle viewers of one ingress
+    make bench ARGS=engine     the small model through the bus, against its engine alone
 
-Model and tools are instant, every service is a process, every fact is fsynced. A floor passes the
-same messages along with nothing in them. Read the ratios: the machine's speed cancels out of them.
+Model and tools are instant but for `engine`, every service is a process, every fact is fsynced. A
+floor passes the same messages along with nothing in them. Read the ratios: the machine's speed
+cancels out of them.
 """
 
 from __future__ import annotations
@@ -15,9 +17,14 @@ import argparse
 
 import uvloop
 
-from tests.bench import direct, loop, viewers
+from tests.bench import direct, engine, loop, viewers
 
-BENCHES = {"loop": loop.bench, "direct": direct.bench, "viewers": viewers.bench}
+BENCHES = {
+    "loop": loop.bench,
+    "direct": direct.bench,
+    "viewers": viewers.bench,
+    "engine": engine.bench,
+}
 
 
 def main() -> None:

@@ -62,7 +62,7 @@ def main() -> None:
         log = LogConversations(RunLog(bus))
         seen = RecordedConversations(log, settings.data / EXECUTIONS, model.worker)
         inference = Inference(model, seen, shelf, Tokens(bus), clock.now, clock.monotonic)
-        lanes = lanes_of(bus, inference, state, stop)
+        lanes = lanes_of(bus, inference, state)
         async with running(
             bus,
             shelf,

@@ -95,6 +95,7 @@ DEMANDS = demands.Demands(
     parallel_tool_calls=False,
     response_format=FORMAT,
     logprobs=2,
+    truncation="auto",
 )
 TERMS = tasks.Terms(
     tools=(TOOL,),
@@ -181,7 +182,8 @@ REQUEST = ledger.RequestLine(
     id="t1", kind="task", sequence=40, time=1_790_000_000.25, status="failed", session="s-1",
     agent="helper", route="deep", model="nano", worker="w1", error_code="step_limit", usage=USAGE,
     price=4_210, latency_ms=3_500.5, first_token_ms=255.5, trace_id="0123456789abcdef" * 2,
-    user="ada", key="k1", metadata={"ticket": "7"},
+    user="ada", key="k1", metadata={"ticket": "7"}, count=12, until=1_790_000_050.5,
+    http_status=429,
 )  # fmt: skip
 
 REPLAYED = replay.ReplayRow(
@@ -193,7 +195,8 @@ _ALL: tuple[msgspec.Struct, ...] = (
     PARENT, PART, PAST, INPUT, TERMS, FORMAT, DEMANDS, CLAIM,
     ROUTE, TARGET, CHAT, RESULT, PASSAGE, SUMMARY, ROW,
     claims.Claimed(claim=CLAIM, document="a/b"),
-    claims.ClaimedRequest(id="c1", tenant="acme", model="fast", claim=CLAIM, target=TARGET),
+    claims.ClaimedRequest(id="c1", tenant="acme", model="fast", claim=CLAIM, target=TARGET,
+        needs={"constraint": "tools"}),
     msgspec.structs.replace(SAMPLING, top_k=40),
     msgspec.structs.replace(RESULT, stop_string="END", reasoning="Cold?"),
     control.CancelTask(task="t1", by="ada", reason="changed my mind"),
@@ -203,10 +206,10 @@ _ALL: tuple[msgspec.Struct, ...] = (
     ),
     control.GiveResult(task="t1", call="call_1f", result="done", by="ada", terms=TERMS),
     control.RejectStep(task="t1", step=3, by="ada", note="too dear"),
-    control.RetryTask(task="t1", retry="t1-r1", by="ada"),
+    control.RetryTask(task="t1", retry="t1-r1", by="ada", key="k1"),
     control.ForkSession(
         session="s-2", step=4, task="t1", route="deep", input="17 * 24?", results={"3": "408"},
-        by="ada",
+        by="ada", key="k1",
     ),
     control.NoteSession(
         note="n1", messages=(INPUT,), hidden=("t1/2/text",), metadata={"ticket": "7"}, by="ada"
@@ -259,7 +262,7 @@ _ALL: tuple[msgspec.Struct, ...] = (
     ),
     facts.Forked(
         parent="s-0", at=39, task="t1", step=4, agent="helper", route="deep", input="17 * 24?",
-        results={"3": "408"}, by="ada",
+        results={"3": "408"}, by="ada", key="k1",
     ),
     facts.Noted(
         note="n1", messages=(INPUT,), hidden=("t1/2/text",), metadata={"ticket": "7"}, by="ada"
@@ -268,6 +271,11 @@ _ALL: tuple[msgspec.Struct, ...] = (
     facts.Completed(
         id="cmpl_1", model="nano", worker="w1", usage=USAGE, price=4_210, timings=TIMINGS,
         finish="length", metadata={"user": "ada"}, route="fast", error=FAILURE, key="k1",
+        kind="embedding",
+    ),
+    facts.Refused(
+        id="ref_1", code="rate_limited", status=429, route="POST /v1/tasks", count=12,
+        since=1_790_000_000.5, until=1_790_000_050.5, key="k1",
     ),
     ledger.TasksQuery(
         tenant="acme", session="s-1", status="running", task="t1", limit=5, before=40,
@@ -277,25 +285,27 @@ _ALL: tuple[msgspec.Struct, ...] = (
         tenant="acme", agent="helper", state="idle", since=1_790_000_000.5, limit=5, before=40,
         min_seq=39, patience_s=2.5,
     ),
-    SESSION, ledger.SessionsReply(sessions=(SESSION,), sequence=44, error=FAILURE),
+    SESSION, ledger.SessionsReply(sessions=(SESSION,), sequence=44, error=FAILURE, rebuilding=True),
     ledger.RequestsQuery(
         tenant="acme", id="t1", kind="task", session="s-1", agent="helper", model="nano",
         status="failed", since=1_790_000_000.5, until=1_790_000_009.5, min_ms=12.5, text="17",
         limit=5, before=41, min_seq=39, patience_s=2.5,
     ),
-    REQUEST, ledger.RequestsReply(requests=(REQUEST,), sequence=44, error=FAILURE),
+    REQUEST, ledger.RequestsReply(requests=(REQUEST,), sequence=44, error=FAILURE, rebuilding=True),
     ledger.LedgerQuery(min_seq=39, patience_s=2.5), ledger.RebuildLedger(forget=True),
     ledger.LedgerState(
         sequence=44, settled=43, replaying=True, replay_from=12, replay_until=40, error=FAILURE
     ),
     LATENCY,
-    ledger.TasksReply(tasks=(SUMMARY,), sequence=44, error=FAILURE),
+    ledger.TasksReply(tasks=(SUMMARY,), sequence=44, error=FAILURE, rebuilding=True),
     ledger.UsageQuery(
         tenant="acme", by="model", session="s-1", since="2026-01-31", limit=5,
         keys=("agent", "model"), agent="helper", model="nano", task="t1", until="2026-02-28",
-        upto=44, offset=10, min_seq=39, patience_s=2.5,
+        upto=44, offset=10, min_seq=39, patience_s=2.5, key="k1", times=False,
     ),
-    ledger.UsageReply(rows=(ROW,), total=ROW, sequence=44, error=FAILURE, more=True),
+    ledger.UsageReply(
+        rows=(ROW,), total=ROW, sequence=44, error=FAILURE, more=True, rebuilding=True
+    ),
     log.Malformed(error=FAILURE),
     retrieval.SearchRequest(
         tenant="acme", collection="handbook", query="which key?", limit=5, min_score=0.25,
@@ -315,6 +325,7 @@ _ALL: tuple[msgspec.Struct, ...] = (
     schedules.Schedule(
         agent="helper", task=tasks.TaskSubmitted(input="Anything new?"), session="s-1",
         at=1_790_000_000.5, every_s=90, cron="0 8 * * MON-FRI", zone="Europe/Berlin",
+        key="k1",
     ),
     tasks.TaskSubmitted(
         input=(INPUT,), limits=PATCH, sampling=SAMPLING, metadata={"ticket": "7"}, on_busy="steer",
@@ -326,6 +337,7 @@ _ALL: tuple[msgspec.Struct, ...] = (
     tokens.DirectEvent(
         text="39", done=RESULT, error=FAILURE, call=CALL, logprobs=(SCORED,), fingerprint="fp_1f",
         reasoning="Cold?",
+        recorded=True,
     ),
     LOGGED, work.Recent(after=38, facts=(LOGGED,)),
     work.InferStep(route=ROUTE, target=TARGET, published=1_790_000_000.5),
@@ -338,8 +350,12 @@ _ALL: tuple[msgspec.Struct, ...] = (
         id="cmpl_1", tenant="acme", model="fast", messages=(CHAT,), sampling=SAMPLING,
         tools=(TOOL,), demands=DEMANDS, count_only=True, target=TARGET, metadata={"user": "ada"},
         priority="batch", key="k1", trace_id="0123456789abcdef" * 2, whole=True,
+        needs={"logprobs": "logprobs"},
     ),
-    keys.Allowance(requests_per_minute=60, tokens_per_minute=9000, concurrency=4),
+    keys.Allowance(
+        requests_per_minute=60, tokens_per_minute=9000, concurrency=4, max_streams=9,
+        budget_per_day=5_000_000, budget_per_month=90_000_000,
+    ),
     keys.ApiKey(
         id="00ff00ff00ff00ff", tenant="acme", digest="1a2b", name="ci", scopes=("tasks",),
         models=("agent:*",), created=1_790_000_000.5, expires=1_790_009_000.5,
@@ -349,7 +365,8 @@ _ALL: tuple[msgspec.Struct, ...] = (
     workers.WorkerState(
         worker="w1", model="nano", engine="openvino", slots=8, running=2, waiting=1, context=4096,
         started=1_790_000_000.5, blocks=2048, blocks_free=1000, blocks_cached=900,
-        prefixes_broken=3,
+        prefixes_broken=3, abilities=("constraint", "logprobs"),
+        out="api.there refuses the key (401): look at the variable KEY",
     ),
 )  # fmt: skip
 EXAMPLES: dict[type, msgspec.Struct] = {type(one): one for one in _ALL}

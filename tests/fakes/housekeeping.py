@@ -83,6 +83,7 @@ class FakeHousekeeping:
     sessions: set[SessionRef] = field(default_factory=set)
     busy: set[SessionRef] = field(default_factory=set)
     complete: bool = True
+    unkept: list[SessionRef] = field(default_factory=list)
 
     async def letters(self, tenant: str, wanted: Wanted, after: int, limit: int) -> Letters:
         return await self.letters_.list(tenant, wanted, after, limit)
@@ -100,3 +101,6 @@ class FakeHousekeeping:
             raise Permanent("session_busy", "not ended: t1", field="session")
         self.sessions.discard(ref)
         return DeleteReply(sequence=44, complete=self.complete)
+
+    async def forget_later(self, ref: SessionRef) -> None:
+        self.unkept.append(ref)

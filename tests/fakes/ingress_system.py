@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from services.ingress.core.tasks.bodies import ForkBody
+from services.ingress.core.tasks.repetition import check_same_request
 from services.ingress.core.tasks.state import Order
 from services.ingress.ports import Query, TaskHandle
 from shared.contracts import facts as f
@@ -46,7 +47,7 @@ class FakeSystem:
     requests: list[DirectRequest] = field(default_factory=list)
     script: list[DirectEvent | Exception] = field(default_factory=list)
     plan: list[Message] = field(default_factory=list)
-    """Facts that follow a submission at once."""
+    """Facts that follow a submission or a client's result at once."""
     texts: dict[tuple[str, str, str], DocumentChanged] = field(default_factory=dict)
     alive: list[WorkerState] = field(default_factory=list)
     away: list[str] = field(default_factory=list)
@@ -56,7 +57,9 @@ class FakeSystem:
     """Holds every event of a completion but the first until it is set."""
     aborted: int = 0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    bill: list[tuple[str, f.Completed]] = field(default_factory=list)
     sent: list[tuple[str, Message]] = field(default_factory=list)
+    taken: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def check(self) -> None:
         if self.refuse is not None:
@@ -135,15 +138,24 @@ class FakeSystem:
         self.check()
         return self.add(ref, note).seq
 
-    async def fork(self, ref: SessionRef, body: ForkBody) -> tuple[str, f.Forked]:
+    async def fork(self, ref: SessionRef, body: ForkBody, key: str) -> tuple[str, f.Forked]:
         self.check()
         order = fork_request(body.session or "s9", body.at, {"results": body.results})
         if not await self.exists(ref):
             raise Permanent("unknown_session", f"there is no session {ref.session!r}")
         task = order.task or self.log[-1].task
-        made = f.Forked(parent=ref.session, at=len(self.log), task=task, step=order.step)
+        made = f.Forked(parent=ref.session, at=len(self.log), task=task, step=order.step, key=key)
         self.add(SessionRef(ref.tenant, order.session), made)
         return order.session, made
+
+    # -- Keyed
+    async def take(self, tenant: str, name: str, fingerprint: str) -> bool:
+        free = (tenant, name) not in self.taken
+        check_same_request(self.taken.setdefault((tenant, name), fingerprint), fingerprint)
+        return free
+
+    async def give_back(self, tenant: str, name: str) -> None:
+        del self.taken[tenant, name]
 
     # -- Completions
     async def complete(self, request: DirectRequest) -> AsyncGenerator[DirectEvent]:
@@ -199,6 +211,11 @@ class FakeSystem:
             and any(word in change.text.lower() for word in words)
         ]
         return SearchReply(results=tuple(found[: query.limit]), watermark=len(self.texts))
+
+    # -- Records
+    async def used(self, tenant: str, fact: f.Completed, trace_id: str) -> None:
+        self.check()
+        self.bill.append((tenant, fact))
 
     async def embed(self, texts: tuple[str, ...]) -> EmbedReply:
         self.check()
@@ -283,16 +300,27 @@ class FakeTask(Control):
             case RejectStep():
                 fact = f.Rejected(task=self.id, step=order.step, by=order.by, note=order.note)
             case GiveResult():
-                step = await self._step_of(order.call)
-                fact = f.Approved(
-                    task=self.id, step=step, by=order.by, result=order.result, terms=order.terms
-                )
+                return await self._given(order)
             case RetryTask():
                 body = TaskSubmitted(input="", retry_of=self.id)
                 return self.system.add(self.ref, body, order.retry, "assistant").seq
             case _:
                 raise Permanent("unknown_verb", verb)
         return self.system.add(self.ref, fact).seq
+
+    async def _given(self, order: GiveResult) -> int:
+        """The first result of a call counts."""
+        step = await self._step_of(order.call)
+        for stored in await self.facts():
+            if isinstance(stored.fact, f.Approved) and stored.fact.step == step:
+                return stored.seq
+        given = f.Approved(
+            task=self.id, step=step, by=order.by, result=order.result, terms=order.terms
+        )
+        seq = self.system.add(self.ref, given).seq
+        for fact in self.system.plan:
+            self.system.add(self.ref, _for_task(fact, self.id))
+        return seq
 
     async def _step_of(self, call: str) -> int:
         for stored in await self.facts():
@@ -302,9 +330,9 @@ class FakeTask(Control):
                         return fact.step + place
         raise Permanent("unknown_call", "no such call", field="call")
 
-    async def retry(self, task: str | None = None, by: str = "") -> FakeTask:
+    async def retry(self, task: str | None = None, by: str = "", key: str = "") -> FakeTask:
         name = task or f"retry{len(self.system.log)}"
-        await self.retry_as(name, by)
+        await self.retry_as(name, by, key)
         return FakeTask(self.system, self.ref, name)
 
 

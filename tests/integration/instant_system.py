@@ -21,9 +21,11 @@ AGENT = "tools: [calculator]\nlimits: {max_steps: 20}\n"
 
 
 @asynccontextmanager
-async def instant_system(data: Path, worker: str = "tests.bench.worker") -> AsyncIterator[Ingress]:
+async def instant_system(
+    data: Path, worker: str = "tests.bench.worker", models: str = MODELS
+) -> AsyncIterator[Ingress]:
     """All services, ready."""
-    (data / "models.yaml").write_text(MODELS)
+    (data / "models.yaml").write_text(models)
     (data / "agents").mkdir()
     (data / "agents" / "assistant.yaml").write_text(AGENT)
     with pytest.MonkeyPatch.context() as patch:

@@ -23,6 +23,7 @@ from services.sessions.adapters.owner import Owner
 from services.sessions.adapters.replays import Replays
 from services.sessions.adapters.snapshots import SessionLog
 from services.sessions.adapters.undertaker import Undertaker
+from services.sessions.adapters.unkept import Forgetting
 from services.sessions.handlers import Bounds, Sessions
 from services.tools.__main__ import execute
 from services.tools.adapters.kv import BucketSpecs
@@ -143,7 +144,9 @@ class Loop:
         await Control(bus, sessions).start()
         await Replays(bus, log).start()
         self.owners[bus.name] = Owner(bus, sessions)
-        return [self.owners[bus.name], timers(bus, sessions), Deletion(bus), Undertaker(bus)]
+        deletion = Deletion(bus)
+        fired = timers(bus, sessions, Forgetting(bus, deletion))
+        return [self.owners[bus.name], fired, deletion, Undertaker(bus)]
 
     async def _router(self, bus: Bus) -> list[Runs]:
         router = Router(MODELS, BusRescue(bus), clock.now, clock.monotonic, alive=2.5)
@@ -210,10 +213,10 @@ def worker_parts(
     state = WorkerState(
         worker=model.worker, model=model.name, engine="instant", slots=model.slots, context=CONTEXT
     )
-    shelf, broken = KvShelf(bus), asyncio.Event()
+    shelf = KvShelf(bus)
     conversations = LogConversations(RunLog(bus))
     inference = Inference(model, conversations, shelf, Tokens(bus), clock.now, ticks)
-    lanes = lanes_of(bus, inference, state, broken)
+    lanes = lanes_of(bus, inference, state)
     return [
         shelf,
         Direct(bus, inference, model.worker),

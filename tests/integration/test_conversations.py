@@ -65,18 +65,15 @@ async def test_what_a_step_brings_along_shows_what_the_log_shows(bus: Bus) -> No
     assert log.reads == 0
     assert view == await LogConversations(log).view(step(start.seq))
     assert [one["content"] for one in view.messages] == [AGENT.instructions, "hello"]
-    said = await log.append(REF, Inferred(task="t1", step=0, content="hi"))
-    later = step(
-        said.seq,
-        Recent(
-            after=start.seq,
-            facts=(logged(said.seq, "inferred", Inferred(task="t1", step=0, content="hi")),),
-        ),
-    )
+    answer = Inferred(task="t1", step=0, content="hi", reasoning="a greeting")
+    said = await log.append(REF, answer)
+    later = step(said.seq, Recent(after=start.seq, facts=(logged(said.seq, "inferred", answer),)))
     log.reads = 0
     view = await brought.view(later)
     assert log.reads == 0
     assert view == await LogConversations(log).view(step(said.seq))
+    assert view.thoughts == {len(view.messages) - 1: "a greeting"}
+    assert view.messages[-1] == {"role": "assistant", "content": "hi"}
 
 
 async def test_the_log_is_read_where_the_hint_begins_too_late_or_the_step_is_repeated(

@@ -12,7 +12,8 @@ from msgspec.structs import replace
 from services.inference.adapters.bus import Direct, Tokens
 from services.inference.adapters.conversations import LogConversations
 from services.inference.adapters.shelf import KvShelf
-from services.inference.handlers import Inference
+from services.inference.core.dialect import Dialect
+from services.inference.handlers import EngineChat, Inference
 from shared import clock
 from shared.bus.connect import Bus
 from shared.bus.log import RunLog
@@ -33,9 +34,15 @@ WHOLE = DirectRequest(id="d1", tenant="default", model="m", messages=SAY, whole=
 
 @asynccontextmanager
 async def direct_worker(
-    bus: Bus, *, seconds_per_token: float = 0.0, beat: float = 10.0
+    bus: Bus,
+    *,
+    seconds_per_token: float = 0.0,
+    beat: float = 10.0,
+    dialect: Dialect | None = None,
 ) -> AsyncIterator[None]:
     model = scripted_model("m", "w1", seconds_per_token)
+    assert isinstance(model.chat, EngineChat)
+    model.chat.dialect = dialect or Dialect()
     await model.chat.start()
     shelf, log = KvShelf(bus), LogConversations(RunLog(bus))
     inference = Inference(model, log, shelf, Tokens(bus), clock.now, clock.monotonic)
@@ -92,6 +99,19 @@ async def test_what_is_answered_while_the_worker_stops_is_charged(bus: Bus) -> N
             await replies.next()  # it speaks
         assert (await rest(replies))[-1].done is not None
     assert [fact.finish for fact in await recorded(bus)] == ["stop"]
+
+
+async def test_reasoning_is_told_apart_and_charged_with_the_answer(bus: Bus) -> None:
+    says = ChatMessage(role="user", content="say <think>hm</think>hello")
+    async with direct_worker(bus, dialect=Dialect("hermes", "qwen3")):
+        *before, last = await answers(bus, replace(WHOLE, messages=(says,), whole=False))
+    assert "".join(event.reasoning for event in before) == "hm"
+    assert "".join(event.text or "" for event in before) == "hello"
+    assert last.done is not None
+    assert (last.done.reasoning, last.done.content) == ("hm", "hello")
+    (charged,) = await recorded(bus)
+    assert charged.usage == last.done.usage
+    assert 0 < charged.usage.reasoning < charged.usage.output
 
 
 async def test_a_completion_that_fails_is_recorded_beside_those_that_do_not(bus: Bus) -> None:

@@ -13,11 +13,13 @@ import uvicorn
 
 from infra.local.broker import free_port
 from services.ingress.adapters.http.app import Parts, build
+from services.ingress.adapters.http.middleware import Bodies
 from services.ingress.adapters.http.server import HttpProtocol, Server
 from services.ingress.adapters.http.streams import Streams
 from services.ingress.handlers.chat import ChatHandlers
 from services.ingress.handlers.control import ControlHandlers
 from services.ingress.handlers.conversations import ConversationHandlers
+from services.ingress.handlers.embeddings import EmbeddingHandlers
 from services.ingress.handlers.messages import MessageHandlers
 from services.ingress.handlers.responses import ResponseHandlers
 from services.ingress.handlers.schedules import ScheduleHandlers
@@ -51,13 +53,14 @@ DONE = DirectEvent(
 @asynccontextmanager
 async def served(system: FakeSystem) -> AsyncIterator[tuple[uvicorn.Server, httpx.AsyncClient]]:
     parts = Parts(
-        chat=ChatHandlers(system, system, system),
-        messages=MessageHandlers(system, system, system),
-        tasks=TaskHandlers(system, system),
-        control=ControlHandlers(),
-        responses=ResponseHandlers(system, system, FakeHousekeeping()),
-        conversations=ConversationHandlers(system, FakeHousekeeping()),
+        chat=ChatHandlers(system, system, system, system),
+        messages=MessageHandlers(system, system, system, system),
+        tasks=TaskHandlers(system, system, system),
+        control=ControlHandlers(system),
+        responses=ResponseHandlers(system, system, FakeHousekeeping(), system),
+        conversations=ConversationHandlers(system, FakeHousekeeping(), system),
         schedules=ScheduleHandlers(FakeSchedules(), system),
+        embeddings=EmbeddingHandlers(system, system),
         documents=system,
         housekeeping=FakeHousekeeping(),
         keys=FakeKeys(),
@@ -67,7 +70,7 @@ async def served(system: FakeSystem) -> AsyncIterator[tuple[uvicorn.Server, http
     )
     port = free_port()
     streams = Streams()
-    app = build(parts, host="127.0.0.1", body_limit=4096, streams=streams)
+    app = build(parts, host="127.0.0.1", bodies=Bodies(4096), streams=streams)
     config = uvicorn.Config(app, port=port, lifespan="off", log_config=None, http=HttpProtocol)
     server = Server(config, streams)
     running = asyncio.create_task(server.serve())

@@ -183,6 +183,29 @@ async def test_a_key_stands_for_one_body_at_every_replica(front):
                 assert again.status_code == (202 if words == said else 409)
 
 
+async def test_a_key_stands_for_one_session_at_every_replica(front):
+    """The same words for two sessions are two requests, whichever of them comes first."""
+    assert front.system is not None
+    headers = {"Idempotency-Key": "order/3"}
+    async with ingress(front.system.data) as other:
+        await other.ready("retrieval", "ledger")
+        raced = await asyncio.gather(
+            front.http.post("/v1/tasks", json=ASK | {"session": "left"}, headers=headers),
+            other.http.post("/v1/tasks", json=ASK | {"session": "right"}, headers=headers),
+        )
+        assert sorted(answer.status_code for answer in raced) == [202, 409]
+        won = next(answer for answer in raced if answer.status_code == 202).json()
+        for replica in (front, other):
+            again = await replica.http.post(
+                "/v1/tasks", json=ASK | {"session": won["session"]}, headers=headers
+            )
+            assert again.json() == won
+            steered = await replica.http.post(
+                f"/v1/tasks/{won['task']}/steer", json={"text": "Go on."}, headers=headers
+            )
+            assert (steered.status_code, steered.json()["code"]) == (409, "idempotency_conflict")
+
+
 async def test_a_viewer_that_goes_leaves_the_task_alone(front):
     task = (await front.http.post("/v1/tasks", json=ASK)).json()
     async with front.http.stream("GET", task["events"]) as response:

@@ -16,6 +16,7 @@ from services.ingress.adapters.http.errors import install
 from services.ingress.adapters.http.messages import messages_router
 from services.ingress.adapters.http.metrics import Metrics
 from services.ingress.adapters.http.streams import Streams
+from services.ingress.adapters.keyed import BusKeyed
 from services.ingress.handlers.messages import MessageHandlers
 from shared.bus.connect import Bus
 from shared.contracts.facts import Approved, Steered
@@ -41,7 +42,9 @@ async def client(nats_server: NatsServer, loop: Loop) -> AsyncIterator[anthropic
     """Anthropic's client in front of an ingress of this process."""
     link = Link(LOG)
     tasks = BusTasks(link)
-    handlers = MessageHandlers(BusCompletions(link), tasks, BusCatalog(link, ("default",)))
+    handlers = MessageHandlers(
+        BusCompletions(link), tasks, BusCatalog(link, ("default",)), BusKeyed(link)
+    )
     api = FastAPI()
     api.state.streams = Streams()
     api.include_router(messages_router(handlers, Metrics()))
@@ -95,8 +98,11 @@ async def test_the_clients_tool_is_asked_and_the_same_task_goes_on(client, loop)
     done = await task.result(10)
     spent = first.usage.output_tokens + second.usage.output_tokens
     assert done.totals.usage.output == spent
-    again = await ask(client, *returned(first, "other"))
-    assert again.content == second.content
+    again = await ask(client, *returned(first, "42"))
+    assert (again.content, again.millrace) == (second.content, second.millrace)
+    other = await ask(client, *returned(first, "43"))  # another history is another session
+    assert other.content[0].text == "got 43"
+    assert other.millrace["session"] != first.millrace["session"]
     assert len([one for one in await task.facts() if isinstance(one.fact, Approved)]) == 1
 
 

@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from tests.integration.ingress_system import Ingress, ingress
+from tests.integration.waiting import until
 
 pytestmark = [
     pytest.mark.integration,
@@ -23,7 +24,12 @@ BOUND = 0.4
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def front(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ingress]:
     folder: Path = tmp_path_factory.mktemp("bounds")
-    bounds = {"MILLRACE_HEAD_TIMEOUT": str(BOUND), "MILLRACE_BODY_TIMEOUT": str(BOUND)}
+    bounds = {
+        "MILLRACE_HEAD_TIMEOUT": str(BOUND),
+        "MILLRACE_BODY_TIMEOUT": str(BOUND),
+        "MILLRACE_BODY_LIMIT": str(512 << 10),
+        "MILLRACE_HTTP_BODY_MEMORY": str(1 << 20),
+    }
     async with ingress(folder, **bounds) as running:
         yield running
 
@@ -108,6 +114,30 @@ async def test_a_body_that_does_not_end_is_timed_out(front, path):
     status, body = await answer_to(front, sent)
     found = body.get("error", body)
     assert (status, found["code"]) == (408, "client_too_slow")
+
+
+async def test_bodies_that_fill_the_memory_keep_large_ones_out_for_a_moment(front):
+    """One that has come for the most part, and one as large; small ones are let in meanwhile."""
+    host, port = front.url.removeprefix("http://").split(":")
+    kind, length = "Content-Type: application/json", f"Content-Length: {500 << 10}"
+    large = head("/v1/tasks", kind, length, method="POST") + b"\r\n"
+    small = {"agent": "assistant", "input": "x"}
+    codes: list[str] = []
+
+    async def refused() -> bool:
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(large + b" " * (480 << 10))
+        await writer.drain()
+        answers = await asyncio.gather(
+            answer_to(front, large), front.http.post("/v1/tasks", json=small)
+        )
+        codes.append(answers[1].json()["code"])
+        writer.close()
+        return answers[0][0] == 503 and answers[0][1]["code"] == "busy"
+
+    await until(refused)
+    assert set(codes) == {"bus_unavailable"}, "there is no bus here, and there was room"
+    assert (await answer_to(front, large))[1]["code"] == "client_too_slow", "free again"
 
 
 async def test_a_kept_connection_outlives_the_bounds_of_a_request(front):

@@ -14,7 +14,7 @@ from shared.bus.consume import Delivery
 from shared.client import Millrace
 from shared.clock import now
 from shared.contracts.base import encode
-from shared.contracts.log import StoredFact
+from shared.contracts.log import KEY_HEADER, StoredFact
 from shared.contracts.schedules import Schedule
 from shared.contracts.tasks import TaskSubmitted
 from shared.errors import Permanent
@@ -55,7 +55,7 @@ async def tasks_of(client: Millrace, session: str, least: int) -> list[StoredFac
 
 async def test_a_time_that_comes_submits_the_task_and_ends_the_schedule(loop: Loop) -> None:
     await loop.all()
-    one = Schedule(agent="helper", task=TASK, session="s1", at=now() + 0.7)
+    one = Schedule(agent="helper", task=TASK, session="s1", at=now() + 0.7, key="k1")
     sequence = await loop.client.schedules.put("once", one)
     stored = await loop.client.schedules.get("once")
     assert (stored.schedule, stored.sequence, stored.next) == (one, sequence, one.at)
@@ -63,6 +63,7 @@ async def test_a_time_that_comes_submits_the_task_and_ends_the_schedule(loop: Lo
     assert isinstance(fact.fact, TaskSubmitted)
     assert fact.fact.metadata == {"why": "test", "schedule": "once"}
     assert fact.task.startswith("once-")
+    assert fact.headers[KEY_HEADER] == "k1", "whoever made the schedule pays"
     assert (await loop.client.task(fact.task, "s1").result(20)).output == "hello"
     assert await loop.client.schedules.list() == []
 

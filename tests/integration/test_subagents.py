@@ -11,6 +11,7 @@ import pytest
 from shared.bus.connect import Bus
 from shared.contracts import facts as f
 from shared.contracts.base import SessionRef
+from shared.contracts.log import KEY_HEADER
 from shared.contracts.tasks import child_of
 from shared.contracts.work import RunTool
 from tests.integration.broker_process import NatsServer
@@ -32,10 +33,11 @@ def child(task: str, step: int = 1) -> tuple[SessionRef, str]:
 
 async def test_another_agent_answers(loop: Loop) -> None:
     await loop.all()
-    task = await loop.client.submit("boss", "ask helper: steps 2", session="s1")
+    task = await loop.client.submit("boss", "ask helper: steps 2", session="s1", key="k1")
     assert (await task.result(20)).output == "got got shout0 shout1"
     ref, name = child(task.id)
     below = await loop.client.session(ref.session).history()
+    assert below[0].headers[KEY_HEADER] == "k1", "it works for the same key"
     ends = [one.fact for one in below if isinstance(one.fact, f.Done)]
     assert [(one.task, one.status) for one in ends] == [(name, "completed")]
     (told,) = [one.fact for one in await task.facts() if isinstance(one.fact, f.ToolDone)]

@@ -20,7 +20,7 @@ from shared.bus.log import RunLog
 from shared.contracts.base import SessionRef
 from shared.contracts.facts import Completed, Done, Totals, Usage
 from shared.errors import Transient
-from shared.subjects import DIRECT_SESSION, session_filter
+from shared.subjects import DIRECT_SESSION, fact_subject, session_filter
 from shared.telemetry import configure
 from tests.integration.broker_process import NatsServer
 from tests.integration.waiting import until
@@ -102,6 +102,15 @@ async def test_what_is_too_large_for_a_batch_is_stored_beside_the_others(bus: Bu
     )
     await append_all(bus, [entry("c1"), Entry(REF, large)])
     assert sorted(await stored(bus)) == ["c1", "large"]
+
+
+async def test_a_server_that_takes_no_more_batches_gets_the_facts_one_by_one(bus: Bus) -> None:
+    subject = fact_subject(REF, entry("open").fact)
+    for number in range(60):  # it holds 50 open ones for a stream
+        await bus.send(subject, b"{}", {BATCH: f"open{number}", "Nats-Batch-Sequence": "1"})
+    await append_all(bus, entries(4))
+    assert sorted(await stored(bus)) == names("c", 4)
+    assert list(await batches(bus)) == [""]
 
 
 async def test_a_fact_that_must_be_unique_keeps_its_guard(bus: Bus) -> None:

@@ -20,7 +20,7 @@ from services.cli.core.words import plural, size
 from shared.bus.connect import ApiError
 from shared.contracts.ledger import TasksQuery
 from shared.errors import MillraceError, Transient
-from shared.models import OpenVinoModel, read_models
+from shared.models import OpenVinoModel, hub_name, read_models
 from shared.subjects import ROUTER, STREAMS, TOOLS, Consumer
 
 Connected = Callable[[], AbstractAsyncContextManager[CommandClient]]
@@ -75,7 +75,8 @@ class SystemProbes:
         for name, row in models.items():
             if not isinstance(row, OpenVinoModel):
                 continue
-            if not (self._root / row.path / "config.json").is_file():
+            here = (self._root / row.path / "config.json").is_file()
+            if not here and hub_name(row.path) is None:
                 fix = f"put a model there, or correct {path}"
                 return Check("models", "failed", f"{name}: no model in {row.path}", fix)
         return Check("models", "ok", f"{', '.join(models)} ({path})")
@@ -166,6 +167,9 @@ async def _workers(client: CommandClient) -> Check:
     workers = await client.workers()
     if not workers:
         return Check("inference", "failed", "no live worker", RESTART)
+    if out := [f"{worker.model}: {worker.out}" for worker in workers if worker.out]:
+        fix = "mend that; a worker comes back by itself"
+        return Check("inference", "warning", "; ".join(sorted(out)), fix)
     models = ", ".join(sorted({worker.model for worker in workers}))
     return Check("inference", "ok", f"{plural(len(workers), 'worker')}: {models}")
 

@@ -154,6 +154,10 @@ def _completed(fact: f.Completed) -> Line:
     return Line("●", f"{fact.model}, {tokens(fact.usage)}", "cyan")
 
 
+def _refused(fact: f.Refused) -> Line:
+    return Line("✗", f"{fact.count} x {fact.route}: {fact.code} ({fact.status})", "red")
+
+
 def _malformed(fact: Malformed) -> Line:
     return Line("?", f"unreadable: {_error(fact.error)}", "red")
 
@@ -181,5 +185,6 @@ _LINES: dict[type, Callable[[Any], Line]] = {
     f.Noted: _noted,
     f.Deleted: _deleted,
     f.Completed: _completed,
+    f.Refused: _refused,
     Malformed: _malformed,
 }

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Annotated, Any, cast
 
 import typer
 
+from services.cli.core.limits import price_of
 from services.cli.core.when import seconds_of
 from services.cli.core.words import ago, instant
 from services.cli.handlers.context import App, Json, app_of, execute, print_json
 from services.cli.handlers.display import grid, print_table
 from services.cli.ports import Client
 from shared.contracts.keys import Allowance, ApiKey, Issued, NewKey, Scope, state_of
+from shared.contracts.ledger import UsageQuery
+from shared.models import amount
 
 keys = typer.Typer(help="API keys of the tenant.", no_args_is_help=True)
 Key = Annotated[str, typer.Argument(help="The id, as `keys ls` shows it.")]
@@ -19,6 +24,15 @@ Requests = Annotated[int | None, typer.Option("--requests", min=0, help="A minut
 Tokens = Annotated[int | None, typer.Option("--tokens", min=0, help="A minute; 0: no limit.")]
 Concurrency = Annotated[
     int | None, typer.Option("--concurrency", min=0, help="At the same time; 0: no limit.")
+]
+Streams = Annotated[
+    int | None, typer.Option("--streams", min=0, help="Open streams and sockets; 0: no limit.")
+]
+PerDay = Annotated[
+    float | None, typer.Option("--budget-day", min=0, help="Money in a UTC day; 0: no limit.")
+]
+PerMonth = Annotated[
+    float | None, typer.Option("--budget-month", min=0, help="Money in a UTC month; 0: no limit.")
 ]
 
 
@@ -38,6 +52,9 @@ def create_command(  # noqa: PLR0913  # options of a command line are its parame
     requests: Requests = None,
     tokens: Tokens = None,
     concurrency: Concurrency = None,
+    streams: Streams = None,
+    budget_day: PerDay = None,
+    budget_month: PerMonth = None,
     json: Json = False,
 ) -> None:
     """Make a key. Its secret is printed once and kept nowhere."""
@@ -50,18 +67,19 @@ def create_command(  # noqa: PLR0913  # options of a command line are its parame
             scopes=cast("tuple[Scope, ...]", chosen),
             models=tuple(model or ()),
             expires=app.now() + seconds_of(expires) if expires else 0.0,
-            allowance=_allowance(requests, tokens, concurrency),
+            allowance=Allowance(
+                requests_per_minute=requests,
+                tokens_per_minute=tokens,
+                concurrency=concurrency,
+                max_streams=streams,
+                budget_per_day=price_of(budget_day),
+                budget_per_month=price_of(budget_month),
+            ),
         )
         _print_issued(app, await client.keys.create(order), json=json)
         return 0
 
     execute(app, work)
-
-
-def _allowance(requests: int | None, tokens: int | None, concurrency: int | None) -> Allowance:
-    return Allowance(
-        requests_per_minute=requests, tokens_per_minute=tokens, concurrency=concurrency
-    )
 
 
 def _print_issued(app: App, issued: Issued, *, json: bool) -> None:
@@ -87,23 +105,58 @@ def list_command(context: typer.Context, json: Json = False) -> None:
 
     async def work(client: Client) -> int:
         found = await client.keys.list()
+        spent = await _spent(app, client, found)
         if json:
-            print_json(app, [_data(app, key) for key in found])
+            print_json(app, [_data(app, key) | _spent_by(key, spent) for key in found])
         elif found:
-            table = grid(
-                *(("id", False), ("state", False), ("created", False)),
-                *(("expires", False), ("scopes", False), ("name", False)),
-            )
-            for key in found:
-                created, state = ago(app.now() - key.created), state_of(key, app.now())
-                until = instant(key.expires) if key.expires else "never"
-                table.add_row(key.id, state, created, until, ",".join(key.scopes), key.name)
-            print_table(app.out, table)
+            _keys_table(app, found, spent)
         else:
             app.err.print("no API keys")
         return 0
 
     execute(app, work)
+
+
+Spent = dict[str, dict[str, int]]
+"""`day` and `month` -> id of a key -> millionths of a cent."""
+
+
+async def _spent(app: App, client: Client, keys: Sequence[ApiKey]) -> Spent:
+    """What keys have spent of their budgets; nothing is asked where there are none."""
+    if not any(one.allowance.budget_per_day or one.allowance.budget_per_month for one in keys):
+        return {}
+    today = datetime.fromtimestamp(app.now(), UTC).date()
+    periods = {"day": today, "month": today.replace(day=1)}
+    found: Spent = {}
+    for period, since in periods.items():
+        query = UsageQuery(tenant=client.tenant, keys=("key",), since=since.isoformat(), limit=500)
+        rows = (await client.usage(query)).rows
+        found[period] = {row.names["key"]: row.price for row in rows}
+    return found
+
+
+def _spent_by(key: ApiKey, spent: Spent) -> dict[str, dict[str, int]]:
+    return {"spent": {period: keys.get(key.id, 0) for period, keys in spent.items()}}
+
+
+def _keys_table(app: App, keys: Sequence[ApiKey], spent: Spent) -> None:
+    table = grid(
+        *(("id", False), ("state", False), ("created", False), ("expires", False)),
+        *((f"spent this {period}", True) for period in spent),
+        *(("scopes", False), ("name", False)),
+    )
+    for key in keys:
+        limits = {"day": key.allowance.budget_per_day, "month": key.allowance.budget_per_month}
+        money = [
+            f"{amount(prices.get(key.id, 0))} of {amount(limits[period] or 0)}"
+            if limits[period]
+            else ""
+            for period, prices in spent.items()
+        ]
+        created, state = ago(app.now() - key.created), state_of(key, app.now())
+        until = instant(key.expires) if key.expires else "never"
+        table.add_row(key.id, state, created, until, *money, ",".join(key.scopes), key.name)
+    print_table(app.out, table)
 
 
 @keys.command("show")
@@ -159,18 +212,28 @@ def rotate_command(
 
 
 @keys.command("limits")
-def limits_command(
+def limits_command(  # noqa: PLR0913  # options of a command line are its parameters (Typer)
     context: typer.Context,
     requests: Requests = None,
     tokens: Tokens = None,
     concurrency: Concurrency = None,
+    streams: Streams = None,
+    budget_day: PerDay = None,
+    budget_month: PerMonth = None,
     json: Json = False,
 ) -> None:
     """Set how much the tenant may ask for, all its keys together; what is absent is the default."""
     app = app_of(context)
 
     async def work(client: Client) -> int:
-        allowance = _allowance(requests, tokens, concurrency)
+        allowance = Allowance(
+            requests_per_minute=requests,
+            tokens_per_minute=tokens,
+            concurrency=concurrency,
+            max_streams=streams,
+            budget_per_day=price_of(budget_day),
+            budget_per_month=price_of(budget_month),
+        )
         await client.keys.allow(allowance)
         if json:
             print_json(app, {"tenant": client.tenant, "limits": allowance})

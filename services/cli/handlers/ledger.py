@@ -73,7 +73,8 @@ def usage_command(  # noqa: PLR0913  # options of a command line are its paramet
         )
         reply = await client.usage(query)
         if json:
-            print_json(app, {"rows": reply.rows, "total": reply.total, "sequence": reply.sequence})
+            whole = {"rows": reply.rows, "total": reply.total, "sequence": reply.sequence}
+            print_json(app, whole | {"rebuilding": reply.rebuilding})
         else:
             _usage_table(app, query.grouping, reply)
         return 0
@@ -82,6 +83,8 @@ def usage_command(  # noqa: PLR0913  # options of a command line are its paramet
 
 
 def _usage_table(app: App, keys: tuple[UsageKey, ...], reply: UsageReply) -> None:
+    if reply.rebuilding:
+        app.err.print("the ledger reads the log again: sums are too low until it has")
     if not reply.rows:
         app.err.print("nothing used yet")
         return

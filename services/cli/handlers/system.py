@@ -83,6 +83,9 @@ def _workers_table(app: App, found: Sequence[WorkerState]) -> None:
             *(str(one.waiting), _held(one), f"{one.context:,}", started),
         )
     print_table(app.out, table)
+    for one in found:
+        if one.out:
+            app.err.print(f"{one.worker} is out of rotation: {one.out}", style="yellow")
 
 
 def models_command(context: typer.Context, json: Json = False) -> None:

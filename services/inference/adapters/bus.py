@@ -15,7 +15,6 @@ from nats.aio.subscription import Subscription
 from services.inference.adapters.attempts import Attempts
 from services.inference.adapters.books import Books
 from services.inference.handlers import Inference
-from services.inference.ports import EngineBroken
 from shared.bus import topology
 from shared.bus.batches import Entry
 from shared.bus.connect import Bus
@@ -57,8 +56,6 @@ class Lane:
 
     Of a shared one a single call is taken ahead: what waits here could be begun elsewhere. Of its
     own, which nobody else reads, as many as there are slots.
-
-    `broken` is set when the engine can serve nothing more; the process has to end then.
     """
 
     def __init__(
@@ -66,11 +63,10 @@ class Lane:
         bus: Bus,
         inference: Inference,
         state: WorkerState,
-        broken: asyncio.Event,
         name: str | None = None,
     ) -> None:
         self._bus, self._log, self._inference = bus, RunLog(bus), inference
-        self._broken, self._own = broken, name is None
+        self._own = name is None
         if name is None:
             self._row = infer_consumer(state.model, state.worker)
         else:
@@ -97,14 +93,9 @@ class Lane:
 
     async def _handle(self, job: Attempted) -> Sequence[Message]:
         run = await self._attempts.of(job.work, job.delivery)
-        try:
-            return await self._inference.infer(
-                job.work, run.attempt, doubtful=run.doubtful, begun=begun
-            )
-        except EngineBroken:
-            # nothing can be served until a restart: let go of the work, so that others take it
-            self._broken.set()
-            raise
+        return await self._inference.infer(
+            job.work, run.attempt, doubtful=run.doubtful, begun=begun
+        )
 
     async def _emit(self, job: Attempted, results: Sequence[Message]) -> None:
         for fact in results:
@@ -115,11 +106,9 @@ class Lane:
         return self._inference.failed(job.work, attempt, failure)
 
 
-def lanes_of(
-    bus: Bus, inference: Inference, state: WorkerState, broken: asyncio.Event
-) -> list[Lane]:
+def lanes_of(bus: Bus, inference: Inference, state: WorkerState) -> list[Lane]:
     """All that a worker reads: its own lane, and those that it shares."""
-    return [Lane(bus, inference, state, broken, name) for name in (None, *LANES)]
+    return [Lane(bus, inference, state, name) for name in (None, *LANES)]
 
 
 def _read(delivery: Delivery) -> Attempted:
@@ -187,7 +176,8 @@ class Direct:
         outcome = await attempt(lambda: self._stream(message, heard), self._bus.log)
         if isinstance(outcome, Failure):
             with contextlib.suppress(Transient):
-                await self._bus.send(message.reply, encode(DirectEvent(error=outcome)))
+                event = DirectEvent(error=outcome, recorded=bool(heard))
+                await self._bus.send(message.reply, encode(event))
             for request in heard:  # the client knows already; the request log should too
                 self._enter(request, self._inference.not_completed(request, outcome))
 
@@ -203,8 +193,9 @@ class Direct:
         async with contextlib.aclosing(self._inference.complete(request)) as events:
             async for event in events:
                 await answered(self._bus, request, event, message.reply)
-                if event.done is not None and event.done.finish != "aborted":
-                    self._enter(request, self._inference.completed(request, event.done))
+                if event.done is not None:
+                    fact = self._inference.completed(request, event.done, event.error)
+                    self._enter(request, fact)
 
 
 class Tokens:
@@ -267,13 +258,14 @@ class Presence:
             self._broken = stats.prefixes_broken
         state = replace(
             self._state,
-            slots=self._slots,
+            slots=min(self._slots, stats.capacity),
             running=stats.running,
             waiting=stats.waiting + self._inference.gate.waiting,
             blocks=stats.blocks_total,
             blocks_free=stats.blocks_free,
             blocks_cached=stats.blocks_cached,
             prefixes_broken=stats.prefixes_broken,
+            out=stats.out,
         )
         await self._kv.put(as_token(state.worker), encode(state))
 

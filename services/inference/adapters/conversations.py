@@ -10,7 +10,7 @@ from shared.contracts.base import SessionRef
 from shared.contracts.facts import Cancelled, Done, InferFailed, Inferred
 from shared.contracts.log import StoredFact, decode_fact
 from shared.contracts.work import LoggedFact, RouteStep
-from shared.transcript import Transcript
+from shared.transcript import THOUGHT, Transcript
 
 
 class LogConversations:
@@ -42,7 +42,9 @@ class LogConversations:
         self._cache[route.ref] = transcript
         if len(self._cache) > self._keep:
             self._cache.popitem(last=False)
-        return View(tuple(transcript.messages()), settled)
+        messages = transcript.messages(reasoning=True)
+        thoughts = {n: str(one.pop(THOUGHT)) for n, one in enumerate(messages) if THOUGHT in one}
+        return View(tuple(messages), settled, thoughts)
 
 
 def _stored(ref: SessionRef, fact: LoggedFact) -> StoredFact:

@@ -1,4 +1,4 @@
-"""Owns the reading of a Hugging Face model folder: its configuration files and chat template.
+"""Owns the Hugging Face model folder: where it is, its configuration files and chat template.
 
 Must not know engines or weights.
 """
@@ -13,7 +13,35 @@ import orjson
 
 from services.inference.core.chat import ChatTemplate, TemplateFailed
 from services.inference.core.dialect import Dialect, dialect_of
-from shared.models import AUTO
+from shared.errors import Permanent
+from shared.models import AUTO, hub_name
+
+
+def find_folder(path: str, cache: Path) -> Path:
+    """The folder that a row of the models file means, with a whole model in it.
+
+    Where there is none, the path is a name on a hub; see `hub.fetched`.
+
+    Raises:
+        Permanent: `model_missing`, `model_incomplete`, with the field `path`; as `hub.fetched`.
+        Transient: as `hub.fetched`.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        named = hub_name(path)
+        if named is None:
+            detail = f"there is no folder {path}, and a hub's models are called owner/name"
+            raise Permanent("model_missing", detail, field="path")
+        from services.inference.adapters.hub import fetched  # a heavy one, seldom needed
+
+        folder = fetched(*named, cache)
+    missing = [name for name in ("config.json", "tokenizer.json") if not (folder / name).is_file()]
+    if not any(folder.glob("*.safetensors")) and not (folder / "openvino_model.xml").is_file():
+        missing.append("*.safetensors")
+    if missing:
+        detail = f"the model in {folder} lacks {', '.join(missing)}: is it in Hugging Face's form?"
+        raise Permanent("model_incomplete", detail, field="path")
+    return folder
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ Must not know engines, tokens or transport.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from services.inference.core.demands import Held
@@ -32,13 +32,18 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a model is asked: OpenAI-shaped messages, and what its answer is held to."""
+    """What a model is asked: OpenAI-shaped messages, and what its answer is held to.
+
+    `thoughts` is what it thought before the answers of this turn, by the place of the message: for
+    those whose prompt has a place for it.
+    """
 
     messages: Sequence[Json]
     held: Held
     sampling: agents.Sampling
     owner: Owner
     priority: agents.Priority = "interactive"
+    thoughts: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

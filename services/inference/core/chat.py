@@ -8,9 +8,11 @@ control string inside it comes out as a literal segment, which the tokenizer rea
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import jinja2
@@ -18,15 +20,36 @@ import msgspec
 import orjson
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+# Templates that write calls so look at the ids, too.
+_SHORT_IDS = "[TOOL_CALLS]"
+# DeepSeek's write the calls of a message only where it says nothing beside them, and look so.
+_SILENT = re.compile(r"""\bcontent(?:["']\])? is (?:not )?none\b""")
 # Unicode noncharacters: no text that means anything holds them (Unicode 16, section 23.7).
 _OPEN, _CLOSE = "\ufdd0", "\ufdd1"
 _MARK = re.compile(f"{_OPEN}([0-9]+){_CLOSE}")
+# Where a template looks for what the model thought: Qwen's and most others, and that of gpt-oss.
+_RECALLED = re.compile(r"""\b(reasoning_content)\b|\bmessage(?:\.|\[["'])(thinking)\b""")
 # The template itself looks for these in what the model said earlier (Qwen3 drops old reasoning).
 _REASONING = frozenset({"<think>", "</think>"})
 
 
 class TemplateFailed(ValueError):
     """The template refused the messages, or could not be read."""
+
+
+class _Arguments(dict[str, Any]):
+    """The arguments of a call: an object, as most templates take it, and its JSON, as those of
+    DeepSeek do, which put it between two texts.
+    """
+
+    def __str__(self) -> str:
+        return _to_json(self)
+
+    def __add__(self, other: str) -> str:
+        return f"{self}{other}"
+
+    def __radd__(self, other: str) -> str:
+        return f"{other}{self}"
 
 
 class Segment(msgspec.Struct, frozen=True):
@@ -59,6 +82,10 @@ class ChatTemplate:
         except jinja2.TemplateError as error:
             raise TemplateFailed(f"chat template: {error}") from error
         self._variables = dict(variables or {})
+        found = _RECALLED.search(source)
+        self._recalled = found and (found[1] or found[2])
+        self._short_ids = _SHORT_IDS in source
+        self._silent = _SILENT.search(source) is not None
         words = frozenset(word for word in control if word) | {_OPEN, _CLOSE}
         self._all = _any_of(words)
         self._own = _any_of(words - _REASONING)
@@ -84,14 +111,53 @@ class ChatTemplate:
             raise TemplateFailed(f"chat template: {error}") from error
         return _segments(text, literals)
 
+    def recalling(
+        self, messages: Sequence[Mapping[str, Any]], thoughts: Mapping[int, str]
+    ) -> Sequence[Mapping[str, Any]]:
+        """The messages with what the model thought before them, where the template wants it.
+
+        gpt-oss's template refuses a call that has both text and thoughts.
+        """
+        key = self._recalled
+        if key is None or not thoughts:
+            return messages
+        return [
+            {**message, key: thoughts[place]}
+            if place in thoughts and not (key == "thinking" and message.get("content"))
+            else message
+            for place, message in enumerate(messages)
+        ]
+
     def _message(self, message: Mapping[str, Any], literals: list[str]) -> dict[str, Any]:
         shown = {key: value for key, value in message.items() if value is not None}
         shown["content"] = _flat(shown.get("content", ""))
         if calls := shown.pop("tool_calls", None):
-            shown["tool_calls"] = [_readable(call) for call in calls]
+            shown["tool_calls"] = [self._readable(call) for call in calls]
+            if self._silent:
+                shown["content"] = shown["content"] or None
+        if "tool_call_id" in shown:
+            shown["tool_call_id"] = self._id(shown["tool_call_id"])
         control = self._own if shown.get("role") == "assistant" else self._all
         protected: dict[str, Any] = _protect(shown, control, literals)
         return protected
+
+    def _readable(self, call: Mapping[str, Any]) -> dict[str, Any]:
+        """Give the template the arguments as an object, as the Hugging Face templates expect."""
+        function = dict(call.get("function", call))
+        arguments = function.get("arguments", {})
+        if isinstance(arguments, str):
+            with suppress(orjson.JSONDecodeError):
+                arguments = orjson.loads(arguments or "{}")
+        if isinstance(arguments, Mapping):
+            arguments = _Arguments(arguments)
+        shown = {"type": "function", "function": function | {"arguments": arguments}}
+        return shown | {"id": self._id(call["id"])} if "id" in call else shown
+
+    def _id(self, name: object) -> object:
+        """The id of a call; Mistral's templates refuse one that has not nine letters or digits."""
+        if not self._short_ids:
+            return name
+        return hashlib.blake2b(str(name).encode(), digest_size=5).hexdigest()[:9]
 
 
 def _any_of(words: Iterable[str]) -> re.Pattern[str]:
@@ -109,10 +175,11 @@ def _protect(value: Any, control: re.Pattern[str], literals: list[str]) -> Any: 
 
         return control.sub(mark, value)
     if isinstance(value, Mapping):
-        return {
-            _protect(key, control, literals): _protect(item, control, literals)
+        kind = _Arguments if isinstance(value, _Arguments) else dict
+        return kind(
+            (_protect(key, control, literals), _protect(item, control, literals))
             for key, item in value.items()
-        }
+        )
     if isinstance(value, Sequence):
         return [_protect(item, control, literals) for item in value]
     return value
@@ -137,18 +204,6 @@ def _flat(content: Any) -> str:  # noqa: ANN401 - OpenAI allows a string or a li
     if not all(isinstance(text, str) for text in texts):
         raise TemplateFailed("a content part is not text, and this model reads only text")
     return "".join(map(str, texts))
-
-
-def _readable(call: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the template the arguments as an object, as the Hugging Face templates expect."""
-    function = dict(call.get("function", call))
-    arguments = function.get("arguments", {})
-    if isinstance(arguments, str):
-        try:
-            function["arguments"] = orjson.loads(arguments or "{}")
-        except orjson.JSONDecodeError:
-            function["arguments"] = arguments
-    return {"type": "function", "function": function}
 
 
 def _to_json(

@@ -32,6 +32,8 @@ from shared.errors import Permanent
 from shared.models import AUTO, NONE, PARSERS, REASONING
 
 Tools = Sequence[ToolSpec]
+NAMED = "mistral_named"
+"""Mistral's newer way, which is read as the other one and written by itself; no row names it."""
 HARMONY, HARMONY_REASONING = "openai", "openai_gptoss"
 OPENED_ALWAYS = "deepseek_r1"
 """Models that think at once, whether the template says so or not."""
@@ -54,10 +56,12 @@ def _deepseek(_: Tools) -> Parser:
 
 _TAGS = (tagged.OPEN, tagged.CLOSE)
 _LLAMA = (*llama.TAGS, llama.AFTER)
+_LLAMA_TAGS = tuple((tag,) for tag in llama.TAGS)
 _MISTRAL = (mistral.OPEN, mistral.ARGS, mistral.ID)
 # In this order: where a template shows the signs of two, the more special one is meant.
 FORMATS: dict[str, Format] = {
     "mistral": Format(lambda _: mistral.MistralCalls(), _MISTRAL, ((mistral.OPEN,),)),
+    NAMED: Format(lambda _: mistral.MistralCalls(), _MISTRAL),
     "deepseek_v3": Format(_deepseek, deepseek.MARKS, ((deepseek.ALL_BEGIN, deepseek.FENCE),)),
     "deepseek_v31": Format(_deepseek, deepseek.MARKS, ((deepseek.ALL_BEGIN,),)),
     "qwen3_coder": Format(
@@ -66,7 +70,7 @@ FORMATS: dict[str, Format] = {
     "hermes": Format(lambda _: TaggedCalls(), _TAGS, ((tagged.OPEN,),)),
     "pythonic": Format(lambda _: LeadingCalls(pythonic.PYTHONIC), _LLAMA, (("[func_name1(",),)),
     "llama3_json": Format(
-        lambda _: LeadingCalls(llama.LLAMA_JSON), _LLAMA, tuple((tag,) for tag in llama.TAGS)
+        lambda _: LeadingCalls(llama.LLAMA_JSON), _LLAMA, ((llama.SHOWN,), *_LLAMA_TAGS)
     ),
 }
 """Formats of calls that stand in the text of an answer, by name; harmony is beside them."""
@@ -147,6 +151,8 @@ def dialect_of(
     calls = ALIASES.get(parser, parser)
     if parser == AUTO:
         calls = _calls_in(template, tokens)
+    if calls == "mistral" and mistral.ARGS in (template if mistral.OPEN in template else tokens):
+        calls = NAMED
     thinks = _reasoning_in(template, tokens, calls) if reasoning == AUTO else reasoning
     if (calls == HARMONY) != (thinks == HARMONY_REASONING):
         detail = (

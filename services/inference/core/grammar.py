@@ -38,7 +38,13 @@ class Mark(msgspec.Struct, frozen=True):
     text: str
 
 
-Part = str | Mark
+class Maybe(msgspec.Struct, frozen=True):
+    """A text that some models of a format write and others do not."""
+
+    text: str
+
+
+Part = str | Mark | Maybe
 Parts = tuple[Part, ...]
 
 
@@ -74,6 +80,10 @@ def _mistral(name: str) -> tuple[Parts, Parts]:
     return (f'{{"name": {_quoted(name)}, "arguments": ',), ("}",)
 
 
+def _mistral_named(name: str) -> tuple[Parts, Parts]:
+    return (Mark(mistral.OPEN), name, Mark(mistral.ARGS)), ()
+
+
 def _deepseek(name: str) -> tuple[Parts, Parts]:
     head = f"{name}\n{deepseek.FENCE}\n"
     before = (Mark(deepseek.BEGIN), "function", Mark(deepseek.SEPARATOR), head)
@@ -94,7 +104,8 @@ _DEEPSEEK_END = (Mark(deepseek.ALL_END),)
 WRITTEN: dict[str, Writing] = {
     "hermes": Writing(_hermes, between=("\n",)),
     "llama3_json": Writing(_llama, between=("; ",)),
-    "mistral": Writing(_mistral, (Mark(mistral.OPEN), "["), (", ",), ("]",)),
+    "mistral": Writing(_mistral, (Mark(mistral.OPEN), Maybe(" "), "["), (", ",), ("]",)),
+    "mistral_named": Writing(_mistral_named),
     "deepseek_v3": Writing(_deepseek, (Mark(deepseek.ALL_BEGIN),), ("\n",), _DEEPSEEK_END),
     "deepseek_v31": Writing(_deepseek_v31, (Mark(deepseek.ALL_BEGIN),), (), _DEEPSEEK_END),
     "openai": Writing(
@@ -221,6 +232,8 @@ class _Lark:
     def _part(self, part: Part) -> str:
         if isinstance(part, str):
             return _quoted(part)
+        if isinstance(part, Maybe):
+            return f"{_quoted(part.text)}?"
         token = self.token_of(part.text)
         return _quoted(part.text) if token is None else f"<[{token}]>"
 

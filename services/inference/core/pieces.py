@@ -23,11 +23,15 @@ class Coalescer:
         """Where the text was cut; the last one is the length of what was sent."""
         return tuple(self._offsets)
 
+    def due(self, now: float) -> bool:
+        """Whether what comes now would be sent; until then it need not even be read."""
+        return now - self._sent_at >= WINDOW
+
     def feed(self, text: str, now: float, *, last: bool = False) -> list[tuple[int, str]]:
         """Take more text; answers the pieces that are due, each with its index."""
         if text:
             self._waiting.append(text)
-        if not self._waiting or (now - self._sent_at < WINDOW and not last):
+        if not self._waiting or not (last or self.due(now)):
             return []
         piece = "".join(self._waiting)
         self._waiting.clear()

@@ -125,4 +125,5 @@ def _trigger(writing: Writing) -> str:
 
 
 def _text(parts: Sequence[Part]) -> str:
-    return "".join(part.text if isinstance(part, Mark) else part for part in parts)
+    texts = (part.text if isinstance(part, Mark) else part for part in parts)
+    return "".join(text for text in texts if isinstance(text, str))

@@ -19,7 +19,7 @@ from services.inference.core.dialect import Dialect
 from services.inference.core.generation import Generation
 from services.inference.core.prefixes import PrefixWatch
 from services.inference.core.scores import Scores
-from services.inference.core.toolcalls import Event, ReasoningDelta, TextDelta, ToolCall
+from services.inference.core.toolcalls import ReasoningDelta, TextDelta, ToolCall
 from services.inference.ports import (
     Engine,
     EngineBroken,
@@ -89,9 +89,18 @@ class EngineChat:
         generation = Generation(self.tokenizer.decode, stops, reader, held.most_calls)
         if request.logprobs is not None:
             answer.scores = Scores()
+        # where no token may end the answer before the engine does, tokens are read together
+        early = stops or held.most_calls is not None or request.logprobs is not None
+        waiting: list[int] = []
         try:
             async with aclosing(self.engine.generate(request)) as chunks:
                 async for chunk in chunks:
+                    if not (early or chunk.finished or answer.coalescer.due(answer.ticks())):
+                        waiting += chunk.token_ids
+                        continue
+                    if waiting:
+                        chunk = replace(chunk, token_ids=(*waiting, *chunk.token_ids))
+                        waiting.clear()
                     for piece in self._told(chunk, generation, answer):
                         yield piece
                     if generation.stopped and chunk.finished is None:
@@ -102,12 +111,12 @@ class EngineChat:
     def _request(self, question: Question, rendered: Sequence[Segment]) -> GenerateRequest:
         constraint = self.dialect.enforced(question.held.constraint(), _tail(rendered))
         prompt = self._prompt(question, rendered)
-        if question.owner.session:
-            self.prefixes.see((question.owner.tenant, question.owner.session), prompt)
         room = self.context - len(prompt)
-        if room < 1:
+        if room < self._least(question):
             detail = f"the prompt has {len(prompt)} tokens, the model takes {self.context}"
             raise Permanent("context_too_long", detail, field="messages")
+        if question.owner.session:
+            self.prefixes.see((question.owner.tenant, question.owner.session), prompt)
         return GenerateRequest(
             request_id=question.owner.request,
             cache_salt=question.owner.tenant,
@@ -122,6 +131,12 @@ class EngineChat:
             keep="long" if question.held.shown else "usual",
         )
 
+    def _least(self, question: Question) -> int:
+        """Tokens that have to be left for the answer; whoever forgets does so for an answer."""
+        if question.held.demands.truncation != "auto":
+            return 1
+        return min(question.sampling.max_tokens, self.context // 4)
+
     def _prompt(self, question: Question, rendered: Sequence[Segment]) -> tuple[int, ...]:
         return self.tokenizer.encode(rendered, question.owner.tenant)
 
@@ -130,7 +145,8 @@ class EngineChat:
             raise Permanent("invalid_request", "there is no message", field="messages")
         tools = [function_of(spec) for spec in question.held.shown]
         try:
-            return self.template.render(question.messages, tools)
+            messages = self.template.recalling(question.messages, question.thoughts)
+            return self.template.render(messages, tools)
         except TemplateFailed as error:
             raise Permanent("invalid_request", str(error), field="messages") from error
 
@@ -145,14 +161,14 @@ class EngineChat:
             rest, answer.result = generation.finish(chunk.finished.reason)
             answer.usage = replace(chunk.finished.usage, reasoning=generation.reasoning_tokens)
             events += rest
-        text, thought = _joined(events, TextDelta), _joined(events, ReasoningDelta)
-        marked = any(not isinstance(event, TextDelta) for event in events)
-        answered = any(not isinstance(event, ReasoningDelta) for event in events)
+        texts = [event.text for event in events if isinstance(event, TextDelta)]
+        thoughts = [event.text for event in events if isinstance(event, ReasoningDelta)]
+        marked, answered = len(texts) < len(events), len(thoughts) < len(events)
         over = chunk.finished is not None
-        thoughts = answer.thoughts.feed(thought, now, last=answered or over)
-        yield from (ReasoningDelta(piece) for _, piece in thoughts)
-        yield from answer.coalescer.feed(text, now, last=marked or over)
-        yield from (event for event in events if isinstance(event, ToolCall))
+        thought = answer.thoughts.feed("".join(thoughts), now, last=answered or over)
+        yield from [ReasoningDelta(piece) for _, piece in thought]
+        yield from answer.coalescer.feed("".join(texts), now, last=marked or over)
+        yield from [event for event in events if isinstance(event, ToolCall)]
         if marked and answer.scores is not None:
             answer.scores.forget()  # what stood between the tags is no text
 
@@ -166,10 +182,6 @@ class EngineChat:
         return Logprob(
             text=tokenizer.label(token), logprob=value, bytes=tuple(seen) if seen else None
         )
-
-
-def _joined(events: Sequence[Event], kind: type[TextDelta | ReasoningDelta]) -> str:
-    return "".join(event.text for event in events if isinstance(event, kind))
 
 
 def _tail(prompt: Sequence[Segment]) -> str:

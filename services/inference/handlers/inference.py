@@ -26,11 +26,15 @@ from services.inference.core.demands import Held
 from services.inference.core.generation import GenerationResult, TokenUsage
 from services.inference.core.toolcalls import ReasoningDelta, ToolCall
 from services.inference.handlers.gate import Gate
+from services.inference.handlers.shortened import pieces_of
 from services.inference.ports import (
     ChatModel,
     Conversations,
+    EndpointRefused,
+    EngineBroken,
     EngineFailed,
     EngineStats,
+    EngineUnavailable,
     TokenSink,
     ToolShelf,
     UnsupportedDemand,
@@ -45,6 +49,7 @@ from shared.subjects import DIRECT_SESSION
 Key = tuple[SessionRef, str, int, int, int]
 """An attempt at a step, and its place: a deleted session may see the same names again."""
 _REMEMBERED = 256
+_CLIENT_GONE = Failure(code="client_gone")
 _NOTHING = GenerationResult(content="", tool_calls=(), malformed=(), finish_reason="stop")
 
 
@@ -96,8 +101,9 @@ class Inference:
     ) -> Sequence[Message]:
         """Run a step; nothing comes back where the log shows that nobody waits for it any more.
 
-        A step that the engine dropped is a fact of its own: whether and when it is tried again is
-        the loop's to decide. `begun` is told when the step waits no longer.
+        A step that the engine dropped is a fact of its own, also where the engine broke over it:
+        whether and when it is tried again is the loop's to decide, which counts. `begun` is told
+        when the step waits no longer.
 
         Raises:
             Permanent: `context_too_long`, `invalid_request`, `unsupported_demand`.
@@ -121,7 +127,9 @@ class Inference:
             return []
         held = self._held(route)
         owner = Owner(_key(route, attempt), route.ref.tenant, route.ref.session)
-        question = Question(view.messages, held, route.sampling, owner, route.priority)
+        question = Question(
+            view.messages, held, route.sampling, owner, route.priority, view.thoughts
+        )
         with self._abortable((route.ref, route.task), owner.request):
             async with self.gate.turn(owner, route.priority, movable=True) as turn:
                 if turn == "elsewhere":
@@ -136,19 +144,27 @@ class Inference:
     ) -> Sequence[Message]:
         """Run the engine; the deltas go out on the way, what comes back is the fact."""
         route = work.route
+        self._check_health()
         answer = Answer((self._clock() - work.published) * 1e3, self._ticks)
         try:
-            async with aclosing(self._model.chat.pieces(question, answer)) as pieces:
+            async with aclosing(pieces_of(self._model.chat, question, answer)) as pieces:
                 async for piece in pieces:
                     if not isinstance(piece, ToolCall | ReasoningDelta):
                         await self._tokens.delta(route, attempt, *piece)
-        except EngineFailed as error:
+        except (EngineFailed, EndpointRefused) as error:
             return self.failed(work, attempt, error.as_failure())
+        except EngineBroken as error:  # this engine is, the step may be answered by another one
+            return self.failed(work, attempt, replace(error.as_failure(), family="transient"))
         if answer.result is None or answer.result.finish_reason == "aborted":
             return []
         if (unmet := question.held.unmet(answer.result)) is not None:
             return self.failed(work, attempt, unmet)
         return [self._fact(work, attempt, answer, answer.result)]
+
+    def _check_health(self) -> None:
+        """Nothing is begun on an engine that is known to be broken: others take it."""
+        if (why := self._model.chat.health()) is not None:
+            raise EngineUnavailable(why.detail)
 
     def _held(self, route: RouteStep) -> Held:
         if route.demands.logprobs is not None:
@@ -195,7 +211,7 @@ class Inference:
         """Run a stateless completion; the last event has `done`.
 
         Raises:
-            Permanent, Transient: as `infer`, and `demand_unmet`.
+            Permanent, Transient: as `infer`; `client_gone` where nobody waits for its turn.
         """
         messages = [message_of(one) for one in request.messages]
         owner, held = Owner(request.id, request.tenant), Held(request.demands, request.tools)
@@ -209,15 +225,19 @@ class Inference:
         with self._abortable((SessionRef(request.tenant, DIRECT_SESSION), request.id), request.id):
             async with self.gate.turn(owner, request.priority) as turn:
                 if turn != "yours":
-                    return
+                    raise error_of(_CLIENT_GONE)
                 answer = Answer((self._ticks() - came) * 1e3, self._ticks)
-                async with aclosing(self._told(request, question, answer)) as events:
-                    async for event in events:
-                        yield event
+                try:
+                    async with aclosing(self._told(request, question, answer)) as events:
+                        async for event in events:
+                            yield event
+                except EngineBroken as error:  # this one is; the caller may try another one
+                    raise EngineUnavailable(error.detail) from error
 
     async def _told(
         self, request: DirectRequest, question: Question, answer: Answer
     ) -> AsyncGenerator[DirectEvent]:
+        self._check_health()
         fingerprint = self._model.fingerprint
         async with aclosing(self._model.chat.pieces(question, answer)) as pieces:
             async for piece in pieces:
@@ -228,10 +248,9 @@ class Inference:
                 fingerprint = ""  # once is enough
         if answer.result is None:
             return
-        if (unmet := question.held.unmet(answer.result)) is not None:
-            raise error_of(unmet)
         done = self._direct_result(request, answer, answer.result)
-        yield DirectEvent(done=done, fingerprint=fingerprint)
+        unmet = question.held.unmet(answer.result)
+        yield DirectEvent(done=done, error=unmet, fingerprint=fingerprint)
 
     def not_completed(self, request: DirectRequest, failure: Failure) -> facts.Completed:
         """The fact of a stateless completion that failed: part of the request log, not billed."""
@@ -247,8 +266,12 @@ class Inference:
             key=request.key,
         )
 
-    def completed(self, request: DirectRequest, result: DirectResult) -> facts.Completed:
-        """The usage fact of a stateless completion."""
+    def completed(
+        self, request: DirectRequest, result: DirectResult, failure: Failure | None = None
+    ) -> facts.Completed:
+        """The usage fact of a stateless completion; one that came to nothing was computed, too."""
+        if failure is None and result.finish == "aborted":
+            failure = _CLIENT_GONE
         return facts.Completed(
             id=request.id,
             model=result.model,
@@ -260,6 +283,7 @@ class Inference:
             metadata=request.metadata,
             route=request.model,
             key=request.key,
+            error=failure and Failure(code=failure.code, family=failure.family),
         )
 
     def stats(self) -> EngineStats:

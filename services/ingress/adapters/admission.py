@@ -8,12 +8,17 @@ from contextlib import asynccontextmanager
 
 import nats.errors
 
+from services.ingress.adapters.accounts import check_account
 from services.ingress.adapters.bus import BusTasks, Link
+from services.ingress.adapters.records import handed_on
 from services.ingress.core.access.admission import Lane, Pressure, pressure, wait_for
+from services.ingress.core.tasks.bodies import ForkBody
 from services.ingress.core.tasks.state import Order
 from services.ingress.ports import Completions, TaskHandle
 from shared.bus.connect import Bus
 from shared.clock import monotonic
+from shared.contracts.base import SessionRef
+from shared.contracts.facts import Forked
 from shared.contracts.tokens import DirectEvent
 from shared.contracts.work import DirectRequest
 from shared.errors import MillraceError, Transient
@@ -112,10 +117,25 @@ class AdmittedTasks(BusTasks):
         """See `BusTasks.submit`.
 
         Raises:
-            Transient: `queue_full`.
+            Transient: `queue_full`, and what the caller may not cause now.
         """
+        check_account()
         self._gate.check()
-        return await super().submit(order, trace_id)
+        task = await super().submit(order, trace_id)
+        handed_on()
+        return task
+
+    async def fork(self, ref: SessionRef, body: ForkBody, key: str) -> tuple[str, Forked]:
+        """See `BusTasks.fork`.
+
+        Raises:
+            Transient: as `submit`.
+        """
+        check_account()
+        self._gate.check()
+        made = await super().fork(ref, body, key)
+        handed_on()
+        return made
 
 
 class AdmittedCompletions:

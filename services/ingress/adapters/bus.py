@@ -168,7 +168,7 @@ class BusTasks:
             note.messages, hidden=note.hidden, metadata=note.metadata, note=note.note, by="client"
         )
 
-    async def fork(self, ref: SessionRef, body: ForkBody) -> tuple[str, Forked]:
+    async def fork(self, ref: SessionRef, body: ForkBody, key: str) -> tuple[str, Forked]:
         """Make a fork."""
         child = await self._link.client(ref.tenant).fork(
             ref.session,
@@ -178,6 +178,7 @@ class BusTasks:
             input=body.input,
             results=body.results,
             by=body.by,
+            key=key,
         )
         origin = await child.origin()
         if origin is None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from services.ingress.adapters.bus import Link
+from shared.bus.timers import forget_later
+from shared.clock import now
 from shared.contracts.base import SessionRef
 from shared.contracts.control import DeleteReply
 from shared.contracts.dead import Filed, Letters, Retried, Wanted
@@ -30,3 +32,7 @@ class BusHousekeeping:
         """Forget it."""
         session = self._link.client(ref.tenant).session(ref.session)
         return await session.delete(force=force, by=by)
+
+    async def forget_later(self, ref: SessionRef) -> None:
+        """A timer of the broker, which sessions hears."""
+        await forget_later(self._link.client(ref.tenant).bus, ref, now())

@@ -72,6 +72,8 @@ class KeyRing:
         self._watched: Bus | None = None
         self._member = f"{_SERVICE}.{mint_id('http')}"
         self._replicas = 1
+        self.changed = asyncio.Event()
+        """Set when a key or a limit has changed; whoever waits for it clears it."""
 
     @property
     def keys(self) -> Mapping[str, ApiKey]:
@@ -123,9 +125,11 @@ class KeyRing:
             found = [self._key_of(entry) for entry in await KeyValue(bus, KEYS).entries()]
             keys = [self._newer(key) for key in found if key is not None]
             self._keys = {key.id: key for key in keys}
+            self.changed.set()
         if await self._moved(bus, TENANTS):
             entries = await KeyValue(bus, TENANTS).entries()
             self._allowances = {one.key: self._allowance_of(one) for one in entries}
+            self.changed.set()
         self._heard = monotonic()
         if self._heard - self._announced > _ANNOUNCE:
             members = KeyValue(bus, MEMBERS)
@@ -147,12 +151,14 @@ class KeyRing:
             self._keys.pop(entry.key, None)
         else:
             self._keys[key.id] = self._newer(key)
+        self.changed.set()
 
     async def _tenant_changed(self, entry: Entry) -> None:
         if entry.value:
             self._allowances[entry.key] = self._allowance_of(entry)
         else:
             self._allowances.pop(entry.key, None)
+        self.changed.set()
 
     def _newer(self, key: ApiKey) -> ApiKey:
         """A page may hold what the watch has overtaken."""

@@ -1,19 +1,21 @@
-"""Counts the tokens of stateless completions for whoever asked, wherever the answer is made.
+"""Counts what stateless work uses for whoever asked, wherever the answer is made.
 
-The request's context says who that is: an answer's stream runs in tasks that inherit it.
+What durable work uses is heard from the log (`spending`).
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from contextvars import ContextVar
 
+from services.ingress.adapters.accounts import ACCOUNT, Account, check_account
+from services.ingress.adapters.bus import BusDocuments
+from services.ingress.adapters.records import JOURNAL, Journal
 from services.ingress.ports import Completions
+from shared.contracts.retrieval import EmbedReply
 from shared.contracts.tokens import DirectEvent
 from shared.contracts.work import DirectRequest
-
-CHARGE: ContextVar[Callable[[int], None] | None] = ContextVar("millrace_charge", default=None)
+from shared.errors import Transient
 
 
 class Metered:
@@ -23,17 +25,49 @@ class Metered:
         self._completions = completions
 
     def complete(self, request: DirectRequest) -> AsyncGenerator[DirectEvent]:
-        """The other one's events, themselves where nobody is charged."""
-        events = self._completions.complete(request)
-        charge = CHARGE.get()
-        return events if charge is None else _charged(events, charge)
+        """The other one's events.
+
+        Raises:
+            Throttled, Transient: what the caller may not cause now.
+        """
+        account = ACCOUNT.get()
+        if request.count_only:  # who only counts is charged nothing
+            return self._completions.complete(request)
+        if account is not None:
+            account.check()
+        return _watched(self._completions.complete(request), account, JOURNAL.get() or Journal())
 
 
-async def _charged(
-    events: AsyncGenerator[DirectEvent], charge: Callable[[int], None]
+async def _watched(
+    events: AsyncGenerator[DirectEvent], account: Account | None, journal: Journal
 ) -> AsyncGenerator[DirectEvent]:
+    """Once it is sent, its worker writes down its end, unless the router finds none."""
     async with aclosing(events):
-        async for event in events:
-            if event.done is not None:
-                charge(event.done.usage.input + event.done.usage.output)
-            yield event
+        journal.handed = True
+        try:
+            async for event in events:
+                if event.done is not None and account is not None:
+                    account.charge(event.done.usage.input + event.done.usage.output)
+                if event.error is not None:
+                    journal.handed = event.recorded or event.done is not None
+                yield event
+        except Transient:
+            journal.handed = False
+            raise
+
+
+class MeteredDocuments(BusDocuments):
+    """Port `Documents`, whose embeddings are counted."""
+
+    async def embed(self, texts: tuple[str, ...]) -> EmbedReply:
+        """See `BusDocuments.embed`.
+
+        Raises:
+            Throttled, Transient: what the caller may not cause now.
+        """
+        check_account()
+        reply = await super().embed(texts)
+        account = ACCOUNT.get()
+        if account is not None:
+            account.charge(reply.tokens)
+        return reply

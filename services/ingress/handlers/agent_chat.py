@@ -19,10 +19,12 @@ from services.ingress.core.chat.chunks import Chunk, Frame, completion
 from services.ingress.core.responses.fold import Place, responses_of
 from services.ingress.core.responses.input import Given, missing
 from services.ingress.core.responses.place import Answers, outputs_of, task_of
+from services.ingress.core.tasks.repetition import fingerprint_of
 from services.ingress.core.tasks.state import Json, Order, session_of_task
 from services.ingress.handlers.answers import go_on
 from services.ingress.handlers.placement import place
-from services.ingress.ports import Answer, Catalog, Chunks, TaskHandle, Tasks
+from services.ingress.handlers.repeated import standing_for
+from services.ingress.ports import Answer, Catalog, Chunks, Keyed, TaskHandle, Tasks
 from shared.clock import now
 from shared.contracts.base import SessionRef
 from shared.contracts.tasks import Terms
@@ -57,6 +59,7 @@ class AgentChat:
 
     tasks: Tasks
     catalog: Catalog
+    keyed: Keyed
 
     async def answer(self, caller: Caller, body: ChatBody, key: str | None) -> Answer:
         """The whole answer at once."""
@@ -80,11 +83,15 @@ class AgentChat:
         Raises:
             Permanent: what is wrong with it, naming the field.
         """
+        async with standing_for(self.keyed, caller, key, fingerprint_of(body)):
+            return await self._begun(caller, body, key)
+
+    async def _begun(self, caller: Caller, body: ChatBody, key: str | None) -> _Part:
         spec = find_agent(body.agent or "", await self.catalog.agents(caller.tenant), "model")
         terms, given = terms_of_chat(body, spec.sampling), given_in_chat(body)
         metadata = dict(body.metadata or {})
         session = metadata.pop("session", None)
-        placed = await place(self.tasks, caller.tenant, key, session, body)
+        placed = await place(self.tasks, caller, key, session, body)
         if given.results and (part := await self._continued(placed.ref, body, given, terms)):
             return part
         if placed.known is not None:

@@ -19,7 +19,7 @@ from services.ingress.core.chat.chunks import (
 )
 from services.ingress.handlers.agent_chat import AgentChat
 from services.ingress.handlers.choices import interleaved
-from services.ingress.ports import Answer, Catalog, Chunks, Completions, Tasks
+from services.ingress.ports import Answer, Catalog, Chunks, Completions, Keyed, Tasks
 from shared.clock import mint_id, now
 from shared.contracts.facts import Usage
 from shared.contracts.tokens import DirectEvent
@@ -37,12 +37,13 @@ class ChatHandlers:
     completions: Completions
     tasks: Tasks
     catalog: Catalog
+    keyed: Keyed
 
     async def answer(self, caller: Caller, body: ChatBody, key: str | None) -> Answer:
         """The whole answer at once."""
         caller.check_model(body.model)
         if body.agent is not None:
-            return await AgentChat(self.tasks, self.catalog).answer(caller, body, key)
+            return await self._by_agent.answer(caller, body, key)
         requests, frame = _direct(caller, body)
         choices = [Choice(scored=bool(body.logprobs)) for _ in requests]
         async with aclosing(self._events(requests)) as events:
@@ -59,7 +60,7 @@ class ChatHandlers:
         router is a status, not a broken stream."""
         caller.check_model(body.model)
         if body.agent is not None:
-            return await AgentChat(self.tasks, self.catalog).stream(caller, body, key)
+            return await self._by_agent.stream(caller, body, key)
         requests, frame = _direct(caller, body)
         events = self._events(requests)
         first = await anext(events, None)
@@ -70,6 +71,10 @@ class ChatHandlers:
             raise error_of(failure)
         frame = replace(frame, fingerprint=first[1].fingerprint or None)
         return Chunks(_direct_chunks(first, events, frame, len(requests)), {}, durable=False)
+
+    @property
+    def _by_agent(self) -> AgentChat:
+        return AgentChat(self.tasks, self.catalog, self.keyed)
 
     def _events(self, requests: Sequence[DirectRequest]) -> AsyncGenerator[Numbered]:
         return interleaved([self.completions.complete(request) for request in requests])

@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from services.ingress.core.access.caller import Caller
 from services.ingress.core.tasks.control import ApproveBody, RejectBody, RetryBody, SteerBody
-from services.ingress.core.tasks.repetition import check_same_retry, check_same_words
+from services.ingress.core.tasks.repetition import (
+    check_same_retry,
+    check_same_words,
+    fingerprint_of,
+)
 from services.ingress.core.tasks.state import task_of_key
-from services.ingress.ports import TaskHandle
+from services.ingress.handlers.repeated import standing_for
+from services.ingress.ports import Keyed, TaskHandle
 from shared.contracts.base import as_token
 
 
-class ControlHandlers:
-    """`/v1/tasks/{id}/{steer,approve,reject,retry}`."""
+def _anybody() -> None:
+    """Nobody is refused."""
 
-    async def steer(self, task: TaskHandle, body: SteerBody, key: str | None) -> int:
+
+@dataclass(frozen=True, slots=True)
+class ControlHandlers:
+    """`/v1/tasks/{id}/{steer,approve,reject,retry}`.
+
+    `admit` refuses new work that the caller may not cause now; what runs already goes on.
+    """
+
+    keyed: Keyed
+    admit: Callable[[], None] = _anybody
+
+    async def steer(
+        self, caller: Caller, task: TaskHandle, body: SteerBody, key: str | None
+    ) -> int:
         """The sequence of what was said; the same key says it once.
 
         Raises:
@@ -21,8 +42,11 @@ class ControlHandlers:
         """
         if key is None:
             return await task.steer(body.text, by=body.by)
-        seq = await task.steer(body.text, id=as_token(key), by=body.by)
-        check_same_words(await task.facts(), seq, body.text)
+        asked = fingerprint_of(body, task.session, task.id)
+        async with standing_for(self.keyed, caller, key, asked):
+            name = as_token(caller.own(key))
+            seq = await task.steer(body.text, id=name, by=body.by)
+            check_same_words(await task.facts(), seq, body.text)
         return seq
 
     async def approve(self, task: TaskHandle, body: ApproveBody) -> int:
@@ -55,9 +79,13 @@ class ControlHandlers:
 
         Raises:
             Permanent: `not_failed`, `superseded`, `idempotency_conflict`.
+            Transient: why it is not admitted.
         """
+        self.admit()
         if key is None:
-            return await task.retry(None, body.by)
-        new = await task.retry(task_of_key(caller.tenant, key), body.by)
-        check_same_retry(await new.facts(), task.id)
+            return await task.retry(None, body.by, caller.key)
+        asked = fingerprint_of(body, task.session, task.id)
+        async with standing_for(self.keyed, caller, key, asked):
+            new = await task.retry(task_of_key(caller.tenant, caller.own(key)), body.by, caller.key)
+            check_same_retry(await new.facts(), task.id)
         return new

@@ -8,6 +8,7 @@ from services.ingress.core.access.caller import Caller
 from services.ingress.core.responses.conversations import (
     ConversationCreateBody,
     Entry,
+    ItemsBody,
     conversation_json,
     conversation_of,
     entries_of,
@@ -16,8 +17,9 @@ from services.ingress.core.responses.conversations import (
 )
 from services.ingress.core.responses.fold import Json
 from services.ingress.core.responses.input import check_balance, messages_of
-from services.ingress.core.tasks.repetition import check_same_note
-from services.ingress.ports import Housekeeping, Tasks
+from services.ingress.core.tasks.repetition import check_same_note, fingerprint_of
+from services.ingress.handlers.repeated import standing_for
+from services.ingress.ports import Housekeeping, Keyed, Tasks
 from shared.clock import mint_id
 from shared.contracts.base import SessionRef, as_token, check_token
 from shared.contracts.facts import Noted
@@ -31,6 +33,7 @@ class ConversationHandlers:
 
     tasks: Tasks
     sessions: Housekeeping
+    keyed: Keyed
 
     async def create(self, caller: Caller, body: ConversationCreateBody, key: str | None) -> Json:
         """A new conversation; the same key makes it once.
@@ -38,14 +41,15 @@ class ConversationHandlers:
         Raises:
             Permanent: what is wrong with the items, naming the one; `idempotency_conflict`.
         """
-        name = mint_id("conv") if key is None else as_token(f"conv-{key}")
+        name = mint_id("conv") if key is None else as_token(f"conv-{caller.own(key)}")
         messages = messages_of(body.items or [], "items")
         check_balance(messages)
         ref = SessionRef(caller.tenant, name)
         note = Noted(note=f"{name}-0"[-64:], messages=messages, metadata=body.metadata or {})
-        await self.tasks.note(ref, note)
-        history = await self._history(ref)
-        check_same_note(history, note)
+        async with standing_for(self.keyed, caller, key, fingerprint_of(body)):
+            await self.tasks.note(ref, note)
+            history = await self._history(ref)
+            check_same_note(history, note)
         return conversation_json(name, history)
 
     async def get(self, caller: Caller, name: str) -> Json:
@@ -74,9 +78,7 @@ class ConversationHandlers:
         """One of them."""
         return the_entry(await self._entries(self._ref(caller, name)), item).item
 
-    async def add(
-        self, caller: Caller, name: str, items: list[dict[str, object]], key: str | None
-    ) -> list[Json]:
+    async def add(self, caller: Caller, name: str, body: ItemsBody, key: str | None) -> list[Json]:
         """Set items down; the same key does it once.
 
         Raises:
@@ -85,12 +87,14 @@ class ConversationHandlers:
         """
         ref = self._ref(caller, name)
         await self._history(ref)
-        messages = messages_of(items, "items")
+        messages = messages_of(body.items, "items")
         check_balance(messages)
-        note = Noted(note=mint_id("note") if key is None else as_token(key), messages=messages)
-        await self.tasks.note(ref, note)
-        if key is not None:
-            check_same_note(await self._history(ref), note)
+        words = mint_id("note") if key is None else as_token(caller.own(key))
+        note = Noted(note=words, messages=messages)
+        async with standing_for(self.keyed, caller, key, fingerprint_of(body, name)):
+            await self.tasks.note(ref, note)
+            if key is not None:
+                check_same_note(await self._history(ref), note)
         return [entry.item for entry in noted_entries(note)]
 
     async def remove(self, caller: Caller, name: str, item: str) -> Json:

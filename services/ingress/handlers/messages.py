@@ -27,18 +27,33 @@ from services.ingress.core.messages.events import (
     direct_message,
     task_message,
 )
-from services.ingress.core.tasks.state import Json, Order
+from services.ingress.core.responses.fold import Place
+from services.ingress.core.responses.place import Answers, agent_of, task_of
+from services.ingress.core.tasks.repetition import fingerprint_of
+from services.ingress.core.tasks.state import Json, Order, session_of_task
+from services.ingress.handlers.answers import go_on
 from services.ingress.handlers.placement import place
-from services.ingress.ports import Answer, Catalog, Chunks, Completions, Named, TaskHandle, Tasks
+from services.ingress.handlers.repeated import standing_for
+from services.ingress.ports import (
+    Answer,
+    Catalog,
+    Chunks,
+    Completions,
+    Keyed,
+    Named,
+    TaskHandle,
+    Tasks,
+)
 from shared.clock import mint_id
-from shared.contracts.agents import AgentSpec, Sampling
-from shared.contracts.base import check_token, task_of_call
-from shared.contracts.facts import Accepted
+from shared.contracts.agents import AgentSpec
+from shared.contracts.base import SessionRef, check_token
+from shared.contracts.tasks import InputMessage
 from shared.contracts.tokens import DirectEvent, DirectResult
 from shared.contracts.work import DirectRequest
 from shared.errors import Permanent, Transient, error_of
 
-_BY = "client"
+Asked = tuple[TaskHandle, AgentTurn]
+"""A task, and what tells the end of this turn of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +63,7 @@ class MessageHandlers:
     completions: Completions
     tasks: Tasks
     catalog: Catalog
+    keyed: Keyed
 
     async def answer(self, caller: Caller, body: MessagesBody, named: Named) -> Answer:
         """The whole answer at once."""
@@ -62,9 +78,9 @@ class MessageHandlers:
         is a status, not a broken stream."""
         caller.check_model(body.model)
         if body.agent is not None:
-            asked = await self._ask(caller, body, named)
-            told = TaskMessageEvents(_task_envelope(asked.task, body), asked.turn)
-            return Chunks(_task_events(asked, told), _task_headers(asked.task), durable=True)
+            task, turn = await self._ask(caller, body, named)
+            told = TaskMessageEvents(_task_envelope(task, body), turn)
+            return Chunks(_task_events(task, told), _task_headers(task), durable=True)
         request, envelope = _direct(caller, body, named)
         events = self.completions.complete(request)
         first = await anext(events, None)
@@ -92,52 +108,56 @@ class MessageHandlers:
         raise _silent()
 
     async def _agent_answer(self, caller: Caller, body: MessagesBody, named: Named) -> Answer:
-        asked = await self._ask(caller, body, named)
-        async with aclosing(asked.task.events(asked.after)) as events:
+        task, turn = await self._ask(caller, body, named)
+        async with aclosing(task.events()) as events:
             async for event in events:
-                if (end := asked.turn.of(event.data)) is not None:
-                    message = task_message(_task_envelope(asked.task, body), end)
-                    return Answer(message, _task_headers(asked.task))
+                if (end := turn.of(event)) is not None:
+                    message = task_message(_task_envelope(task, body), end)
+                    return Answer(message, _task_headers(task))
         raise _silent()
 
     async def _ask(self, caller: Caller, body: MessagesBody, named: Named) -> Asked:
         """Give a task what its client's tools returned, or submit a new one."""
-        spec = find_agent(body.agent or "", await self.catalog.agents(caller.tenant), "model")
-        own = frozenset(tool.name for tool in body.tools or ())
-        if (task := await self._waiting(caller, body, named)) is not None:
-            after = await _go_on(task, body, sampling_of(body, spec.sampling))
-            return Asked(task, str(after), AgentTurn(own, goes_on=True))
-        return Asked(await self._submit(caller, body, named, spec), "", AgentTurn(own))
+        asked = fingerprint_of(body, named.session)
+        async with standing_for(self.keyed, caller, named.key, asked):
+            spec = find_agent(body.agent or "", await self.catalog.agents(caller.tenant), "model")
+            found = await self._continued(caller, body, named, spec)
+            return found or await self._submitted(caller, body, named, spec)
 
-    async def _waiting(self, caller: Caller, body: MessagesBody, named: Named) -> TaskHandle | None:
-        """The task that made the calls whose results come; None where it is none of ours.
+    async def _continued(
+        self, caller: Caller, body: MessagesBody, named: Named, spec: AgentSpec
+    ) -> Asked | None:
+        """The turn that the results open; None where they are of elsewhere, or told otherwise.
 
         Raises:
-            Permanent: `unknown_call` where it is not of the agent or session that was named.
+            Permanent: `unknown_call` where the calls are not of the agent or session named.
         """
-        makers = {task_of_call(call) for call in body.returned}
-        name = makers.pop() if len(makers) == 1 else None
-        task = await self.tasks.find(caller.tenant, name) if name else None
+        if (name := task_of(body.returned)) is None:
+            return None
+        ref = SessionRef(caller.tenant, session_of_task(name))
+        task = await self.tasks.known(ref, name)
         if task is None:
             return None
-        facts = (stored.fact for stored in await task.facts())
-        agents = {fact.agent.name for fact in facts if isinstance(fact, Accepted)}
-        if body.agent not in agents or named.session not in (None, task.session):
+        agent = agent_of(await task.facts())
+        if body.agent != agent or named.session not in (None, task.session):
             raise Permanent(
                 "unknown_call",
-                f"the calls were made by agent {', '.join(agents)} in session {task.session}",
+                f"the calls were made by agent {agent} in session {task.session}",
                 field=f"messages.{body.answered}.content",
             )
-        return task
+        words = (InputMessage(role="user", content=body.words),) if body.words else ()
+        terms = replace(terms_of(body), sampling=sampling_of(body, spec.sampling))
+        found = await go_on(task, Answers(body.returned, words, terms), spec.name)
+        return None if found is None else (task, AgentTurn(found.place))
 
-    async def _submit(
+    async def _submitted(
         self, caller: Caller, body: MessagesBody, named: Named, spec: AgentSpec
-    ) -> TaskHandle:
+    ) -> Asked:
         if named.session is not None:
             check_token(named.session, SESSION_HEADER)
-        placed = await place(self.tasks, caller.tenant, named.key, named.session, body)
+        placed = await place(self.tasks, caller, named.key, named.session, body)
         if placed.known is not None:
-            return placed.known
+            return _begun(placed.known)
         order = Order(
             ref=placed.ref,
             fingerprint=placed.fingerprint,
@@ -149,36 +169,11 @@ class MessageHandlers:
             metadata={"user": body.user} if body.user else {},
             terms=terms_of(body),
         )
-        return await self.tasks.submit(order, caller.trace_id)
+        return _begun(await self.tasks.submit(order, caller.trace_id))
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A task, the event behind which this turn of it begins, and what tells its end."""
-
-    task: TaskHandle
-    after: str
-    turn: AgentTurn
-
-
-async def _go_on(task: TaskHandle, body: MessagesBody, sampling: Sampling) -> int:
-    """Give the results, the client's words before them; the place of the last one in the log.
-
-    Words behind the results would come too late: with the last result the model begins. A request
-    that is repeated finds everything said already, and the same place.
-    """
-    if words := body.words:
-        try:
-            await task.steer(words, id=f"with-{next(iter(body.returned))}", by=_BY)
-        except Permanent as error:
-            if error.code not in ("not_running", "task_ended"):
-                raise  # else it is a repetition, or the results will be refused
-    terms = replace(terms_of(body), sampling=sampling)
-    places = [
-        await task.answer(call, result, terms=terms, by=_BY)
-        for call, result in body.returned.items()
-    ]
-    return max(places)
+def _begun(task: TaskHandle) -> Asked:
+    return task, AgentTurn(Place(task.id))
 
 
 def _direct(caller: Caller, body: MessagesBody, named: Named) -> tuple[DirectRequest, Envelope]:
@@ -210,8 +205,8 @@ async def _direct_events(
                 yield one
 
 
-async def _task_events(asked: Asked, shown: TaskMessageEvents) -> AsyncGenerator[Json]:
-    async with aclosing(asked.task.events(asked.after)) as events:
+async def _task_events(task: TaskHandle, shown: TaskMessageEvents) -> AsyncGenerator[Json]:
+    async with aclosing(task.events()) as events:
         yield shown.start()
         async for event in events:
             for one in shown.of(event):

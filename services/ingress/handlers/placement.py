@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
+from services.ingress.core.access.caller import Caller
 from services.ingress.core.tasks.repetition import check_same_task, fingerprint_of
 from services.ingress.core.tasks.state import session_of_task, task_of_key
 from services.ingress.ports import TaskHandle, Tasks
@@ -25,7 +26,7 @@ class Placement:
 
 
 async def place(
-    tasks: Tasks, tenant: str, key: str | None, session: str | None, body: BaseModel
+    tasks: Tasks, caller: Caller, key: str | None, session: str | None, body: BaseModel
 ) -> Placement:
     """Name the task and its session.
 
@@ -39,7 +40,8 @@ async def place(
     """
     if session is not None:
         check_token(session, "session")
-    task = mint_id("task") if key is None else task_of_key(tenant, key)
+    tenant = caller.tenant
+    task = mint_id("task") if key is None else task_of_key(tenant, caller.own(key))
     ref = SessionRef(tenant, session or session_of_task(task))
     if key is None:
         return Placement(ref, task)

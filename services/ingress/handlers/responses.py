@@ -35,7 +35,8 @@ from services.ingress.core.tasks.repetition import check_same_task, fingerprint_
 from services.ingress.core.tasks.state import Order, session_of_task, task_of_key
 from services.ingress.handlers.answers import go_on
 from services.ingress.handlers.placement import place
-from services.ingress.ports import Catalog, Housekeeping, Opened, TaskHandle, Tasks
+from services.ingress.handlers.repeated import standing_for
+from services.ingress.ports import Catalog, Housekeeping, Keyed, Opened, TaskHandle, Tasks
 from shared.contracts.agents import BARE, AgentSpec
 from shared.contracts.base import SessionRef, check_token
 from shared.contracts.log import StoredFact
@@ -68,6 +69,7 @@ class ResponseHandlers:
     tasks: Tasks
     catalog: Catalog
     sessions: Housekeeping
+    keyed: Keyed
     jobs: set[asyncio.Task[None]] = field(default_factory=set)
     """Deletions under way."""
 
@@ -88,11 +90,16 @@ class ResponseHandlers:
         items = await self._resolved(caller, body.input)
         given = parts_of(messages_of(items))
         ask = _Ask(caller, body, key, terms_of_body(body, agent.sampling), given)
-        if key is not None and (known := await self._known(caller.tenant, key)) is not None:
-            check_same_task(await known.facts(), fingerprint_of(body))
-            return Opened(known, Place(known.id), caller.tenant, stored=body.stored)
         if not given.messages:
             raise Permanent("invalid_request", "the input is empty", field="input")
+        async with standing_for(self.keyed, caller, key, fingerprint_of(body)):
+            return await self._opened(ask, own)
+
+    async def _opened(self, ask: _Ask, own: frozenset[str]) -> Opened:
+        caller, body = ask.caller, ask.body
+        if (known := await self._known(caller, ask.key)) is not None:
+            check_same_task(await known.facts(), fingerprint_of(body))
+            return Opened(known, Place(known.id), caller.tenant, stored=body.stored)
         if body.previous_response_id is not None:
             return await self._after(ask, body.previous_response_id, own)
         if body.conversation_id is not None:
@@ -112,10 +119,12 @@ class ResponseHandlers:
                 raise Permanent("model_not_found", detail, field="model")
         return agents.get(BARE.name, (0, BARE))[1]
 
-    async def _known(self, tenant: str, key: str) -> TaskHandle | None:
+    async def _known(self, caller: Caller, key: str | None) -> TaskHandle | None:
         """What the same idempotency key has begun before, wherever that was."""
-        name = task_of_key(tenant, key)
-        return await self.tasks.known(SessionRef(tenant, session_of_task(name)), name)
+        if key is None:
+            return None
+        name = task_of_key(caller.tenant, caller.own(key))
+        return await self.tasks.known(SessionRef(caller.tenant, session_of_task(name)), name)
 
     async def _alone(self, ask: _Ask) -> Opened:
         """Without a word about the past: what its results tell, else a session of its own."""
@@ -182,6 +191,7 @@ class ResponseHandlers:
         """The response that the results open, where they fit."""
         if not ask.given.results:
             return None
+        await self._kept(ask, SessionRef(ask.caller.tenant, task.session))
         found = await go_on(task, ask.answers, ask.body.agent)
         if found is None:
             return None
@@ -190,9 +200,10 @@ class ResponseHandlers:
     async def _submitted(
         self, ask: _Ask, session: str | None, messages: tuple[InputMessage, ...]
     ) -> Opened:
-        placed = await place(self.tasks, ask.caller.tenant, ask.key, session, ask.body)
+        placed = await place(self.tasks, ask.caller, ask.key, session, ask.body)
         task = placed.known
         if task is None:
+            await self._kept(ask, placed.ref)
             terms = ask.terms
             order = Order(
                 ref=placed.ref,
@@ -208,6 +219,11 @@ class ResponseHandlers:
             )
             task = await self.tasks.submit(order, ask.caller.trace_id)
         return Opened(task, Place(task.id), ask.caller.tenant, stored=ask.body.stored)
+
+    async def _kept(self, ask: _Ask, ref: SessionRef) -> None:
+        """Before the first word of what is not to be kept: nobody may be there behind the last."""
+        if not ask.body.stored:
+            await self.sessions.forget_later(ref)
 
     async def _resolved(
         self, caller: Caller, given: str | list[dict[str, object]]
@@ -272,7 +288,7 @@ class ResponseHandlers:
         """Delete the session of a response that is not to be stored, behind its answer.
 
         Nobody can ask for it by its id meanwhile, nor where this process dies before: then, or
-        where the deletion fails, it is left to the retention of the log.
+        where the deletion fails, sessions forgets it an hour later (`forget_later`).
         """
         if not (opened.stored or opened.keep):
             job = asyncio.create_task(self._delete(SessionRef(opened.tenant, opened.task.session)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from services.ingress.core.access.caller import Caller
 from services.ingress.core.catalog import find_agent
 from services.ingress.core.tasks.control import ScheduleBody
@@ -27,7 +29,8 @@ class ScheduleHandlers:
         """
         caller.check_model(f"agent:{body.agent}", "agent")
         find_agent(body.agent, await self.catalog.agents(caller.tenant), "agent")
-        sequence = await self.schedules.put(caller.tenant, name, body.as_schedule())
+        schedule = replace(body.as_schedule(), key=caller.key)
+        sequence = await self.schedules.put(caller.tenant, name, schedule)
         return {"name": name, "sequence": sequence}
 
     async def get(self, caller: Caller, name: str) -> Json:

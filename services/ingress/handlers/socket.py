@@ -32,7 +32,7 @@ class SocketHandlers:
         if isinstance(command.body, RetryBody):
             new = await self.control.retry(caller, task, command.body, command.key)
             return {"task": new.id, "session": new.session, "retry_of": task.id}
-        sequence = await self._record(task, command)
+        sequence = await self._record(caller, task, command)
         return {"task": task.id, "session": task.session, "sequence": sequence}
 
     async def _submit(self, caller: Caller, session: str, body: TaskBody) -> Json:
@@ -44,10 +44,10 @@ class SocketHandlers:
         task = await self.tasks.submit(caller, asked, None)
         return {"task": task.id, "session": task.session, "events": f"/v1/tasks/{task.id}/events"}
 
-    async def _record(self, task: TaskHandle, command: Command) -> int:
+    async def _record(self, caller: Caller, task: TaskHandle, command: Command) -> int:
         match command.body:
             case SteerBody() as body:
-                return await self.control.steer(task, body, command.key)
+                return await self.control.steer(caller, task, body, command.key)
             case ApproveBody() as body:
                 return await self.control.approve(task, body)
             case RejectBody() as body:

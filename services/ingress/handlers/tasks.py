@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from services.ingress.core.access.caller import Caller
 from services.ingress.core.catalog import find_agent
 from services.ingress.core.tasks.bodies import CancelBody, ForkBody, TaskBody
+from services.ingress.core.tasks.repetition import fingerprint_of
 from services.ingress.core.tasks.state import Json, Order, fact_data, session_state, task_state
 from services.ingress.handlers.placement import place
-from services.ingress.ports import Catalog, TaskHandle, Tasks
+from services.ingress.handlers.repeated import standing_for
+from services.ingress.ports import Catalog, Keyed, TaskHandle, Tasks
 from shared.contracts.base import SessionRef, check_token
 from shared.contracts.facts import Done
 from shared.contracts.log import Event
@@ -25,6 +27,7 @@ class TaskHandlers:
 
     tasks: Tasks
     catalog: Catalog
+    keyed: Keyed
 
     async def submit(self, caller: Caller, body: TaskBody, key: str | None) -> TaskHandle:
         """Check and submit a task.
@@ -34,7 +37,12 @@ class TaskHandlers:
         """
         check_token(body.agent, "agent")
         caller.check_model(f"agent:{body.agent}", "agent")
-        placed = await place(self.tasks, caller.tenant, _one_key(key, body), body.session, body)
+        named = _one_key(key, body)
+        async with standing_for(self.keyed, caller, named, fingerprint_of(body)):
+            return await self._submitted(caller, body, named)
+
+    async def _submitted(self, caller: Caller, body: TaskBody, key: str | None) -> TaskHandle:
+        placed = await place(self.tasks, caller, key, body.session, body)
         if placed.known is not None:
             return placed.known
         find_agent(body.agent, await self.catalog.agents(caller.tenant), "agent")
@@ -142,7 +150,7 @@ class TaskHandlers:
         ref = SessionRef(caller.tenant, check_token(name, "session"))
         if body.model:
             caller.check_model(body.model)
-        child, origin = await self.tasks.fork(ref, body)
+        child, origin = await self.tasks.fork(ref, body, caller.key)
         return {
             "session": child,
             "task": origin.task,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from services.ingress.core.access.budgets import Budget
 from services.ingress.core.access.caller import Caller
 from services.ingress.core.books.usage import (
     page_json,
@@ -21,14 +23,19 @@ from shared.errors import Permanent
 
 @dataclass(frozen=True, slots=True)
 class UsageHandlers:
-    """Every query carries the tenant of its caller; `currency` is that of the models file."""
+    """Every query carries the tenant of its caller, whose `budgets` are shown beside the answer.
+
+    `currency` is that of the models file.
+    """
 
     ledger: Ledger
     currency: str
+    budgets: Callable[[], Sequence[Budget]] = tuple
 
     async def usage(self, query: UsageQuery) -> Json:
         """Groups and their total."""
-        return usage_json(await self.ledger.usage(query), query.grouping, self.currency)
+        reply = await self.ledger.usage(query)
+        return usage_json(reply, query.grouping, self.currency, self.budgets())
 
     async def usage_csv(self, query: UsageQuery) -> str:
         """The groups as CSV."""
@@ -38,7 +45,7 @@ class UsageHandlers:
         """A page of the request log."""
         reply = await self.ledger.requests(query)
         rows = [request_json(line, self.currency) for line in reply.requests]
-        return page_json("requests", rows, query.limit, reply.sequence)
+        return page_json("requests", rows, query.limit, reply)
 
     async def request(self, caller: Caller, name: str, session: str | None) -> Json:
         """One request.
@@ -55,10 +62,10 @@ class UsageHandlers:
         """A page of sessions."""
         reply = await self.ledger.sessions(query)
         rows = [session_json(one) for one in reply.sessions]
-        return page_json("sessions", rows, query.limit, reply.sequence)
+        return page_json("sessions", rows, query.limit, reply)
 
     async def tasks(self, query: TasksQuery) -> Json:
         """A page of tasks."""
         reply = await self.ledger.tasks(query)
         rows = [task_json(one, self.currency) for one in reply.tasks]
-        return page_json("tasks", rows, query.limit, reply.sequence)
+        return page_json("tasks", rows, query.limit, reply)

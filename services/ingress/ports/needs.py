@@ -16,7 +16,7 @@ from shared.contracts.base import SessionRef
 from shared.contracts.control import DeleteReply
 from shared.contracts.dead import Filed, Letters, Retried, Wanted
 from shared.contracts.documents import DocumentChanged
-from shared.contracts.facts import Done, Forked, Noted
+from shared.contracts.facts import Completed, Done, Forked, Noted
 from shared.contracts.keys import Allowance, ApiKey, Issued, NewKey
 from shared.contracts.ledger import (
     RequestsQuery,
@@ -96,8 +96,11 @@ class TaskHandle(Protocol):
         """Say what a tool of the client returned; the first result of a call counts."""
         ...
 
-    async def retry(self, task: str | None = None, by: str = "") -> TaskHandle:
-        """Go on where it failed, as a new task; `not_failed`, `superseded`."""
+    async def retry(self, task: str | None = None, by: str = "", key: str = "") -> TaskHandle:
+        """Go on where it failed, as a new task that the API key `key` pays for.
+
+        `not_failed`, `superseded`.
+        """
         ...
 
 
@@ -143,8 +146,32 @@ class Tasks(Protocol):
         """Set something down in a session, once; it makes the session where there is none."""
         ...
 
-    async def fork(self, ref: SessionRef, body: ForkBody) -> tuple[str, Forked]:
-        """Make a fork of a session: its name, and what it begins with."""
+    async def fork(self, ref: SessionRef, body: ForkBody, key: str) -> tuple[str, Forked]:
+        """Make a fork of a session that the API key `key` pays for.
+
+        Answers its name, and what it begins with.
+        """
+        ...
+
+
+class Keyed(Protocol):
+    """What idempotency keys stand for; every replica sees the same, whatever session is named."""
+
+    async def take(self, tenant: str, name: str, fingerprint: str) -> bool:
+        """Let a name stand for a request from now on; False where it stood for it before.
+
+        Raises:
+            Permanent: `idempotency_conflict` where it stands for another one.
+            Transient: `bus_unavailable`.
+        """
+        ...
+
+    async def give_back(self, tenant: str, name: str) -> None:
+        """Let it stand for nothing again: the request that took it was refused.
+
+        Raises:
+            Transient: `bus_unavailable`.
+        """
         ...
 
 
@@ -235,6 +262,21 @@ class Housekeeping(Protocol):
         """Forget a session; `session_busy` while a task has not ended, except with `force`."""
         ...
 
+    async def forget_later(self, ref: SessionRef) -> None:
+        """Forget a session once nothing was said in it for an hour, whatever becomes of us.
+
+        Durable when this returns; the session need not exist yet.
+        """
+        ...
+
+
+class Records(Protocol):
+    """The log, for what nobody else writes down."""
+
+    async def used(self, tenant: str, fact: Completed, trace_id: str) -> None:
+        """A line of the bill; durable when this returns."""
+        ...
+
 
 class Ledger(Protocol):
     """What was used and what was asked, as far as it is recorded; `ledger_behind` for `min_seq`."""
@@ -244,7 +286,7 @@ class Ledger(Protocol):
         ...
 
     async def requests(self, query: RequestsQuery) -> RequestsReply:
-        """Tasks and completions, newest first."""
+        """Tasks, completions, embeddings and what was refused, newest first."""
         ...
 
     async def sessions(self, query: SessionsQuery) -> SessionsReply:

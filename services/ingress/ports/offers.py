@@ -9,9 +9,10 @@ from typing import Protocol
 from services.ingress.core.access.caller import Caller
 from services.ingress.core.chat.body import ChatBody
 from services.ingress.core.chat.chunks import Chunk
+from services.ingress.core.embeddings import EmbeddingsBody
 from services.ingress.core.messages.body import CountBody, MessagesBody
 from services.ingress.core.responses.body import ResponseBody
-from services.ingress.core.responses.conversations import ConversationCreateBody
+from services.ingress.core.responses.conversations import ConversationCreateBody, ItemsBody
 from services.ingress.core.responses.fold import Place
 from services.ingress.core.tasks.bodies import CancelBody, ForkBody, TaskBody
 from services.ingress.core.tasks.control import (
@@ -79,6 +80,14 @@ class MessagesApi(Protocol):
 
     async def count(self, caller: Caller, body: CountBody) -> Json:
         """How many tokens a model would read."""
+        ...
+
+
+class EmbeddingsApi(Protocol):
+    """OpenAI's embeddings."""
+
+    async def embed(self, caller: Caller, body: EmbeddingsBody) -> Json:
+        """OpenAI's list of vectors."""
         ...
 
 
@@ -167,9 +176,7 @@ class ConversationsApi(Protocol):
         """One of them; `item_not_found`."""
         ...
 
-    async def add(
-        self, caller: Caller, name: str, items: list[dict[str, object]], key: str | None
-    ) -> list[Json]:
+    async def add(self, caller: Caller, name: str, body: ItemsBody, key: str | None) -> list[Json]:
         """Set items down."""
         ...
 
@@ -181,7 +188,9 @@ class ConversationsApi(Protocol):
 class ControlApi(Protocol):
     """What people say to a task; each answers with the sequence of the fact that records it."""
 
-    async def steer(self, task: TaskHandle, body: SteerBody, key: str | None) -> int:
+    async def steer(
+        self, caller: Caller, task: TaskHandle, body: SteerBody, key: str | None
+    ) -> int:
         """Say something to it."""
         ...
 

@@ -1,4 +1,7 @@
-"""Grouped usage as SQL: sums, and percentiles by rank, which both databases can."""
+"""Grouped usage as SQL: sums, and percentiles by rank, which both databases can.
+
+Ranks cost a sort of all calls that are asked about; who needs no times gets sums alone.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +13,21 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.ledger.adapters.queries import usage_of
 from services.ledger.adapters.schema import usage as view
 from services.ledger.core import TOKENS
-from shared.contracts.ledger import Latency, UsageQuery, UsageSummary
+from shared.contracts.ledger import NO_TIMES, Latency, UsageQuery, UsageSummary
 
 
 async def usage(connection: AsyncConnection, query: UsageQuery) -> tuple[UsageSummary, ...]:
     """The groups from `offset` on, `limit` at most."""
     grouping = query.grouping
-    ranked = _ranked(query).subquery("ranked")
-    names = [ranked.c[key] for key in grouping]
-    size = sa.func.sum(ranked.c.input_tokens + ranked.c.output_tokens)
-    days = [ranked.c.day.desc()] if "day" in grouping else []
+    calls = (_ranked(query) if query.times else _asked_for(query)).subquery("calls_asked_for")
+    names = [calls.c[key] for key in grouping]
+    size = sa.func.sum(calls.c.input_tokens + calls.c.output_tokens)
+    days = [calls.c.day.desc()] if "day" in grouping else []
     wanted = (
         sa.select(
             *names,
-            *(sa.func.sum(ranked.c[name]).label(name) for name in ("calls", *TOKENS)),
-            *_latency(ranked.c),
+            *(sa.func.sum(calls.c[name]).label(name) for name in ("calls", *TOKENS)),
+            *(_latency(calls.c) if query.times else ()),
         )
         .group_by(*names)
         .order_by(*days, size.desc(), *names)
@@ -32,7 +35,7 @@ async def usage(connection: AsyncConnection, query: UsageQuery) -> tuple[UsageSu
         .limit(query.limit)
     )
     rows = (await connection.execute(wanted)).mappings().all()
-    found = tuple(_summary(row, grouping) for row in rows)
+    found = tuple(_summary(row, query) for row in rows)
     return found[::-1] if grouping == ("day",) else found
 
 
@@ -42,10 +45,13 @@ def _ranked(query: UsageQuery) -> sa.Select[Any]:
     unknown = sa.case((view.c.total_ms.is_(None), 1), else_=0)
     rank = sa.func.row_number().over(**place, order_by=[unknown, view.c.total_ms])
     count = sa.func.count(view.c.total_ms).over(**place)
-    wanted = sa.select(view, rank.label("rank"), count.label("timed")).where(
-        view.c.tenant == query.tenant
-    )
-    for name in ("session", "agent", "model", "task"):
+    return _asked_for(query, rank.label("rank"), count.label("timed"))
+
+
+def _asked_for(query: UsageQuery, *more: sa.Label[Any]) -> sa.Select[Any]:
+    """The calls that count, with some columns more."""
+    wanted = sa.select(view, *more).where(view.c.tenant == query.tenant)
+    for name in ("session", "agent", "model", "task", "key"):
         if (value := getattr(query, name)) is not None:
             wanted = wanted.where(view.c[name] == value)
     bounds = (
@@ -70,14 +76,18 @@ def _latency(call: sa.ColumnCollection[str, Any]) -> list[sa.Label[Any]]:
     ]
 
 
-def _summary(row: Any, grouping: tuple[str, ...]) -> UsageSummary:  # noqa: ANN401  # a row
-    names = {key: str(row[key]) for key in grouping}
-    times = {name: float(row[name] or 0.0) for name in ("mean_ms", "p50_ms", "p95_ms", "max_ms")}
+def _summary(row: Any, query: UsageQuery) -> UsageSummary:  # noqa: ANN401  # a row
+    names: dict[str, str] = {key: str(row[key]) for key in query.grouping}
     return UsageSummary(
         key="/".join(names.values()),
         calls=int(row["calls"]),
         usage=usage_of(row),
         price=int(row["price"]),
         names=names,
-        latency=Latency(count=int(row["count"]), **times),
+        latency=_times(row) if query.times else NO_TIMES,
     )
+
+
+def _times(row: Any) -> Latency:  # noqa: ANN401  # a row
+    times = {name: float(row[name] or 0.0) for name in ("mean_ms", "p50_ms", "p95_ms", "max_ms")}
+    return Latency(count=int(row["count"]), **times)

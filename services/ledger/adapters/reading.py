@@ -173,6 +173,9 @@ def _lines(tables: Tables, tenant: str) -> Iterator[tuple[RequestLine, str, set[
         if key[0] == tenant:
             line = _completion(key, row)
             yield line, "", {line.model}
+    for key, row in tables["refusals"].items():
+        if key[0] == tenant:
+            yield _refusal(key, row), "", set()
 
 
 def _task(tables: Tables, key: Key, row: Row, calls: list[Row]) -> RequestLine:
@@ -203,10 +206,11 @@ def _task(tables: Tables, key: Key, row: Row, calls: list[Row]) -> RequestLine:
 
 
 def _completion(key: Key, row: Row) -> RequestLine:
-    good = "result_seq" in row
+    computed = "result_seq" in row
+    good = computed and row["result_seq"] != row.get("failed_seq")
     return RequestLine(
         id=str(key[1]),
-        kind="completion",
+        kind=str(row["kind"]),  # type: ignore[arg-type]  # one of them, as the fact has it
         sequence=int(row["asked_seq"]),
         time=float(row["finished" if good else "failed"]),
         status="completed" if good else "failed",
@@ -214,14 +218,31 @@ def _completion(key: Key, row: Row) -> RequestLine:
         model=str(row["model" if good else "failed_model"]),
         worker=str(row["worker" if good else "failed_worker"]),
         error_code="" if good else str(row["error_code"]),
-        usage=_usage(row) if good else Usage(),
-        price=int(row["price"]) if good else 0,
+        usage=_usage(row) if computed else Usage(),
+        price=int(row["price"]) if computed else 0,
         latency_ms=float(row.get("total_ms", 0.0)),
         first_token_ms=float(row.get("first_token_ms", 0.0)),
         trace_id=str(row["trace_id"]),
         user=str(row["end_user"]),
         key=str(row["key_id"]),
         metadata=orjson.loads(str(row["metadata"])),
+    )
+
+
+def _refusal(key: Key, row: Row) -> RequestLine:
+    return RequestLine(
+        id=str(key[1]),
+        kind="refused",
+        sequence=int(row["refused_seq"]),
+        time=float(row["begun"]),
+        status="failed",
+        route=str(row["route"]),
+        error_code=str(row["code"]),
+        trace_id=str(row["trace_id"]),
+        key=str(row["key_id"]),
+        count=int(row["times"]),
+        until=float(row["ended"]),
+        http_status=int(row["http_status"]),
     )
 
 
@@ -232,7 +253,10 @@ def usage(tables: Tables, query: UsageQuery) -> tuple[UsageSummary, ...]:
     for call in _calls(tables):
         if _counts(call, query):
             groups.setdefault(tuple(str(call[key]) for key in grouping), []).append(call)
-    found = [_group(dict(zip(grouping, key, strict=True)), rows) for key, rows in groups.items()]
+    found = [
+        _group(dict(zip(grouping, key, strict=True)), rows, times=query.times)
+        for key, rows in groups.items()
+    ]
     found.sort(key=lambda one: (-one.usage.input - one.usage.output, *one.names.values()))
     if "day" in grouping:
         found.sort(key=lambda one: one.names["day"], reverse=True)
@@ -240,15 +264,15 @@ def usage(tables: Tables, query: UsageQuery) -> tuple[UsageSummary, ...]:
     return tuple(page[::-1] if grouping == ("day",) else page)
 
 
-def _group(names: dict[str, str], rows: list[Row]) -> UsageSummary:
-    times = sorted(float(row["total_ms"]) for row in rows if "total_ms" in row)
+def _group(names: dict[str, str], rows: list[Row], *, times: bool) -> UsageSummary:
+    known = sorted(float(row["total_ms"]) for row in rows if "total_ms" in row)
     return UsageSummary(
         key="/".join(names.values()),
         calls=sum(int(row.get("calls", 1)) for row in rows),
         usage=sum((_usage(row) for row in rows), Usage()),
         price=sum(int(row["price"]) for row in rows),
         names=names,
-        latency=_latency(times) if times else Latency(),
+        latency=_latency(known) if times and known else Latency(),
     )
 
 
@@ -270,7 +294,7 @@ def _counts(call: Row, query: UsageQuery) -> bool:
         call["tenant"] == query.tenant
         and all(
             getattr(query, name) in (None, call[name])
-            for name in ("session", "agent", "model", "task")
+            for name in ("session", "agent", "model", "task", "key")
         )
         and str(call["day"]) >= query.since
         and (not query.until or str(call["day"]) <= query.until)
@@ -282,13 +306,15 @@ def _calls(tables: Tables) -> Iterable[Row]:
     for key, row in tables["steps"].items():
         if row.get("kind") == "infer":
             names = dict(zip(KEYS["tasks"], key[:3], strict=True))
-            agent = tables["tasks"].get(key[:3], {}).get("agent", "")
-            yield row | names | {"agent": agent, "model": row["name"]}
+            task = tables["tasks"].get(key[:3], {})
+            whose = {"agent": task.get("agent", ""), "key": task.get("key_id", "")}
+            yield row | names | whose | {"model": row["name"]}
     for key, row in tables["completions"].items():
         if "result_seq" in row:
-            yield row | {"tenant": key[0], "session": "", "task": key[1], "agent": ""}
+            names = {"tenant": str(key[0]), "session": "", "task": str(key[1]), "agent": ""}
+            yield row | names | {"key": row["key_id"]}
     for key, row in tables["erased"].items():
-        yield row | dict(zip(KEYS["erased"], key, strict=True)) | {"task": ""}
+        yield row | dict(zip(KEYS["erased"], key, strict=True)) | {"task": "", "key": ""}
 
 
 def _usage(row: Row) -> Usage:

@@ -1,4 +1,4 @@
-"""The request log as SQL: a page of tasks and a page of completions, put together by sequence."""
+"""The request log as SQL: a page of each kind of request, put together by sequence."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.ledger.adapters.queries import STATE, usage_of, within
 from services.ledger.adapters.schema import completions as c
+from services.ledger.adapters.schema import refusals as r
 from services.ledger.adapters.schema import steps
 from services.ledger.adapters.schema import tasks as t
 from services.ledger.core import KEYS, TOKENS
@@ -22,10 +23,12 @@ _INFERRED = (steps.c.kind == "infer", steps.c.result_seq.is_not(None))
 async def requests(connection: AsyncConnection, query: RequestsQuery) -> tuple[RequestLine, ...]:
     """Newest first."""
     found: list[RequestLine] = []
-    if query.kind != "completion":
+    if query.kind in (None, "task"):
         found += await _tasks(connection, query)
-    if query.kind != "task" and _may_complete(query):
+    if query.kind in (None, "completion", "embedding") and _may_complete(query):
         found += await _completions(connection, query)
+    if query.kind in (None, "refused") and _may_be_refused(query):
+        found += await _refusals(connection, query)
     return tuple(sorted(found, key=lambda line: -line.sequence)[: query.limit])
 
 
@@ -33,6 +36,12 @@ def _may_complete(query: RequestsQuery) -> bool:
     """Completions have neither session nor agent nor text, and are known when they have ended."""
     ended = query.status in (None, "completed", "failed")
     return ended and not (query.session or query.agent or query.text)
+
+
+def _may_be_refused(query: RequestsQuery) -> bool:
+    """Nothing is known of what was refused but who asked, for what and when."""
+    failed = query.status in (None, "failed")
+    return failed and _may_complete(query) and not (query.model or query.min_ms)
 
 
 async def _tasks(connection: AsyncConnection, query: RequestsQuery) -> list[RequestLine]:
@@ -114,11 +123,13 @@ async def _completions(connection: AsyncConnection, query: RequestsQuery) -> lis
     time = sa.func.coalesce(c.c.finished, c.c.failed)
     model = sa.func.coalesce(c.c.model, c.c.failed_model)
     wanted = sa.select(c).where(c.c.tenant == query.tenant)
-    same = ((c.c.id, query.id), (model, query.model))
+    kind = sa.func.coalesce(c.c.kind, "completion")
+    same = ((c.c.id, query.id), (model, query.model), (kind, query.kind))
     wanted = wanted.where(*(column == value for column, value in same if value is not None))
     wanted = wanted.where(*within(time, query.since, query.until))
     if query.status is not None:
-        failed = c.c.result_seq.is_(None)
+        failed = sa.or_(c.c.result_seq.is_(None), c.c.result_seq == c.c.failed_seq)
+        failed = sa.func.coalesce(failed, sa.false())
         wanted = wanted.where(failed if query.status == "failed" else ~failed)
     if query.min_ms:
         wanted = wanted.where(c.c.total_ms >= query.min_ms)
@@ -129,10 +140,10 @@ async def _completions(connection: AsyncConnection, query: RequestsQuery) -> lis
 
 
 def _completion(row: Any) -> RequestLine:  # noqa: ANN401  # a row
-    failed = row["result_seq"] is None
+    failed = row["result_seq"] in (None, row["failed_seq"])
     return RequestLine(
         id=row["id"],
-        kind="completion",
+        kind=row["kind"] or "completion",
         sequence=row["asked_seq"],
         time=row["failed"] if failed else row["finished"],
         status="failed" if failed else "completed",
@@ -146,3 +157,31 @@ def _completion(row: Any) -> RequestLine:  # noqa: ANN401  # a row
         first_token_ms=row["first_token_ms"] or 0.0,
         **_caller(row),
     )
+
+
+async def _refusals(connection: AsyncConnection, query: RequestsQuery) -> list[RequestLine]:
+    wanted = sa.select(r).where(r.c.tenant == query.tenant)
+    if query.id is not None:
+        wanted = wanted.where(r.c.id == query.id)
+    wanted = wanted.where(*within(r.c.begun, query.since, query.until))
+    if query.before:
+        wanted = wanted.where(r.c.refused_seq < query.before)
+    page = wanted.order_by(r.c.refused_seq.desc()).limit(query.limit)
+    rows = (await connection.execute(page)).mappings()
+    return [
+        RequestLine(
+            id=row["id"],
+            kind="refused",
+            sequence=row["refused_seq"],
+            time=row["begun"],
+            status="failed",
+            route=row["route"],
+            error_code=row["code"],
+            trace_id=row["trace_id"],
+            key=row["key_id"],
+            count=row["times"],
+            until=row["ended"],
+            http_status=row["http_status"],
+        )
+        for row in rows
+    ]

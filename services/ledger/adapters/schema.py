@@ -14,19 +14,19 @@ import sqlalchemy as sa
 
 from services.ledger.core import CALLER, KEYS, TOKENS
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """What the newest revision in `migrations` writes down for releases that know no Alembic."""
 
 metadata = sa.MetaData()
 
 _INTEGERS = frozenset(
     {"step", "revision", "attempt", "steps", "infer_steps", "tool_steps", "failed_attempt", *TOKENS}
-    | {"below", "calls"}
+    | {"below", "calls", "http_status", "times"}
 )
 _REALS = frozenset(
     {
         *("opened", "touched", "submitted", "accepted", "done", "started", "finished", "failed"),
-        *("parked", "answered", "deleted"),
+        *("parked", "answered", "deleted", "begun", "ended"),
     }
 )
 
@@ -74,10 +74,18 @@ completions = _table(
     (
         *("result_seq", "model", "worker", *TOKENS, "queued_ms", "first_token_ms", "total_ms"),
         *("finished", "day", "failed_seq", "error_code", "failed", "failed_model"),
-        *("failed_worker", "asked_seq", "route", *CALLER),
+        *("failed_worker", "asked_seq", "route", "kind", *CALLER),
     ),
     sa.Index("completions_days", "tenant", "day"),
     sa.Index("completions_recent", "tenant", "asked_seq"),
+)
+refusals = _table(
+    "refusals",
+    (
+        *("refused_seq", "code", "route", "http_status", "times", "begun", "ended"),
+        *("key_id", "trace_id"),
+    ),
+    sa.Index("refusals_recent", "tenant", "refused_seq"),
 )
 deletions = _table("deletions", ("deleted_seq", "below", "deleted"))
 erased = _table("erased", ("result_seq", "calls", *TOKENS))
@@ -92,14 +100,14 @@ projection = sa.Table(
     sa.Column("replay_from", sa.BigInteger, nullable=False),
     sa.Column("replay_until", sa.BigInteger),
 )
-FACT_TABLES = (sessions, tasks, steps, waits, completions, deletions, erased)
+FACT_TABLES = (sessions, tasks, steps, waits, completions, refusals, deletions, erased)
 BY_NAME = {table.name: table for table in FACT_TABLES}
 
 
 usage = sa.table(
     "usage",
     *(sa.column(name, _type_of(name)) for name in ("tenant", "agent", "session", "task")),
-    *(sa.column(name, _type_of(name)) for name in ("model", "day")),
+    *(sa.column(name, _type_of(name)) for name in ("model", "day", "key")),
     *(sa.column(name, sa.BigInteger()) for name in ("sequence", "calls", *TOKENS)),
     sa.column("total_ms", sa.Double()),
 )

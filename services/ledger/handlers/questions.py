@@ -8,7 +8,7 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from services.ledger.ports import FactLog, LedgerStore
+from services.ledger.ports import FactLog, LedgerStore, Position
 from shared.contracts.facts import Usage
 from shared.contracts.ledger import (
     LedgerQuery,
@@ -51,36 +51,50 @@ class Queries:
             Transient: `ledger_behind`, like all that follow.
         """
         await self._ready(query, query.limit, query.before)
+        before = await self._store.position()
         found = await self._store.tasks(query)
-        return TasksReply(tasks=found, sequence=(await self._store.position()).sequence)
+        sequence, rebuilding = await self._since(before)
+        return TasksReply(tasks=found, sequence=sequence, rebuilding=rebuilding)
 
     async def sessions(self, query: SessionsQuery) -> SessionsReply:
         """Sessions of a tenant."""
         await self._ready(query, query.limit, query.before)
+        before = await self._store.position()
         found = await self._store.sessions(query)
-        return SessionsReply(sessions=found, sequence=(await self._store.position()).sequence)
+        sequence, rebuilding = await self._since(before)
+        return SessionsReply(sessions=found, sequence=sequence, rebuilding=rebuilding)
 
     async def requests(self, query: RequestsQuery) -> RequestsReply:
         """The request log of a tenant."""
         await self._ready(query, query.limit, query.before)
+        before = await self._store.position()
         found = await self._store.requests(query)
-        return RequestsReply(requests=found, sequence=(await self._store.position()).sequence)
+        sequence, rebuilding = await self._since(before)
+        return RequestsReply(requests=found, sequence=sequence, rebuilding=rebuilding)
 
     async def usage(self, query: UsageQuery) -> UsageReply:
         """Usage of a tenant, grouped; the total runs over all groups, shown or not."""
         await self._ready(query, query.limit, query.offset)
         whole = replace(query, keys=("tenant",), offset=0, limit=1)
+        before = await self._store.position()
         found = await self._store.usage(replace(query, limit=query.limit + 1))
         sums = await self._store.usage(whole)
+        sequence, rebuilding = await self._since(before)
         more = len(found) > query.limit
         ordered = query.grouping == ("day",)
         shown = found[-query.limit :] if ordered else found[: query.limit]
         return UsageReply(
             rows=shown,
             total=replace(sums[0], key="total", names={}) if sums else total(()),
-            sequence=(await self._store.position()).sequence,
+            sequence=sequence,
             more=more,
+            rebuilding=rebuilding,
         )
+
+    async def _since(self, before: Position) -> tuple[int, bool]:
+        """How far the rows are that were read since, and whether some of them may be missing."""
+        now = await self._store.position()
+        return now.sequence, before.replaying or now.replaying
 
     async def state(self, query: LedgerQuery) -> LedgerState:
         """How far the projection is."""

@@ -108,8 +108,7 @@ class Completions:
                 await self._bus.send(message.reply, encode(DirectEvent(error=failure)))
 
     async def _place(self, message: Msg) -> None:
-        wanted = asked(message.data)
-        target = self._router.direct(wanted.model, wanted.tenant, wanted.id)
+        target = self._router.direct(asked(message.data))
         body = placed(message.data, target)
         await self._bus.send(direct_subject(target.worker), body, message.headers, message.reply)
 

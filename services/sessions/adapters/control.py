@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from nats.aio.msg import Msg
 
 from services.sessions.adapters.schedules import with_schedules
+from services.sessions.adapters.unkept import Forgetting
 from services.sessions.core.control import Order
 from services.sessions.handlers import Sessions
 from shared.bus import claims
@@ -86,7 +87,7 @@ class Fired:
     time: float
 
 
-def timers(bus: Bus, sessions: Sessions) -> Runs:
+def timers(bus: Bus, sessions: Sessions, forgetting: Forgetting) -> Runs:
     """The consumer of fired timers."""
 
     def read(delivery: Delivery) -> Fired:
@@ -102,4 +103,5 @@ def timers(bus: Bus, sessions: Sessions) -> Runs:
     async def emit(_fired: Fired, _results: Sequence[Message]) -> None:
         return
 
-    return Consuming(bus, with_schedules(bus, Job(FIRED, read, handle, emit)), concurrency=16)
+    job = forgetting.among(with_schedules(bus, Job(FIRED, read, handle, emit)))
+    return Consuming(bus, job, concurrency=16)

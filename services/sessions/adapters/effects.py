@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
 from typing import assert_never
 
 from msgspec.structs import replace
@@ -11,18 +10,17 @@ from msgspec.structs import replace
 from services.sessions.core.decide import Action, Append, Delegate, Publish, SetTimer, Stop
 from shared.bus.connect import ApiError, Bus
 from shared.bus.log import RunLog
-from shared.bus.tasks import submit_task
+from shared.bus.tasks import Origin, submit_task
+from shared.bus.timers import set_timer
 from shared.contracts.base import SessionRef, encode, step_id
 from shared.contracts.log import MSG_ID, TASK_HEADER
 from shared.contracts.tasks import TaskSubmitted
 from shared.contracts.work import RouteStep
 from shared.errors import Transient
 from shared.subjects import (
-    FIRED_FOR,
     ROUTE,
     TIMERS,
     abort_subject,
-    fired_subject,
     timer_subject,
     tool_subject,
 )
@@ -49,9 +47,9 @@ class BusEffects:
             case Publish():
                 await self._publish(ref, action)
             case Delegate():
-                await self.submit(action.ref, action.agent, action.task, action.body)
+                await self.submit(action.ref, action.agent, action.task, action.body, action.key)
             case SetTimer():
-                await self._set_timer(ref, action)
+                await set_timer(self._bus, ref, action.task, action.name, action.at)
             case Stop():
                 await self._bus.send(abort_subject(ref, action.task), b"")
                 self._later(ref, action.task)
@@ -59,9 +57,11 @@ class BusEffects:
                 assert_never(action)
         return 0
 
-    async def submit(self, ref: SessionRef, agent: str, task: str, body: TaskSubmitted) -> int:
+    async def submit(
+        self, ref: SessionRef, agent: str, task: str, body: TaskSubmitted, key: str = ""
+    ) -> int:
         """See `Effects.submit`."""
-        return (await submit_task(self._bus, ref, agent, task, body)).seq
+        return (await submit_task(self._bus, ref, agent, task, body, Origin(key=key))).seq
 
     async def _publish(self, ref: SessionRef, action: Publish) -> None:
         work = action.work
@@ -77,18 +77,6 @@ class BusEffects:
         if len(body) > LONGEST_HINT and isinstance(work, RouteStep):
             body = encode(replace(work, recent=None))
         await self._bus.publish(subject, body, headers)
-
-    async def _set_timer(self, ref: SessionRef, action: SetTimer) -> None:
-        """A message schedule of the server (2.12 and later): no process sleeps for it."""
-        # with the fraction: a deadline must not come up to a second early
-        at = datetime.fromtimestamp(action.at, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        headers = {
-            "Nats-Schedule": f"@at {at}",
-            "Nats-Schedule-Target": fired_subject(ref, action.task, action.name),
-            "Nats-Schedule-TTL": FIRED_FOR,
-            TASK_HEADER: action.task,
-        }
-        await self._bus.publish(timer_subject(ref, action.task, action.name), b"{}", headers)
 
     def _later(self, ref: SessionRef, task: str) -> None:
         """Drop the timers without making anybody wait; one that is left over fires in vain."""

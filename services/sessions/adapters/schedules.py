@@ -6,17 +6,16 @@ that is delivered again names the same task.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from msgspec.structs import replace
 
+from services.sessions.adapters.firings import beside
 from shared.bus.connect import Bus
 from shared.bus.consume import Delivery, Job
-from shared.bus.tasks import submit_task
-from shared.contracts.base import Message, SessionRef, as_token, decode
+from shared.bus.tasks import Origin, submit_task
+from shared.contracts.base import SessionRef, as_token, decode
 from shared.contracts.schedules import Schedule
-from shared.errors import Failure
 from shared.subjects import parse_due
 
 
@@ -62,27 +61,14 @@ async def submit(bus: Bus, firing: Firing) -> None:
     schedule = firing.schedule
     labels = {**schedule.task.metadata, "schedule": firing.name}
     task = replace(schedule.task, metadata=labels)
-    await submit_task(bus, firing.ref, schedule.agent, firing.task, task)
+    origin = Origin(key=schedule.key)
+    await submit_task(bus, firing.ref, schedule.agent, firing.task, task, origin)
 
 
 def with_schedules[M](bus: Bus, job: Job[M]) -> Job[M | Firing]:
     """The job of the timers, with schedules among them."""
-    give_up = job.give_up
 
-    def read(delivery: Delivery) -> M | Firing:
-        return firing_of(delivery) or job.read(delivery)
+    async def handle(firing: Firing) -> None:
+        await submit(bus, firing)
 
-    async def handle(message: M | Firing) -> Sequence[Message]:
-        if not isinstance(message, Firing):
-            return await job.handle(message)
-        await submit(bus, message)
-        return ()
-
-    async def emit(message: M | Firing, results: Sequence[Message]) -> None:
-        if not isinstance(message, Firing):
-            await job.emit(message, results)
-
-    def given_up(message: M | Firing, failure: Failure) -> Sequence[Message]:
-        return () if give_up is None or isinstance(message, Firing) else give_up(message, failure)
-
-    return Job(job.consumer, read, handle, emit, given_up)
+    return beside(job, Firing, firing_of, handle)

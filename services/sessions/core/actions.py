@@ -92,6 +92,8 @@ class Delegate:
     body: TaskSubmitted
     step: str
     """The step that waits for it."""
+    key: str = ""
+    """The id of the API key that pays for it."""
 
     @property
     def id(self) -> str:

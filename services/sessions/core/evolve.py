@@ -24,9 +24,10 @@ from shared.contracts.facts import (
     Done,
     Forked,
     Noted,
+    Refused,
     Totals,
 )
-from shared.contracts.log import Malformed, StoredFact
+from shared.contracts.log import KEY_HEADER, Malformed, StoredFact
 from shared.contracts.tasks import NO_TERMS, TaskSubmitted, terms_of
 from shared.errors import Failure
 
@@ -46,7 +47,7 @@ def evolve(state: SessionState, stored: StoredFact) -> SessionState:
             return _ended(state, fact)
         case Cancelled():
             return _cancelled(state, fact)
-        case Completed() | Noted():
+        case Completed() | Noted() | Refused():
             return state
         case _:
             running = state.running
@@ -68,6 +69,7 @@ def _submitted(state: SessionState, stored: StoredFact) -> SessionState:
         agent=stored.rest,
         seq=stored.seq,
         trace_id=stored.trace_id,
+        key=stored.headers.get(KEY_HEADER, ""),
         submitted=submitted,
         refusal=replace(fact.error, code="invalid_task") if isinstance(fact, Malformed) else None,
     )
@@ -151,6 +153,7 @@ def _accepted(state: SessionState, fact: Accepted, now: float) -> SessionState:
         watched=now,
         pending=(Pending(step=0, seq=state.seq, asked=now),),
         parent=queued.submitted.parent if queued.submitted is not None else None,
+        key=queued.key,
         fresh=True,
         served=state.served,
         verdict="cancelled" if queued.cancelled else None,
@@ -216,6 +219,7 @@ def _forked(state: SessionState, fact: Forked, now: float) -> SessionState:
     again = replace(
         running,
         parent=None,  # whoever asked has, or gets, the answer of the other one
+        key=fact.key,
         started=now,
         deadline=now + running.limits.deadline_s,
         watched=now,

@@ -79,6 +79,7 @@ def forked(parent: str, history: Sequence[StoredFact], order: ForkSession) -> Fo
         input=order.input,
         results=order.results,
         by=order.by,
+        key=order.key,
     )
 
 

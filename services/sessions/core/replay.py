@@ -23,7 +23,7 @@ from shared.contracts.work import RouteStep, RunTool
 Agents = dict[str, tuple[int, AgentSpec]]
 _WORDS = frozenset({"detail", "note", "duration_ms", "deadline", "error"})
 """Fields that may change from release to release, or measure something."""
-_OUTSIDE = (TaskSubmitted, Malformed, f.Completed, f.Forked, f.Noted)
+_OUTSIDE = (TaskSubmitted, Malformed, f.Completed, f.Refused, f.Forked, f.Noted)
 _MAYBE_OUTSIDE = (f.Cancelled, f.Approved, f.Rejected, f.Steered)
 _SAME_INSTANT = 1e-3
 _JUDGED_BY_AGENT = frozenset({"duplicate_tool", "unknown_tool"})

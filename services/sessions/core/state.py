@@ -28,6 +28,8 @@ class Queued(Message, frozen=True):
     cancelled: bool = False
     join: str = ""
     joined: str = ""
+    key: str = ""
+    """The id of the API key that it came with."""
 
 
 class Pending(Message, frozen=True):
@@ -88,6 +90,8 @@ class Running(Message, frozen=True):
     last_calls: str = ""
     repeats: int = 0
     parent: Parent | None = None
+    key: str = ""
+    """The id of the API key that it came with; those whom it asks work for the same."""
     delegated: tuple[int, ...] = ()
     """Steps that other agents work on."""
     served: str = ""

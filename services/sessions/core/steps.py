@@ -48,7 +48,8 @@ def _call_action(ref: SessionRef, running: Running, pending: Pending, call: Tool
     if isinstance(body, Failure):
         return _refused(running, pending, call, body)
     child, task = child_of(ref, running.task, pending.step)
-    return Delegate(child, agent, task, body, step_id(running.task, pending.step))
+    step = step_id(running.task, pending.step)
+    return Delegate(child, agent, task, body, step, running.key)
 
 
 def _parked(

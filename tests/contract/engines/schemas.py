@@ -12,7 +12,7 @@ from typing import Any
 
 Schema = dict[str, Any]
 NAMES = ("name", "size", "ok", "where to", "größe", 'quo"te', "x_1", "list")
-TEXTS = ("a", "two words", "größe", 'quo"te', "back\\slash", "漢字", "", "🙂")
+TEXTS = ("a", "two words", "größe", 'quo"te', "back\\slash", "漢字", "", "🙂", "</tool_call>")
 PATTERNS = ("^[a-z]{1,6}$", "^[A-F0-9]{4}$", "^(yes|no)$", "^\\d{2}-\\d{2}$")
 FORMATS = ("date", "uuid", "time", "ipv4")
 _DEEPEST = 3
@@ -22,6 +22,11 @@ def random_schema(seed: int) -> Schema:
     """The schema of a seed; an object at its root in most cases."""
     random = Random(seed)  # noqa: S311 - nothing secret
     return _object(random, 0) if random.random() < 0.8 else _any(random, 1)
+
+
+def random_arguments(seed: int) -> Schema:
+    """The schema of a tool's arguments, of a seed."""
+    return _object(Random(seed), 0)  # noqa: S311 - nothing secret
 
 
 def _any(random: Random, depth: int) -> Schema:

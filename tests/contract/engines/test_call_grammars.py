@@ -21,9 +21,9 @@ from services.inference.core.generation import Generation, GenerationResult
 from services.inference.core.grammar import WRITTEN
 from services.inference.core.toolcalls import deepseek
 from shared.contracts.agents import ToolSpec
-from tests.contract.engines.random_schemas import random_schema
+from tests.contract.engines.schemas import random_arguments
 
-LONGEST = 500
+LONGEST = 2_000
 TOOLS = (ToolSpec(name="f", description="", parameters={}),)
 DIALECTS = {
     name: Dialect(name, "openai_gptoss" if name == "openai" else "none") for name in WRITTEN
@@ -37,6 +37,7 @@ BEGINS = {
     "hermes": "<tool_call>",
     "llama3_json": "{",
     "mistral": "[TOOL_CALLS]",
+    "mistral_named": "[TOOL_CALLS]",
     "deepseek_v3": deepseek.ALL_BEGIN,
     "deepseek_v31": deepseek.ALL_BEGIN,
     "openai": "<|channel|>commentary",
@@ -106,7 +107,7 @@ def speak(
 @pytest.mark.parametrize("name", WRITTEN)
 def test_random_schemas_are_always_read_back(tokenizers: Tokenizers, name: str) -> None:
     for seed in range(60):
-        wanted = random_schema(seed)
+        wanted = random_arguments(seed)
         constraint = Constraint(calls=(CallShape("f", json.dumps(wanted), strict=True),), once=True)
         said, whole = speak(tokenizers[name], DIALECTS[name], constraint, seed, BEGINS[name])
         assert whole

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,9 +22,11 @@ from services.inference.core.toolcalls import ToolCall
 from services.inference.handlers import EngineChat
 from shared.contracts.agents import Sampling, ToolSpec
 from shared.contracts.demands import Demands
-from tests.contract.engines.random_schemas import random_schema
+from tests.contract.engines.schemas import random_arguments
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+# what the model is shown of a tool has to leave room in its small context
+SEEDS = [seed for seed in range(90) if len(json.dumps(random_arguments(seed))) < 300][:20]
 FORCED = Demands(tool_choice="required", parallel_tool_calls=False)
 
 
@@ -36,7 +39,7 @@ async def chat(tiny_model: Path) -> AsyncIterator[EngineChat]:
 
 
 async def ask(chat: EngineChat, seed: int, name: str) -> tuple[GenerationResult, list[ToolCall]]:
-    tool = ToolSpec(name="add", description="", parameters=random_schema(seed), strict=True)
+    tool = ToolSpec(name="add", description="", parameters=random_arguments(seed), strict=True)
     question = Question(
         [{"role": "user", "content": f"number {seed}"}],
         Held(FORCED, [tool]),
@@ -56,7 +59,8 @@ async def test_forced_calls_meet_random_schemas(
 ) -> None:
     dialect = Dialect(name)
     speaking = replace(chat, dialect=dialect, tokenizer=FolderTokenizer(tiny_model, dialect.marks))
-    answers = await asyncio.gather(*(ask(speaking, seed, name) for seed in range(20)))
+    answers = await asyncio.gather(*(ask(speaking, seed, name) for seed in SEEDS))
+    assert len(answers) == 20
     for result, calls in answers:
         assert (result.content, result.malformed) == ("", ())
         assert list(result.tool_calls) == calls

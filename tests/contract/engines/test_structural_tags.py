@@ -22,9 +22,9 @@ from services.inference.core.generation import Generation, GenerationResult
 from services.inference.core.grammar import WRITTEN, SchemaRefused
 from services.inference.core.structural import structural_tag
 from shared.contracts.agents import ToolSpec
-from tests.contract.engines.random_schemas import random_schema
+from tests.contract.engines.schemas import random_arguments
 
-LONGEST = 500
+LONGEST = 2_000
 COMPACT = {"whitespace_flexible": False}
 TOOLS = (ToolSpec(name="f", description="", parameters={}),)
 NUMBER = CallShape("f", '{"type":"object","properties":{"a":{"enum":[1,2]}},"required":["a"],'
@@ -136,7 +136,7 @@ def begins(name: str) -> str:
 @pytest.mark.parametrize("name", WRITTEN)
 def test_random_schemas_are_always_read_back(tokenizer: FolderTokenizer, name: str) -> None:
     for seed in range(20):
-        schema = random_schema(seed)
+        schema = random_arguments(seed)
         shape = CallShape("f", json.dumps(schema), strict=True)
         if "</tool_call>" in shape.schema:
             continue  # the mask of a text that is a control token: AnswerConstraint sets it right

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from services.inference.adapters.engines import chat_model
 from services.inference.adapters.trtllm.engine import TensorRtEngine
 from services.inference.adapters.trtllm.factory import build_chat
 from services.inference.core.blocks import block_names, overlap
@@ -363,5 +365,13 @@ async def test_a_missing_library_says_where_it_is(
 
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(Permanent) as refused:
-        build_chat(TensorRtModel(path=str(tmp_path)))
-    assert (refused.value.code, refused.value.field) == ("model_missing", "path")
+        chat_model(TensorRtModel(path=str(tmp_path)), tmp_path, lambda _: None)
+    assert (refused.value.code, refused.value.field) == ("model_incomplete", "path")
+
+
+def test_a_folder_without_a_template_is_named(tiny_model: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_model, tmp_path / "bare")
+    (folder / "chat_template.jinja").unlink()
+    with pytest.raises(Permanent) as refused:
+        chat_model(TensorRtModel(path=str(folder)), tmp_path, lambda _: None)
+    assert (refused.value.code, refused.value.field) == ("unsupported_model", "path")

@@ -26,7 +26,7 @@ from services.ledger.ports import LedgerStore
 from services.ledger.settings import LedgerSettings
 from services.sessions.core.deletion import usage_of
 from shared.contracts.base import SessionRef
-from shared.contracts.facts import Completed, Deleted, Done, Usage
+from shared.contracts.facts import Completed, Deleted, Done, Refused, Usage
 from shared.contracts.ledger import (
     NO_TIMES,
     Latency,
@@ -37,7 +37,7 @@ from shared.contracts.ledger import (
     UsageQuery,
     UsageSummary,
 )
-from shared.contracts.log import StoredFact
+from shared.contracts.log import KEY_HEADER, StoredFact
 from shared.contracts.tasks import TaskSubmitted
 from shared.errors import Failure
 from tests.fakes import postgres
@@ -333,6 +333,83 @@ async def test_a_failed_completion_is_logged_and_not_billed(store: LedgerStore, 
     (line,) = await store.requests(RequestsQuery(tenant="default"))
     assert (line.status, line.error_code, line.price) == ("completed", "", 7)
     assert [row.calls for row in await by(store, "model")] == [1]
+
+
+async def test_what_was_computed_in_vain_is_billed_and_has_failed(store: LedgerStore) -> None:
+    log = Recorder()
+    unmet = Completed(
+        id="d9", model="nano", worker="w2", usage=Usage(input=5, output=1), price=7,
+        error=Failure(code="demand_unmet", family="transient"), key="k1",
+    )  # fmt: skip
+    log.add(unmet, 1.0, ref=SessionRef("default", "_direct"))
+    await feed(store, log.facts)
+    (line,) = await store.requests(RequestsQuery(tenant="default", status="failed"))
+    assert (line.status, line.error_code, line.price) == ("failed", "demand_unmet", 7)
+    assert not await store.requests(RequestsQuery(tenant="default", status="completed"))
+    assert [(row.calls, row.price) for row in await by(store, "model")] == [(1, 7)]
+
+
+async def test_embeddings_are_a_kind_of_their_own(store: LedgerStore) -> None:
+    log = Recorder()
+    fact = Completed(
+        id="e1", kind="embedding", model="minilm", worker="retrieval", usage=Usage(input=9), price=4
+    )
+    log.add(fact, 1.0, ref=SessionRef("default", "_direct"))
+    direct(log, None, 2.0)
+    await feed(store, log.facts)
+    for kind, ids in (("embedding", ["e1"]), ("completion", ["d9"]), ("task", [])):
+        lines = await store.requests(RequestsQuery(tenant="default", kind=kind))  # type: ignore[arg-type]  # a Literal
+        assert [line.id for line in lines] == ids
+    assert {row.key: row.price for row in await by(store, "model")} == {"minilm": 4, "nano": 7}
+
+
+async def test_what_was_refused_is_a_line_without_a_bill(store: LedgerStore) -> None:
+    log = Recorder()
+    arithmetic(log)
+    refused = Refused(
+        id="ref_1", code="rate_limited", status=429, route="POST /v1/tasks", count=12,
+        since=START + 1, until=START + 50, key="k1",
+    )  # fmt: skip
+    log.add(refused, 60.0, ref=SessionRef("default", "_direct"))
+    await feed(store, [*log.facts, log.facts[-1]])
+    line, task = await store.requests(RequestsQuery(tenant="default"))
+    assert (line.kind, line.status, line.error_code) == ("refused", "failed", "rate_limited")
+    assert (line.count, line.http_status, line.key) == (12, 429, "k1")
+    assert (line.time, line.until, line.route) == (START + 1, START + 50, "POST /v1/tasks")
+    assert task.count == 1
+    assert sum(row.calls for row in await by(store, "model")) == 2
+    for query in (
+        RequestsQuery(tenant="default", before=line.sequence),
+        RequestsQuery(tenant="default", kind="task"),
+        RequestsQuery(tenant="default", model="nano"),
+        RequestsQuery(tenant="default", since=START + 2),
+        RequestsQuery(tenant="default", status="completed"),
+    ):
+        assert line not in await store.requests(query)
+    assert await store.requests(RequestsQuery(tenant="default", kind="refused")) == (line,)
+    assert await store.requests(RequestsQuery(tenant="default", id="ref_1")) == (line,)
+
+
+async def test_usage_is_told_by_key(store: LedgerStore) -> None:
+    log = Recorder()
+    given = TaskSubmitted(input="hi")
+    log.facts.append(
+        StoredFact(1, START, REF, "task", "assistant", "t1", given, {KEY_HEADER: "k1"})
+    )
+    log.add(inferred("t1", 0), 1.0)
+    log.submit("t2", 2.0)
+    log.add(inferred("t2", 0), 3.0)
+    direct(log, None, 4.0)
+    await feed(store, log.facts)
+    rows = await by(store, "key")
+    assert {row.key: row.price for row in rows} == {"k1": 1_507, "": 1_500}
+    (own,) = await store.usage(UsageQuery(tenant="default", key="k1", by="day"))
+    assert (own.price, own.latency.count) == (1_507, 2)
+    query = UsageQuery(tenant="default", keys=("key", "day"), times=False)
+    assert {row.price: row.latency for row in await store.usage(query)} == {
+        1_507: NO_TIMES,
+        1_500: NO_TIMES,
+    }
 
 
 async def test_a_task_tells_whose_it_is(store: LedgerStore) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,19 +13,24 @@ import openai
 import uvicorn
 
 from infra.local.broker import free_port
+from services.inference.handlers import Model
 from services.ingress.__main__ import compose
 from services.ingress.adapters.admission import Gate
 from services.ingress.adapters.bus import Link
 from services.ingress.adapters.http.app import build
+from services.ingress.adapters.http.middleware import Bodies
 from services.ingress.adapters.http.server import HttpProtocol, Server, SocketProtocol
 from services.ingress.adapters.http.streams import Streams
+from services.ingress.adapters.records import BusRecords
 from shared.bus import topology
 from shared.bus.connect import open_bus
+from shared.models import ModelsFile
 from tests.integration.broker_process import NatsServer
 from tests.integration.running_loop import LOG, Loop, running_loop
 from tests.integration.waiting import until
 
 HOST = "127.0.0.1"
+MODELS = ModelsFile(models={}, routes={"default": ()})
 
 
 @dataclass(frozen=True)
@@ -55,9 +60,9 @@ async def front(server: NatsServer) -> AsyncIterator[str]:
     link, port = Link(LOG), free_port()
     streams = Streams()
     app = build(
-        compose(link, Gate(link, 0, LOG), ("default",)),
+        compose(link, Gate(link, 0, LOG), MODELS, BusRecords(link, LOG)),
         host=HOST,
-        body_limit=1 << 20,
+        bodies=Bodies(limit=1 << 20),
         streams=streams,
     )
     config = uvicorn.Config(
@@ -92,8 +97,13 @@ async def _answering(url: str, serving: uvicorn.Server) -> None:
 
 
 @asynccontextmanager
-async def running_fronts(folder: Path) -> AsyncIterator[Fronts]:
-    """Everything; two replicas, so that nothing can be kept in the memory of one."""
+async def running_fronts(
+    folder: Path, model: Callable[[str], Model] | None = None
+) -> AsyncIterator[Fronts]:
+    """Everything; two replicas, so that nothing can be kept in the memory of one.
+
+    `model` makes another one than the scripted model, for a worker of that name.
+    """
     server = NatsServer(folder)
     server.start()
     try:
@@ -104,6 +114,7 @@ async def running_fronts(folder: Path) -> AsyncIterator[Fronts]:
             agents.mkdir()
             loop = await stack.enter_async_context(running_loop(server, agents, bus))
             loop.seconds_per_token = 0.002
+            loop.model = model or loop.model
             await loop.all()
             urls = [await stack.enter_async_context(front(server)) for _ in range(2)]
             yield Fronts(tuple(urls), loop)

@@ -189,6 +189,29 @@ async def test_the_same_key_asks_once(client, other) -> None:
     assert (await client.responses.create(**ask)).id != second.id
 
 
+async def test_a_key_of_results_is_of_one_request_at_every_replica(client, other) -> None:
+    ask = {"model": "default", "tools": [TOOL]}
+    first = await client.responses.create(input="call mine", **ask)
+    given = {"previous_response_id": first.id, "input": [output(call_of(first), "42")]}
+    key = {"Idempotency-Key": f"results-{first.id}"}
+    second = await client.responses.create(**given, **ask, extra_headers=key)
+    again = await other.responses.create(**given, **ask, extra_headers=key)
+    assert (again.id, again.output_text) == (second.id, "got 42")
+    changed = given | {"input": [output(call_of(first), "43")]}
+    with pytest.raises(openai.ConflictError, match="idempotency_conflict"):
+        await other.responses.create(**changed, **ask, extra_headers=key)
+
+
+async def test_what_is_too_long_is_shortened_where_that_is_asked_for(client) -> None:
+    said = [{"role": "user", "content": "x" * 3_000} for _ in range(8)]
+    ask = {"model": "default", "input": [*said, {"role": "user", "content": "say short"}]}
+    with pytest.raises(openai.APIStatusError, match="context_too_long"):
+        await client.responses.create(**ask)
+    response = await client.responses.create(**ask, truncation="auto", max_output_tokens=99)
+    assert (response.output_text, response.truncation) == ("short", "auto")
+    assert response.usage.input_tokens < 16_384
+
+
 async def test_words_behind_results_are_heard_and_not_taken_for_a_repetition(client) -> None:
     ask = {"model": "default", "tools": [TOOL]}
     first = await client.responses.create(input="call mine", **ask)
@@ -245,7 +268,7 @@ async def test_what_is_not_stored_is_gone(fronts, client) -> None:
     ("given", "param"),
     [
         ({"tools": [{"type": "web_search"}]}, "tools.0.type"),
-        ({"truncation": "auto"}, "truncation"),
+        ({"model": "agent:helper", "max_tool_calls": 1}, "max_tool_calls"),
         ({"reasoning": {"effort": "high"}}, "reasoning"),
         ({"include": ["message.output_text.logprobs"]}, "include"),
         ({"model": "nothing"}, "model"),

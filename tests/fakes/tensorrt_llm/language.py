@@ -117,10 +117,21 @@ class Speech:
         mask = np.zeros((self._language.vocabulary + 31) // 32, np.int32)
         self._matcher.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
         bits = np.unpackbits(mask.view(np.uint8), bitorder="little")[: self._language.vocabulary]
-        allowed = np.flatnonzero(bits)
+        allowed = self._as_text(np.flatnonzero(bits))
         if self._script is None or eos not in allowed or len(allowed) == 1:
             return allowed
         return np.array([eos]) if self._wanted() == eos else allowed[allowed != eos]
+
+    def _as_text(self, allowed: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where a schema forces the text of a control token, llguidance lets the token itself
+        through, which it does not take then; the first byte leads past it."""
+        tokens = self._language.tokens
+        assert self._matcher is not None
+        if len(allowed) != 1 or not tokens.is_special_token(int(allowed[0])):
+            return allowed
+        if self._matcher.validate_tokens([int(allowed[0])]):
+            return allowed
+        return np.array(tokens.tokenize_bytes(self._matcher.compute_ff_bytes()[:1]))
 
 
 class Tags:

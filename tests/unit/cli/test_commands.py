@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from services.cli.core.checks import Check
 from shared.contracts.agents import LimitsPatch
@@ -184,6 +185,8 @@ def test_workers_and_models(cli: Cli) -> None:
     models = cli("models", "--json").json()
     assert models["models"]["nano"]["slots"] == 8
     assert models["agents"]["assistant"] == {"revision": 3, "route": "default"}
+    cli.system.alive[0] = replace(cli.system.alive[0], slots=0, out="look at KEY")
+    assert "w1 is out of rotation: look at KEY" in cli("workers").err
 
 
 def test_doctor_fails_with_a_way_to_mend(cli: Cli) -> None:

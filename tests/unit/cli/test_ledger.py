@@ -33,6 +33,13 @@ def test_usage_by_several_names(used: Cli) -> None:
     assert (query.keys, query.model) == (("agent", "model"), "nano")
 
 
+def test_sums_that_are_too_low_are_said_to_be(used: Cli) -> None:
+    assert "sums are too low" not in used("usage").err
+    used.system.used = UsageReply(rows=(ROW,), total=TOTAL, sequence=44, rebuilding=True)
+    assert "sums are too low" in used("usage").err
+    assert used("usage", "--json").json()["rebuilding"]
+
+
 def test_a_rebuild_that_gives_the_same_is_good(used: Cli) -> None:
     outcome = used("ledger", "rebuild")
     assert (outcome.code, used.system.rebuilds) == (0, [RebuildLedger()])

@@ -105,6 +105,46 @@ def test_reasoning_tags_of_the_model_stay_readable_for_the_template() -> None:
     assert text_of(template.render([said | {"role": "user"}])) == said["content"]
 
 
+def test_arguments_are_an_object_and_its_json() -> None:
+    shown = "{% set a = messages[0].tool_calls[0].function.arguments %}"
+    joined = ChatTemplate(shown + "{{ 'x' + a + '\\n' ~ a }}", ["<end>"])
+    call = {"id": "c", "function": {"name": "f", "arguments": '{"a": ["<end>", "é"]}'}}
+    said = {"role": "assistant", "content": "", "tool_calls": [call]}
+    assert text_of(joined.render([said])) == 'x{"a": ["<end>", "é"]}\n{"a": ["<end>", "é"]}'
+    assert Segment("<end>", literal=True) in joined.render([said])
+    looked = ChatTemplate(shown + "{{ a is mapping }} {{ a.a[1] }} {{ a | tojson }}", ())
+    assert text_of(looked.render([said])) == 'True é {"a": ["<end>", "é"]}'
+
+
+def test_deepseeks_templates_see_that_nothing_is_said_beside_a_call() -> None:
+    source = (
+        "{% for m in messages %}{% if m['role'] == 'assistant' and m['content'] is none %}"
+        "{% for call in m['tool_calls'] %}{{ call['function']['name'] + '\\n```json\\n' + "
+        "call['function']['arguments'] }}{% endfor %}"
+        "{% elif m['content'] is not none %}{{ m['content'] }}{% endif %};{% endfor %}"
+    )
+    shown = text_of(ChatTemplate(source, ()).render(TALK)).split(";")
+    assert shown == ["Add <1> & 2", 'add\n```json\n{"b": 2, "a": 1, "s": "ß"}', "3", "3.", ""]
+    usual = ChatTemplate("{{ messages[1].content is none }}", ())
+    assert text_of(usual.render(TALK)) == "True"
+    assert text_of(ChatTemplate("{{ messages[1].content }}|", ()).render(TALK)) == "|"
+
+
+def test_mistrals_templates_get_ids_that_they_take() -> None:
+    source = (
+        "{% for m in messages %}{% for call in m.tool_calls or [] %}[TOOL_CALLS]"
+        "{% if call.id is not defined or call.id | length != 9 %}"
+        "{{ raise_exception('Tool call IDs should be alphanumeric strings with length 9!') }}"
+        "{% endif %}{{ call.id }}{% endfor %}{{ m.tool_call_id }};{% endfor %}"
+    )
+    call, result = text_of(ChatTemplate(source, ()).render(TALK)).split(";")[1:3]
+    name = call.removeprefix("[TOOL_CALLS]")
+    assert result == name
+    assert name.isalnum()
+    usual = ChatTemplate("{{ messages[1].tool_calls[0].id }}{{ messages[2].tool_call_id }}", ())
+    assert text_of(usual.render(TALK)) == "c0c0"
+
+
 def test_parts_are_joined(template: ChatTemplate) -> None:
     parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
     assert "\nab<|im_end|>" in text_of(template.render([{"role": "user", "content": parts}]))

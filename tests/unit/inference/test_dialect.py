@@ -32,7 +32,12 @@ TEMPLATES = {
         "pythonic",
     ),
     "Mistral 7B v0.3": ('{{- "[TOOL_CALLS] [" }}{{- \'{"name": \' }}', "mistral"),
-    "Magistral": ("[SYSTEM_PROMPT][THINK]..[/THINK]'[TOOL_CALLS]' + name", "mistral/mistral"),
+    "Magistral": ("[THINK]..[/THINK]'[TOOL_CALLS]' + name", "mistral/mistral"),
+    "Devstral": ("'[TOOL_CALLS]' + name + '[ARGS]' + arguments", "mistral_named"),
+    "Llama 4": (
+        'Respond in the format {"name": function name, "parameters": dictionary of argument name',
+        "llama3_json",
+    ),
     "DeepSeek V3": (deepseek.ALL_BEGIN + "'function' + '\\n' + '```json'", "deepseek_v3"),
     "DeepSeek V3.1": (deepseek.ALL_BEGIN + deepseek.BEGIN + "'</think>'", "deepseek_v31/qwen3"),
     "DeepSeek R1": (
@@ -56,7 +61,8 @@ def test_the_template_tells(template: str, spoken: str) -> None:
 @pytest.mark.parametrize(
     ("added", "spoken"),
     [
-        (["[TOOL_CALLS]", "[ARGS]"], Dialect("mistral")),
+        (["[TOOL_CALLS]", "[ARGS]"], Dialect("mistral_named")),
+        (["[TOOL_CALLS]", "[INST]"], Dialect("mistral")),
         (["<|python_tag|>"], Dialect("llama3_json")),
         (["<|python_start|>", "<|python_end|>"], Dialect("llama3_json")),
         (["<think>", "</think>", "<tool_call>"], Dialect("hermes", "qwen3")),

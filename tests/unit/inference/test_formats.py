@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.inference.core.dialect import ALIASES, FORMATS, HARMONY, THINKS, Dialect
+from services.inference.core.dialect import ALIASES, FORMATS, HARMONY, NAMED, THINKS, Dialect
 from services.inference.core.generation import Generation, GenerationResult
 from services.inference.core.toolcalls import Event, ReasoningDelta, TextDelta, ToolCall
 from shared.models import AUTO, NONE, PARSERS, REASONING
@@ -60,6 +63,18 @@ def test_every_cut_in_two_and_single_characters_give_the_same(one: Recording) ->
     assert of(one, *one.written) == whole
     for place in range(len(one.written)):
         assert of(one, one.written[:place], one.written[place:]) == whole
+
+
+LIBRARY = orjson.loads((Path(__file__).parent / "harmony_of_the_library.json").read_bytes())
+
+
+@pytest.mark.parametrize("one", LIBRARY, ids=range(len(LIBRARY)))
+def test_harmony_is_read_as_its_own_library_reads_it(one: dict[str, Any]) -> None:
+    """Conversations that `openai-harmony` 0.0.8 rendered, and its `StreamableParser`'s reading."""
+    _, result = read(Dialect("openai", "openai_gptoss"), one["written"])
+    assert (result.content, result.reasoning.strip()) == (one["text"], one["reasoning"].strip())
+    calls = [[call.name, call.raw_arguments] for call in result.tool_calls]
+    assert (calls, result.malformed) == (one["calls"], ())
 
 
 @given(st.sampled_from(list(RECORDINGS.values())), places, st.integers(0, 400))
@@ -155,7 +170,7 @@ def test_deep_brackets_are_no_danger(levels: int) -> None:
 
 
 def test_the_names_of_the_models_file_are_the_formats() -> None:
-    assert {*FORMATS, *ALIASES, HARMONY, NONE, AUTO} == set(PARSERS)
+    assert {*FORMATS, *ALIASES, HARMONY, NONE, AUTO} - {NAMED} == set(PARSERS)
     assert {*THINKS, "openai_gptoss", NONE, AUTO} == set(REASONING)
     assert set(ALIASES.values()) <= set(FORMATS)
 

@@ -7,18 +7,19 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from services.inference.core.chat import ChatTemplate
 from services.inference.core.dialect import Dialect
 from services.inference.handlers import EngineChat, Inference, Model
-from services.inference.ports import Ability, View
+from services.inference.ports import Ability, EngineUnavailable, GenerateRequest, View
 from shared.contracts.agents import Sampling, ToolSpec
 from shared.contracts.base import SessionRef
 from shared.contracts.demands import Demands, ResponseFormat
-from shared.contracts.facts import InferFailed, Inferred
+from shared.contracts.facts import InferFailed, Inferred, Usage
 from shared.contracts.tokens import DirectEvent
 from shared.contracts.work import ChatMessage, DirectRequest, InferStep, RouteStep, Target
-from shared.errors import MillraceError
+from shared.errors import Failure, MillraceError
 from tests.fakes.instant_engine import InstantEngine, InstantOptions
 from tests.fakes.scripted_model import CONTEXT, END, TEMPLATE, ByteTokenizer
 
@@ -30,13 +31,16 @@ EVERYTHING: frozenset[Ability] = frozenset(("constraint", "logprobs", "penalties
 
 
 class Session:
-    """A session with one message, a shelf with one tool, and deltas that are kept."""
+    """A session with one message, a shelf with one tool, deltas that are kept, and the engine."""
 
-    def __init__(self) -> None:
+    def __init__(self, engine: InstantEngine) -> None:
         self.deltas: list[str] = []
+        self.engine = engine
+        self.chat: EngineChat | None = None
+        self.messages: tuple[dict[str, object], ...] = ({"role": "user", "content": "hi"},)
 
     async def view(self, route: RouteStep, *, repeated: bool = False) -> View:
-        return View(({"role": "user", "content": "hi"},))
+        return View(self.messages)
 
     def specs(self, names: Sequence[str]) -> Sequence[ToolSpec]:
         return [ADD] if names else []
@@ -47,17 +51,27 @@ class Session:
 
 @asynccontextmanager
 async def worker(
-    says: str, abilities: frozenset[Ability] = EVERYTHING, dialect: Dialect | None = None
+    says: str,
+    abilities: frozenset[Ability] = EVERYTHING,
+    dialect: Dialect | None = None,
+    heard: list[GenerateRequest] | None = None,
 ) -> AsyncIterator[tuple[Inference, Session]]:
     options = InstantOptions(
         vocabulary=END + 1, context_tokens=CONTEXT, kv_blocks=CONTEXT, abilities=abilities
     )
-    engine = InstantEngine(lambda _: [*says.encode(), END], options)
+
+    def script(request: GenerateRequest) -> Sequence[int]:
+        if heard is not None:
+            heard.append(request)
+        return [*says.encode(), END]
+
+    engine = InstantEngine(script, options)
     info = await engine.start()
     template = ChatTemplate(TEMPLATE, ())
     chat = EngineChat(engine, ByteTokenizer(), template, CONTEXT, dialect=dialect or Dialect())
     model = Model("m", "w", chat, info.fingerprint)
-    session = Session()
+    session = Session(engine)
+    session.chat = chat
     ticks = iter(float(n) for n in range(1_000_000))
     yield Inference(model, session, session, session, lambda: 0.0, lambda: next(ticks)), session
     await engine.close()
@@ -76,6 +90,11 @@ def step(demands: Demands, *tools: str) -> InferStep:
         tools=tools, demands=demands,
     )  # fmt: skip
     return InferStep(route=route, target=Target(model="m"))
+
+
+def step_at(number: int, demands: Demands) -> InferStep:
+    asked = step(demands)
+    return replace(asked, route=replace(asked.route, step=number))
 
 
 async def events_of(inference: Inference, request: DirectRequest) -> list[DirectEvent]:
@@ -181,9 +200,9 @@ async def test_a_demand_that_no_grammar_can_be_written_for_is_looked_at_afterwar
         events = await events_of(inference, completion(REQUIRED, ADD))
     assert events[-1].done is not None
     async with worker("no", frozenset(), Dialect("pythonic")) as (inference, _):
-        with pytest.raises(MillraceError) as unmet:
-            await events_of(inference, completion(REQUIRED, ADD))
-    assert (unmet.value.code, unmet.value.field) == ("demand_unmet", "tool_choice")
+        unmet = (await events_of(inference, completion(REQUIRED, ADD)))[-1].error
+    assert unmet is not None
+    assert (unmet.code, unmet.field) == ("demand_unmet", "tool_choice")
 
 
 async def test_markup_that_is_no_call_has_no_log_probabilities() -> None:
@@ -228,8 +247,23 @@ async def test_an_engine_that_cannot_do_it_refuses_by_name(
 async def test_an_engine_that_does_not_keep_its_word_is_found_out(
     request_: DirectRequest, field: str
 ) -> None:
-    refused = await refusal("just talk", request_, "constraint")
-    assert (refused.code, refused.field) == ("demand_unmet", field)
+    async with worker("just talk", frozenset(["constraint"])) as (inference, _):
+        *_, last = await events_of(inference, request_)
+    assert last.error is not None
+    assert last.done is not None
+    assert (last.error.code, last.error.field) == ("demand_unmet", field)
+    fact = inference.completed(request_, last.done, last.error)
+    assert fact.error == Failure(code="demand_unmet", family="transient")
+    assert fact.usage == last.done.usage != Usage(), "it was computed, and is billed"
+
+
+async def test_what_a_client_does_not_wait_for_is_billed_as_far_as_it_was_computed() -> None:
+    async with worker("x") as (inference, _):
+        done = (await events_of(inference, completion()))[-1].done
+    assert done is not None
+    fact = inference.completed(completion(), replace(done, finish="aborted"))
+    assert fact.error == Failure(code="client_gone")
+    assert fact.usage == done.usage
 
 
 async def test_a_step_that_did_not_meet_its_demands_is_tried_again_by_the_loop() -> None:
@@ -246,6 +280,44 @@ async def test_a_step_is_held_as_a_completion_is() -> None:
     assert isinstance(fact, Inferred)
     assert ([call.name for call in fact.tool_calls], fact.finish) == (["add"], "tool_calls")
     assert session.deltas == []
+
+
+def long_talk(turns: int) -> tuple[dict[str, object], ...]:
+    """A conversation of about a thousand tokens a turn."""
+    said = [{"role": "user", "content": f"{n:03d}" + "x" * 990} for n in range(turns)]
+    return ({"role": "system", "content": "S"}, *said)
+
+
+async def test_what_is_too_long_loses_its_beginning_where_it_may() -> None:
+    async with worker("x") as (inference, session):
+        session.messages = long_talk(17)
+        with pytest.raises(MillraceError, match="context_too_long"):
+            await inference.infer(step(Demands()), 1)
+        (fact,) = await inference.infer(step(Demands(truncation="auto")), 1)
+    assert isinstance(fact, Inferred)
+    assert (fact.content, fact.usage.input) == ("x", 15 * 1_000 + len("system: S\n"))
+
+
+async def test_the_beginning_stays_the_same_while_a_conversation_grows() -> None:
+    """The cache of a prefix helps as long as it does: a change is rare, and is counted."""
+    sizes: list[int] = []
+    async with worker("x") as (inference, session):
+        for turns in range(14, 30):
+            session.messages = long_talk(turns)
+            (fact,) = await inference.infer(step_at(turns, Demands(truncation="auto")), 1)
+            assert isinstance(fact, Inferred)
+            sizes.append(fact.usage.input)
+        assert session.chat is not None
+        broken = session.chat.stats().prefixes_broken
+    assert broken == 5  # when 1, 2, 4, 8 and 16 turns had to go
+    assert all(size <= CONTEXT for size in sizes)
+
+
+async def test_a_question_that_is_too_long_by_itself_is_refused() -> None:
+    async with worker("x") as (inference, session):
+        session.messages = (*long_talk(1), {"role": "user", "content": "x" * CONTEXT})
+        with pytest.raises(MillraceError, match="context_too_long"):
+            await inference.infer(step(Demands(truncation="auto")), 1)
 
 
 async def test_a_log_keeps_no_log_probabilities() -> None:
@@ -279,3 +351,34 @@ async def test_logprobs_stand_beside_their_text_where_nobody_reads_along_too() -
         *told, last = await events_of(inference, scored)
     assert [one.text for event in told for one in event.logprobs][:2] == ["a", "b"]
     assert last.done is not None
+
+
+async def test_a_step_over_which_the_engine_broke_is_tried_again_by_the_loop() -> None:
+    async with worker("x") as (inference, session):
+        session.engine.break_next_step()
+        work = step(Demands())
+        (fact,) = await inference.infer(work, 1)
+        assert isinstance(fact, InferFailed)
+        assert (fact.error.code, fact.error.family) == ("engine_broken", "transient")
+        again = replace(work, route=replace(work.route, attempt=2))
+        with pytest.raises(EngineUnavailable):  # the next one is not even begun
+            await inference.infer(again, 2)
+
+
+async def test_a_completion_over_which_the_engine_broke_may_be_asked_again() -> None:
+    async with worker("x") as (inference, session):
+        session.engine.break_next_step()
+        for _ in range(2):
+            with pytest.raises(EngineUnavailable):
+                await events_of(inference, completion())
+
+
+async def test_who_waits_for_an_answer_comes_before_batches_in_the_engine_too() -> None:
+    asked: list[GenerateRequest] = []
+    async with worker("x", heard=asked) as (inference, _):
+        await events_of(inference, completion(None, ADD))
+        await events_of(inference, completion(priority="batch"))
+    assert [(one.priority, one.keep) for one in asked] == [
+        ("interactive", "long"),
+        ("batch", "usual"),
+    ]

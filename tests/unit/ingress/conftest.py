@@ -7,15 +7,18 @@ import pytest
 from starlette.types import ASGIApp
 
 from services.ingress.adapters.http.app import Parts, build
+from services.ingress.adapters.http.middleware import Bodies
 from services.ingress.adapters.http.streams import Streams
 from services.ingress.handlers.chat import ChatHandlers
 from services.ingress.handlers.control import ControlHandlers
 from services.ingress.handlers.conversations import ConversationHandlers
+from services.ingress.handlers.embeddings import EmbeddingHandlers
 from services.ingress.handlers.messages import MessageHandlers
 from services.ingress.handlers.responses import ResponseHandlers
 from services.ingress.handlers.schedules import ScheduleHandlers
 from services.ingress.handlers.tasks import TaskHandlers
 from services.ingress.handlers.usage import UsageHandlers
+from shared.models import Prices
 from tests.fakes.housekeeping import FakeHousekeeping
 from tests.fakes.ingress_system import FakeSchedules, FakeSystem
 from tests.fakes.keys import FakeKeys
@@ -36,21 +39,22 @@ def running(kept: FakeHousekeeping) -> tuple[FakeSystem, ASGIApp]:
     """One application for all tests: building its routes takes longer than a test."""
     system = FakeSystem()
     parts = Parts(
-        chat=ChatHandlers(system, system, system),
-        messages=MessageHandlers(system, system, system),
-        tasks=TaskHandlers(system, system),
-        control=ControlHandlers(),
-        responses=ResponseHandlers(system, system, kept),
-        conversations=ConversationHandlers(system, kept),
+        chat=ChatHandlers(system, system, system, system),
+        messages=MessageHandlers(system, system, system, system),
+        tasks=TaskHandlers(system, system, system),
+        control=ControlHandlers(system),
+        responses=ResponseHandlers(system, system, kept, system),
+        conversations=ConversationHandlers(system, kept, system),
         keys=KEYS,
         schedules=ScheduleHandlers(SCHEDULES, system),
+        embeddings=EmbeddingHandlers(system, system, {"all-MiniLM-L6-v2": Prices(input="0.50")}),
         documents=system,
         housekeeping=kept,
         usage=UsageHandlers(FakeLedger(), "EUR"),
         catalog=system,
         health=system,
     )
-    return system, build(parts, host="127.0.0.1", body_limit=4096, streams=STREAMS)
+    return system, build(parts, host="127.0.0.1", bodies=Bodies(4096), streams=STREAMS)
 
 
 @pytest.fixture

@@ -8,14 +8,21 @@ import httpx
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.ingress.adapters.http.access import CALLER_KEY, Access, Times
+from services.ingress.adapters.accounts import Accounts, Times
+from services.ingress.adapters.http.access import CALLER_KEY, Access
 from services.ingress.core.access.caller import Caller
 from services.ingress.core.access.keys import scope_of
 from services.ingress.core.access.rates import FAILURES
+from shared.contracts.base import SessionRef
+from shared.contracts.control import RetryTask
+from shared.contracts.facts import Done, Forked
 from shared.contracts.keys import Allowance, NewKey
+from shared.contracts.tasks import TaskSubmitted
 from tests.fakes.ingress_system import FakeSystem
 from tests.fakes.keys import NOW, FakeKeys
+from tests.unit.ingress.conftest import SCHEDULES
 
+SAY = [{"role": "user", "content": "hi"}]
 HELLO = {"agent": "assistant", "input": "Hello"}
 
 
@@ -30,11 +37,15 @@ def clock() -> list[float]:
 
 
 @pytest.fixture
+def accounts(ring: FakeKeys, clock: list[float]) -> Accounts:
+    return Accounts(ring, Allowance(), Times(lambda: NOW + 1, lambda: clock[0]))
+
+
+@pytest.fixture
 async def guarded(
-    running: tuple[FakeSystem, ASGIApp], system: FakeSystem, ring: FakeKeys, clock: list[float]
+    running: tuple[FakeSystem, ASGIApp], system: FakeSystem, ring: FakeKeys, accounts: Accounts
 ) -> AsyncIterator[httpx.AsyncClient]:
-    times = Times(lambda: NOW + 1, lambda: clock[0])
-    app = Access(running[1], ring, Allowance(), times)
+    app = Access(running[1], ring, accounts)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
         yield client
@@ -135,12 +146,65 @@ async def test_a_tenants_keys_share_its_limit(
     assert (await guarded.get("/v1/models", headers=bearer(one.secret))).status_code == 200
 
 
+async def test_whatever_goes_on_later_is_paid_by_the_key_that_asked_for_it(
+    guarded: httpx.AsyncClient, ring: FakeKeys, system: FakeSystem
+) -> None:
+    issued = ring.issue("acme")
+    headers, ref = bearer(issued.secret), SessionRef("acme", "s1")
+    system.add(ref, TaskSubmitted(input="hi"), "t1", "assistant")
+    system.add(ref, Done(task="t1", status="failed"))
+    asks = {
+        ("PUT", "/v1/schedules/report"): HELLO | {"every_s": 60},
+        ("POST", "/v1/tasks/t1/retry?session=s1"): {},
+        ("POST", "/v1/sessions/s1/fork"): {"at": "t1.0", "session": "f1"},
+    }
+    for (method, path), body in asks.items():
+        answer = await guarded.request(method, path, json=body, headers=headers)
+        assert answer.is_success, answer.text
+    (_, retry), forked = system.sent[-1], system.log[-1].fact
+    assert SCHEDULES.kept["acme", "report"].schedule.key == issued.key.id
+    assert isinstance(retry, RetryTask)
+    assert isinstance(forked, Forked)
+    assert (retry.key, forked.key) == (issued.key.id, issued.key.id)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("GET", "/v1/tasks/t1/events", None),
+        ("GET", "/v1/sessions/s1/events", None),
+        ("GET", "/v1/responses/resp_1?stream=true", None),
+        ("POST", "/v1/responses", {"input": "hi"}),
+        ("POST", "/v1/chat/completions", {"messages": SAY}),
+        ("POST", "/v1/messages", {"messages": SAY, "max_tokens": 9}),
+    ],
+)
+async def test_a_stream_that_has_no_room_is_refused_before_it_causes_anything(
+    guarded: httpx.AsyncClient,
+    system: FakeSystem,
+    accounts: Accounts,
+    ring: FakeKeys,
+    asked: tuple[str, str, dict[str, object] | None],
+) -> None:
+    method, path, body = asked
+    ring.allowances["acme"], accounts.tenant("acme").streams = Allowance(max_streams=1), 1
+    headers = bearer(ring.issue("acme").secret)
+    whole = body and {"model": "agent:assistant", "stream": True} | body
+    answer = await guarded.request(method, path, json=whole, headers=headers)
+    assert (answer.status_code, "too_many_streams" in answer.text) == (429, True)
+    assert not system.orders
+    assert accounts.tenant("acme").running == 0
+
+
 async def test_a_websocket_offers_its_key_as_a_protocol(ring: FakeKeys) -> None:
     sent: list[Message] = []
     inside: list[Scope] = []
+    accounts = Accounts(ring, Allowance(), Times(lambda: NOW))
+    used = accounts.tenant("acme")
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         inside.append(scope)
+        assert (used.running, used.streams) == (0, 1), "a socket is a stream"
         await send({"type": "websocket.accept"})
 
     async def send(message: Message) -> None:
@@ -156,7 +220,8 @@ async def test_a_websocket_offers_its_key_as_a_protocol(ring: FakeKeys) -> None:
         "headers": [],
         "subprotocols": ["millrace", f"millrace-key.{secret}"],
     }
-    await Access(app, ring, Allowance(), Times(lambda: NOW))(scope, receive, send)
+    await Access(app, ring, accounts)(scope, receive, send)
+    assert (used.running, used.streams) == (0, 0)
     assert sent[0]["subprotocol"] == "millrace"
     assert isinstance(caller := inside[0][CALLER_KEY], Caller)
     assert (caller.tenant, inside[0]["subprotocols"]) == ("acme", ["millrace"])

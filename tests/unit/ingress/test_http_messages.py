@@ -190,7 +190,7 @@ async def test_a_silent_stream_has_pings(http, system):
     await asyncio.sleep(0.25)
     system.gate.set()
     kinds = [event["type"] for event in events(await request)]
-    assert kinds.count("ping") >= 3
+    assert kinds.count("ping") >= 2
     assert kinds[-1] == "message_stop"
 
 

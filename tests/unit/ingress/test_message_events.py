@@ -13,8 +13,20 @@ from services.ingress.core.messages.events import (
     direct_message,
     task_message,
 )
-from shared.contracts.facts import Done, Inferred, Parked, Timings, ToolCall, Totals, Usage
+from services.ingress.core.responses.fold import Place
+from shared.contracts.facts import (
+    Approved,
+    Done,
+    Inferred,
+    Parked,
+    Timings,
+    ToolCall,
+    ToolDone,
+    Totals,
+    Usage,
+)
 from shared.contracts.log import Event
+from shared.contracts.tasks import TaskSubmitted
 from shared.contracts.tokens import DirectEvent, DirectResult, TokenDelta
 from shared.errors import Broken, Failure, Permanent, Transient
 
@@ -52,16 +64,19 @@ def run_direct(*events):
     return shown(events, DirectMessageEvents(ENVELOPE))
 
 
-def run_task(*events, own=(), goes_on=False):
-    stream = TaskMessageEvents(ENVELOPE, AgentTurn(frozenset(own), goes_on=goes_on))
-    told = shown(events, stream)
+SUBMITTED = Event("1", "task", 0.0, "t", TaskSubmitted(input="hi"))
+
+
+def run_task(*events, number=0):
+    stream = TaskMessageEvents(ENVELOPE, AgentTurn(Place("t", number)))
+    told = shown((SUBMITTED, *events), stream)
     assert stream.ended
     return told
 
 
-def whole(*events, own=(), goes_on=False):
-    turn = AgentTurn(frozenset(own), goes_on=goes_on)
-    [end] = [end for event in events if (end := turn.of(event.data)) is not None]
+def whole(*events, number=0):
+    turn = AgentTurn(Place("t", number))
+    [end] = [end for event in (SUBMITTED, *events) if (end := turn.of(event)) is not None]
     return task_message(ENVELOPE, end)
 
 
@@ -271,26 +286,39 @@ def asks():
     return [delta(0, "One "), delta(0, "moment."), said]
 
 
-def test_a_turn_ends_when_all_calls_of_the_client_wait_for_it():
+def returned(step):
+    """One of the agent's own tools has returned."""
+    body = ToolDone(task="t", step=step, call="", name="", result="x")
+    return Event("1", "tool_done", 0.0, "t", body)
+
+
+def test_a_turn_ends_when_nothing_but_calls_of_the_client_is_left():
     events = [*asks(), parked(1, "approval"), parked(2), parked(3)]
-    message = fold(run_task(*events, own=("add", "now")))
-    assert message == whole(*events, own=("add", "now"))
+    turn = AgentTurn(Place("t"))
+    assert not any(turn.of(event) for event in (SUBMITTED, *events))
+    message = fold(run_task(*events, returned(1)))
+    assert message == whole(*events, returned(1))
     assert (message["stop_reason"], message["usage"]) == ("tool_use", USAGE)
     assert [block.get("name") for block in message["content"]] == [None, "add", "now"]
 
 
 def test_a_call_of_somebody_elses_tool_is_not_shown():
-    events = [*asks(), parked(3)]
-    assert [block.get("name") for block in whole(*events, own=("now",))["content"]] == [None, "now"]
+    events = [*asks(), returned(1), returned(2)]
+    asked = whole(*events, parked(3))
+    assert [block.get("name") for block in asked["content"]] == [None, "now"]
     rest = [delta(4, "So."), inferred(4, "So."), done("So.")]
-    assert blocks(run_task(*events, *rest)) == ["One moment.", "So."]
+    assert blocks(run_task(*events, returned(3), *rest)) == ["One moment.", "So."]
 
 
-def test_a_turn_that_goes_on_is_charged_for_its_own_calls():
-    events = [delta(4, "So."), inferred(4, "So."), inferred(4, "again"), done("So.", tokens=900)]
-    for message in (whole(*events, goes_on=True), fold(run_task(*events, goes_on=True))):
+def test_a_turn_that_goes_on_says_and_is_charged_for_its_own_calls():
+    result = Event("1", "approved", 0.0, "t", Approved(task="t", step=3, by="me", result="7"))
+    before = [*asks(), returned(1), returned(2), parked(3), result]
+    rest = [delta(4, "So."), inferred(4, "So."), inferred(4, "again"), done("So.", tokens=900)]
+    streamed = fold(run_task(*before, *rest, number=1))
+    for message in (whole(*before, *rest, number=1), streamed):
         assert message["usage"] == USAGE
-    assert whole(*events)["usage"]["output_tokens"] == 900
+        assert message["content"] == [{"type": "text", "text": "So."}]
+    assert whole(*rest)["usage"]["output_tokens"] == 900
 
 
 @given(

@@ -10,7 +10,7 @@ from services.ingress.core.access.rates import (
     Rate,
     Usage,
     headers_of,
-    objection,
+    overdrawn,
 )
 from shared.contracts.keys import Allowance
 
@@ -42,10 +42,10 @@ def test_replicas_together_let_no_more_through_than_the_limit_and_one_each(
 def test_an_answer_that_overdraws_is_waited_for() -> None:
     usage, allowed = Usage(), Allowance(tokens_per_minute=600)
     usage.tokens.take(600, 0.0, 1200)
-    found = objection(usage, allowed, 1, 0.0)
+    found = overdrawn(usage, allowed, 1, 0.0)
     assert found is not None
     assert (found.what, round(found.wait)) == ("tokens", 60)
-    assert objection(usage, allowed, 1, 61.0) is None
+    assert overdrawn(usage, allowed, 1, 61.0) is None
 
 
 def test_headers_tell_what_is_left() -> None:

@@ -2,13 +2,18 @@
 
 import pytest
 
+from services.ingress.core.access.caller import Caller
 from services.ingress.core.chat.body import ChatBody
+from services.ingress.core.responses.fold import ECHO
 from services.ingress.core.tasks.bodies import AskBody, TaskBody
 from services.ingress.core.tasks.repetition import check_same_task, fingerprint_of
+from services.ingress.handlers.tasks import TaskHandlers
+from shared.contracts.agents import Limits, ToolSpec
 from shared.contracts.base import SessionRef
-from shared.contracts.facts import Done, Inferred, Totals, Usage
+from shared.contracts.facts import Accepted, Done, Inferred, Parked, ToolCall, Totals, Usage
 from shared.contracts.tasks import Parent, TaskSubmitted, check_repeated
-from shared.errors import Permanent
+from shared.errors import Permanent, Transient
+from tests.fakes.ingress_system import AGENT
 
 PLAN = [
     Inferred(task="", step=0, content="391", cuts=(1, 3), usage=Usage(input=5, output=3)),
@@ -16,6 +21,16 @@ PLAN = [
 ]
 HEADERS = {"Idempotency-Key": "k1"}
 HI = [{"role": "user", "content": "hi"}]
+TASK = {"agent": "assistant", "input": "hi"}
+ACCEPTED = Accepted(
+    task="t",
+    agent=AGENT,
+    revision=1,
+    limits=Limits(),
+    sampling=AGENT.sampling,
+    source=1,
+    deadline=9e9,
+)
 FACES = {
     "/v1/tasks": ({"agent": "assistant", "input": "hi"}, {"input": "ho"}),
     "/v1/chat/completions": (
@@ -45,6 +60,7 @@ async def test_the_same_key_with_another_body_is_a_conflict(http, system, path):
     assert first.is_success
     assert again.status_code == first.status_code
     assert (other.status_code, code_of(other)) == (409, "idempotency_conflict")
+    assert other.headers["x-should-retry"] == "false"  # OpenAI's and Anthropic's clients obey
     assert len(system.orders) == 1
 
 
@@ -87,6 +103,116 @@ async def test_a_key_sets_one_thing_down(http):
         said = {"type": "message", "role": "user", "content": text}
         answer = await http.post(items, json={"items": [said]}, headers={"Idempotency-Key": "k2"})
         assert answer.status_code == status
+
+
+async def test_a_key_names_one_session_also_while_its_task_waits(http, system):
+    first = await http.post("/v1/tasks", json=TASK | {"session": "a"}, headers=HEADERS)
+    system.log.clear()  # as for another replica that cannot find what was never accepted
+    other = await http.post("/v1/tasks", json=TASK | {"session": "b"}, headers=HEADERS)
+    again = await http.post("/v1/tasks", json=TASK | {"session": "a"}, headers=HEADERS)
+    assert (other.status_code, code_of(other)) == (409, "idempotency_conflict")
+    assert again.json() == first.json()
+
+
+@pytest.mark.parametrize(("verb", "body"), [("steer", {"text": "in German"}), ("retry", {})])
+async def test_a_key_of_a_verb_is_of_one_task(http, system, verb, body):
+    for name in ("t1", "t2"):
+        system.add(SessionRef("default", "s"), TaskSubmitted(input="hi"), name, "assistant")
+    answers = [
+        await http.post(f"/v1/tasks/{name}/{verb}", json=body, headers=HEADERS)
+        for name in ("t1", "t1", "t2")
+    ]
+    assert [one.status_code for one in answers] == [202, 202, 409]
+    assert code_of(answers[2]) == "idempotency_conflict"
+
+
+async def test_a_key_of_items_is_of_one_conversation(http):
+    said = {"items": [{"type": "message", "role": "user", "content": "hi"}]}
+    names = [(await http.post("/v1/conversations", json={})).json()["id"] for _ in "ab"]
+    paths = [f"/v1/conversations/{name}/items" for name in (names[0], names[0], names[1])]
+    answers = [await http.post(path, json=said, headers=HEADERS) for path in paths]
+    assert [one.status_code for one in answers] == [200, 200, 409]
+
+
+RESULTS = {
+    "/v1/chat/completions": {
+        "model": "agent:assistant",
+        "messages": [*HI, {"role": "tool", "tool_call_id": "call_t_0_0", "content": "42"}],
+    },
+    "/v1/responses": {
+        "model": "agent:assistant",
+        "input": [{"type": "function_call_output", "call_id": "call_t_0_0", "output": "42"}],
+    },
+    "/v1/messages": {
+        "model": "agent:assistant",
+        "max_tokens": 50,
+        "messages": [
+            *HI,
+            {
+                "role": "assistant",
+                "content": [{"type": "tool_use", "id": "call_t_0_0", "name": "mine", "input": {}}],
+            },
+            {
+                "role": "user",
+                "content": [
+                    {"type": "tool_result", "tool_use_id": "call_t_0_0", "content": "42"},
+                ],
+            },
+        ],
+        "tools": [{"name": "mine", "input_schema": {"type": "object"}}],
+    },
+}
+
+
+@pytest.mark.parametrize("path", RESULTS)
+async def test_a_key_of_results_is_of_one_request(http, system, path):
+    """Results begin no task whose fact could bear a mark."""
+    ask = RESULTS[path]
+    _asking(system)
+    first = await http.post(path, json=ask | {"stream": True}, headers=HEADERS)
+    again = await http.post(path, json=ask | {"stream": True}, headers=HEADERS)
+    other = await http.post(path, json=ask | {"temperature": 0.5}, headers=HEADERS)
+    assert (first.status_code, again.status_code) == (200, 200)
+    assert (other.status_code, code_of(other)) == (409, "idempotency_conflict")
+
+
+def _asking(system):
+    """A task that has called its client's tool, and what will come behind the result."""
+    ref, call = SessionRef("default", "s-t"), ToolCall(id="call_t_0_0", name="mine", arguments="{}")
+    mine = (ToolSpec(name="mine", parameters={"type": "object"}),)
+    asked = TaskSubmitted(input="hi", tools=mine, metadata={ECHO: "{}"})
+    system.add(ref, asked, "t", "assistant")
+    system.add(ref, ACCEPTED)
+    system.add(ref, Inferred(task="t", step=0, content="", tool_calls=(call,), finish="tool_calls"))
+    system.add(ref, Parked(task="t", step=1, reason="client_tool"))
+    system.plan = [
+        Inferred(task="t", step=2, content="got 42"),
+        Done(task="t", status="completed", output="got 42", totals=Totals()),
+    ]
+
+
+async def test_a_key_whose_request_is_refused_is_free_again(http, system):
+    unknown = await http.post("/v1/tasks", json=TASK | {"agent": "nobody"}, headers=HEADERS)
+    right = await http.post("/v1/tasks", json=TASK, headers=HEADERS)
+    assert (unknown.status_code, right.status_code) == (404, 202)
+
+
+async def test_a_key_that_could_not_be_used_up_stands_for_the_same_request(http, system):
+    """What has failed for the moment may have been done all the same."""
+    system.refuse = Transient("bus_unavailable", "away")
+    away = await http.post("/v1/tasks", json=TASK, headers=HEADERS)
+    system.refuse = None
+    other = await http.post("/v1/tasks", json=TASK | {"input": "ho"}, headers=HEADERS)
+    same = await http.post("/v1/tasks", json=TASK, headers=HEADERS)
+    assert [one.status_code for one in (away, other, same)] == [503, 409, 202]
+
+
+async def test_another_callers_key_is_another_key(system):
+    handlers, body = TaskHandlers(system, system, system), TaskBody.model_validate(TASK)
+    ours = await handlers.submit(Caller(key="k_a"), body, "k1")
+    theirs = await handlers.submit(Caller(key="k_b"), body, "k1")
+    again = await handlers.submit(Caller(key="k_a"), body, "k1")
+    assert ours.id == again.id != theirs.id
 
 
 def test_the_order_of_members_and_a_null_make_no_difference():

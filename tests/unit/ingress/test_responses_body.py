@@ -77,12 +77,18 @@ def test_an_agent_keeps_its_route() -> None:
     assert (asked.agent, terms_of_body(asked, Sampling()).route) == ("helper", "")
 
 
+@pytest.mark.parametrize("wanted", ["auto", "disabled"])
+def test_what_is_too_long_may_be_forgotten(wanted: str) -> None:
+    assert terms_of_body(body(truncation=wanted), Sampling()).demands.truncation == wanted
+
+
 @pytest.mark.parametrize(
     "neutral",
     [
         {"reasoning": {"effort": None, "summary": None}},
         {"include": ["reasoning.encrypted_content"]},
         {"truncation": "disabled"},
+        {"max_tool_calls": 3},
         {"service_tier": "auto"},
         {"top_logprobs": 0},
         {"text": {"verbosity": "medium"}},
@@ -100,8 +106,12 @@ def test_values_that_ask_for_nothing_are_taken(neutral: dict[str, object]) -> No
         ({"tools": [{"type": "file_search"}]}, "unsupported_parameter", "tools.0.type"),
         ({"tool_choice": {"type": "allowed_tools"}}, "unsupported_parameter", "tool_choice.type"),
         ({"reasoning": {"effort": "low"}}, "unsupported_parameter", "reasoning"),
-        ({"truncation": "auto"}, "unsupported_parameter", "truncation"),
-        ({"max_tool_calls": 3}, "unsupported_parameter", "max_tool_calls"),
+        ({"truncation": "middle"}, "invalid_request", "truncation"),
+        (
+            {"model": "agent:helper", "max_tool_calls": 3},
+            "unsupported_parameter",
+            "max_tool_calls",
+        ),
         ({"prompt": {"id": "p"}}, "unsupported_parameter", "prompt"),
         ({"nonsense": 1}, "unsupported_parameter", "nonsense"),
         ({"tools": [TOOL, TOOL]}, "invalid_request", "tools"),

@@ -65,7 +65,7 @@ async def test_an_older_database_keeps_its_rows(tmp_path: Path, script: str) -> 
     assert len(await store.tasks(TasksQuery(tenant="default"))) == 3
     assert (await store.position()).sequence == eventful()[-1].seq
     await store.close()
-    assert ask(path, "SELECT version_num FROM alembic_version") == [("0002",)]
+    assert ask(path, "SELECT version_num FROM alembic_version") == [("0003",)]
     assert ask(path, "SELECT schema_version FROM projection") == [(schema.SCHEMA_VERSION,)]
 
 

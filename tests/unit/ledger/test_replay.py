@@ -6,8 +6,8 @@ import pytest
 
 from services.ledger.adapters.memory import MemoryLog, MemoryStore
 from services.ledger.handlers.questions import Queries
-from services.ledger.handlers.replaying import catch_up, rebuild
-from shared.contracts.ledger import TasksQuery, UsageQuery
+from services.ledger.handlers.replaying import catch_up, drop, rebuild
+from shared.contracts.ledger import RequestsQuery, SessionsQuery, TasksQuery, UsageQuery
 from shared.errors import Permanent
 from tests.fakes.ledger_log import billed, eventful
 
@@ -50,6 +50,24 @@ async def test_a_rebuild_gives_identical_answers() -> None:
     assert await questions.usage(query) == before
     assert before.total is not None
     assert (before.total.usage, before.total.price) == billed(LOG, "default")
+
+
+async def test_answers_say_so_while_the_log_is_read_again() -> None:
+    store, log = MemoryStore(), MemoryLog(LOG)
+    await catch_up(store, log)
+    questions = Queries(store, log)
+    tenant = "default"
+    replies = [
+        lambda: questions.usage(UsageQuery(tenant=tenant)),
+        lambda: questions.requests(RequestsQuery(tenant=tenant)),
+        lambda: questions.tasks(TasksQuery(tenant=tenant)),
+        lambda: questions.sessions(SessionsQuery(tenant=tenant)),
+    ]
+    assert not any([(await ask()).rebuilding for ask in replies])
+    await drop(store, log)
+    assert all([(await ask()).rebuilding for ask in replies])
+    await catch_up(store, log)
+    assert not any([(await ask()).rebuilding for ask in replies])
 
 
 async def test_a_rebuild_refuses_to_forget_what_the_log_no_longer_holds() -> None:

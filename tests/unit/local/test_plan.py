@@ -8,8 +8,10 @@ import pytest
 
 from infra.local import plan
 from infra.local.plan import Program
+from infra.local.programs import programs
 from infra.local.settings import LocalSettings
 from shared.errors import Permanent
+from shared.models import OpenVinoModel, ProviderModel
 
 
 def test_restart_delays_grow_and_are_bounded() -> None:
@@ -76,3 +78,54 @@ def test_replicas_that_make_no_sense_are_refused(text: str) -> None:
 def test_exit_codes_in_words() -> None:
     assert plan.exit_reason(-9) == "killed by signal 9"
     assert plan.exit_reason(3) == "ended with code 3"
+
+
+ROWS = {
+    "nano": OpenVinoModel(path="x"),
+    "gpt": ProviderModel(name="gpt-5"),
+    "odd/name": ProviderModel(name="n", base_url="http://there/v1"),
+}
+
+
+def test_each_hosted_model_has_a_worker_unless_it_is_the_one_that_is_served() -> None:
+    assert list(plan.hosted_models(ROWS, "nano")) == ["gpt", "odd/name"]
+    assert list(plan.hosted_models(ROWS, "gpt")) == ["odd/name"]
+    gpt, odd = map(plan.worker_name, plan.hosted_models(ROWS, "nano"))
+    assert gpt == "worker-gpt"
+    assert "/" not in odd
+    own = {"gpt": {"KEY": "k"}, "odd/name": {}}
+    programs = plan.hosted_programs("python", {"A": "1"}, own)
+    assert [program.name for program in programs] == [gpt, odd]
+    assert programs[0].argv == ("python", "-m", "services.inference")
+    assert programs[0].environment == {"A": "1", "KEY": "k", "MILLRACE_MODEL": "gpt"}
+    assert programs[1].environment == {"A": "1", "MILLRACE_MODEL": "odd/name"}
+
+
+def test_a_hosted_worker_has_a_name_of_its_own() -> None:
+    assert LocalSettings().for_hosted("gpt") == {"MILLRACE_WORKER_ID": "gpt-0"}
+    assert LocalSettings(worker_id="left").for_hosted("gpt") == {"MILLRACE_WORKER_ID": "left-gpt"}
+
+
+def test_a_key_is_for_the_worker_of_its_endpoint_alone(tmp_path: Path) -> None:
+    (tmp_path / "models.yaml").write_text(
+        """
+models:
+  gpt: {engine: provider, name: n}
+  other: {engine: provider, name: n, key: OTHER_KEY}
+  served: {engine: provider, name: n, key: SERVED_KEY}
+routes: {default: [gpt]}
+"""
+    )
+    settings = LocalSettings(models=tmp_path / "models.yaml", model="served")
+    keys = {"OPENAI_API_KEY": "a", "OTHER_KEY": "b", "SERVED_KEY": "c"}
+    found = programs(settings, {"PATH": "p", **keys})
+    held = {p.name: {name for name in keys if name in p.environment} for p in found.services}
+    assert {name: found for name, found in held.items() if found} == {
+        "worker-gpt": {"OPENAI_API_KEY"},
+        "worker-other": {"OTHER_KEY"},
+        "inference": {"SERVED_KEY"},
+    }
+    assert found.names == (*plan.SERVICES, "worker-gpt", "worker-other")
+    assert all(program.environment["PATH"] == "p" for program in found.services)
+    assert found.common["PATH"] == "p"
+    assert not set(keys) & set(found.common)

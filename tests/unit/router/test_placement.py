@@ -148,16 +148,86 @@ def test_a_worker_that_says_goodbye_is_known_no_more() -> None:
 
 def test_a_completion_always_goes_to_one_worker() -> None:
     found = workers(("a", "small", 1, 3), ("b", "small", 1, 2), ("c", "large", 1, 1))
-    chosen = [place_direct("default", MODELS, found, 0.0).worker for _ in range(3)]
+    chosen = [place_direct(Wanted("default"), MODELS, found, 0.0).worker for _ in range(3)]
     assert chosen == ["b", "a", "b"]
 
 
 def test_a_completion_takes_a_free_slot_where_there_is_one() -> None:
     found = workers(("a", "small", 1, 1), ("b", "large", 1, 0))
-    target = place_direct("default", MODELS, found, 0.0)
+    target = place_direct(Wanted("default"), MODELS, found, 0.0)
     assert (target.model, target.worker) == ("large", "b")
 
 
 def test_a_completion_without_a_worker_is_refused() -> None:
     with pytest.raises(Transient):
-        place_direct("default", MODELS, Workers(), 0.0)
+        place_direct(Wanted("default"), MODELS, Workers(), 0.0)
+
+
+def able(*states: tuple[str, str, tuple[str, ...] | None, int]) -> Workers:
+    """Workers by (name, model, abilities, free slots)."""
+    found = Workers()
+    for name, model, abilities, free in states:
+        state = WorkerState(
+            worker=name, model=model, engine="x", slots=2, running=2 - free, abilities=abilities
+        )
+        found.report(state, 0.0)
+    return found
+
+
+LOGPROBS = Wanted("default", needs={"logprobs": "logprobs"})
+NOTHING: tuple[str, ...] = ()
+
+
+@pytest.mark.parametrize(
+    ("found", "chosen"),
+    [
+        (able(("a", "small", NOTHING, 2), ("b", "small", ("logprobs",), 1)), ("small", "b")),
+        (able(("a", "small", NOTHING, 2), ("b", "large", ("logprobs",), 2)), ("large", "b")),
+        (able(("a", "small", None, 2), ("b", "large", ("logprobs",), 2)), ("small", "a")),
+        (able(("a", "small", ("penalties",), 2), ("b", "large", None, 1)), ("large", "b")),
+        # none of them is free: a shared lane only where all who read it can
+        (able(("a", "small", NOTHING, 0), ("b", "small", ("logprobs",), 0)), ("small", "b")),
+        (able(("a", "small", ("logprobs",), 0), ("b", "small", None, 0)), ("small", "any")),
+    ],
+)
+def test_a_call_goes_to_the_first_that_can_do_what_is_wanted(
+    found: Workers, chosen: tuple[str, str]
+) -> None:
+    target = place(LOGPROBS, MODELS, found, 0.0)
+    assert (target.model, target.worker) == chosen
+    direct = place_direct(LOGPROBS, MODELS, found, 0.0)
+    assert found.seen[direct.worker].state.can(LOGPROBS.needs)
+
+
+def test_all_that_is_wanted_has_to_be_there_at_once() -> None:
+    found = able(("a", "small", ("logprobs",), 2), ("b", "large", ("penalties",), 2))
+    both = Wanted("default", needs={"logprobs": "logprobs", "penalties": "logit_bias"})
+    with pytest.raises(Permanent) as refused:
+        place(both, MODELS, found, 0.0)
+    assert refused.value.code == "unsupported_demand"
+
+
+def test_what_no_model_of_the_route_can_do_is_refused_by_name() -> None:
+    found = able(("a", "small", ("logprobs",), 2), ("b", "large", NOTHING, 2))
+    wanted = Wanted("default", needs={"logprobs": "logprobs", "penalties": "logit_bias"})
+    with pytest.raises(Permanent, match="penalties") as refused:
+        place(wanted, MODELS, found, 0.0)
+    assert (refused.value.code, refused.value.field) == ("unsupported_demand", "logit_bias")
+
+
+def test_a_model_without_a_worker_may_have_one_later() -> None:
+    with pytest.raises(Transient, match="large") as refused:
+        place(LOGPROBS, MODELS, able(("a", "small", NOTHING, 2)), 0.0)
+    assert refused.value.code == "no_worker"
+
+
+def test_a_worker_without_slots_says_why_nobody_serves() -> None:
+    found = workers(("b", "large", 0, 0))
+    state = WorkerState(worker="a", model="small", engine="provider", slots=0, out="look at KEY")
+    found.report(state, 0.0)
+    with pytest.raises(Transient) as refused:
+        put(found)
+    assert refused.value.code == "no_worker"
+    assert refused.value.detail.endswith("small, large at the moment; look at KEY")
+    found.report(WorkerState(worker="c", model="large", engine="openvino", slots=1), 0.0)
+    assert put(found) == ("large", "c")

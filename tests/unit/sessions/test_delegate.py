@@ -9,6 +9,7 @@ from services.sessions.core.decide import Append, Delegate
 from shared.contracts import facts as f
 from shared.contracts.agents import Limits
 from shared.contracts.base import SessionRef, encode
+from shared.contracts.log import KEY_HEADER
 from shared.contracts.tasks import Parent, TaskSubmitted, child_of
 from shared.contracts.work import RouteStep
 from shared.errors import Failure
@@ -60,6 +61,13 @@ def test_a_call_becomes_a_task_of_a_session_of_its_own() -> None:
 def test_whoever_waits_for_a_task_waits_for_those_it_asks() -> None:
     (child,) = delegated(boss(priority="batch").add(said(0, ask())))
     assert child.body.priority == "batch"
+
+
+def test_whoever_is_asked_works_for_the_same_key() -> None:
+    case = boss()
+    case.log.facts[0].headers[KEY_HEADER] = "k1"
+    (child,) = delegated(case.add(said(0, ask())))
+    assert child.key == "k1"
 
 
 def test_what_is_left_is_shared_among_those_who_are_asked_at_once() -> None:

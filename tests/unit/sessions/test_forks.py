@@ -75,6 +75,12 @@ def test_the_clock_and_the_sums_start_anew() -> None:
     assert [one.at for one in actions if isinstance(one, SetTimer)] == [now + 60.0]
 
 
+def test_a_fork_is_paid_by_whoever_made_it() -> None:
+    running = state_of(fork(two_rounds().log.facts, 5, key="k2")).running
+    assert running
+    assert running.key == "k2"
+
+
 def test_a_step_that_waited_for_its_next_try_is_due_and_one_that_is_parked_stays() -> None:
     case = Case(agents={"helper": (1, AgentSpec(name="helper", tools=("add",), approve=("look",)))})
     case.running().add(said(0, ADD, LOOK, ADD))

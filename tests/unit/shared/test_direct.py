@@ -23,6 +23,8 @@ TARGET = Target(model="nano", worker="w1", input_price=3)
 
 def test_what_is_read_is_what_placement_needs():
     assert asked(encode(REQUEST)) == Asked(id="c1", tenant="acme", model="default")
+    needs = {"logprobs": "logprobs"}
+    assert asked(encode(replace(REQUEST, needs=needs))).needs == needs
 
 
 @pytest.mark.parametrize("before", [None, Target(model="other")])

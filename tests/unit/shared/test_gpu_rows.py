@@ -66,7 +66,7 @@ def test_the_readme_shows_a_row_that_is_one(tmp_path: Path) -> None:
 
 def test_the_models_file_shows_a_row_that_is_one(tmp_path: Path) -> None:
     lines = (ROOT / "infra" / "models.yaml").read_text().splitlines()
-    start = lines.index("  # llama:")
+    start = lines.index("  # llama8b:")
     shown = []
     for line in lines[start:]:
         if not line.startswith("  # "):

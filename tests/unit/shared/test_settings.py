@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
+import services
 from shared.errors import Permanent, Transient
 from shared.settings import KNOWN, PREFIX, Address, BusSettings, masked, unknown_names
 
@@ -72,3 +75,20 @@ def test_a_cluster_is_several_servers_and_a_number_of_replicas() -> None:
 def test_the_number_of_replicas_is_one_to_five(replicas: object) -> None:
     with pytest.raises(ValidationError):
         BusSettings(stream_replicas=replicas)  # type: ignore[arg-type]  # the point
+
+
+SERVICES = [one.name for one in pkgutil.iter_modules(services.__path__)]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_setting_of_a_service_can_be_set(service: str) -> None:
+    """A name that is missing among the known ones is refused as misspelt, by every service."""
+    module = importlib.import_module(f"services.{service}.settings")
+    classes = [
+        one
+        for one in vars(module).values()
+        if isinstance(one, type) and issubclass(one, BusSettings)
+    ]
+    names = {name.upper() for one in classes for name in one.model_fields}
+    assert names
+    assert names <= KNOWN

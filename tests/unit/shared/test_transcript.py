@@ -13,7 +13,7 @@ from shared.contracts import facts as f
 from shared.contracts.log import StoredFact
 from shared.contracts.tasks import InputMessage, TaskSubmitted, TextPart
 from shared.errors import Failure
-from shared.transcript import Message, Transcript
+from shared.transcript import THOUGHT, Message, Transcript
 from tests.fakes.ledger_log import CALL, Recorder, inferred
 from tests.unit.sessions.simulation import Life
 
@@ -46,6 +46,32 @@ def is_balanced(messages: list[Message]) -> bool:
             return False
         owed += [call["id"] for call in message.get("tool_calls", ())]
     return not owed
+
+
+def test_thoughts_are_recalled_in_the_turn_that_goes_on_and_never_later() -> None:
+    log = started()
+    log.add(f.Inferred(task="t1", step=0, tool_calls=(CALL,), reasoning="a sum"), 0.2)
+    log.add(result(CALL, 1), 0.3)
+    log.add(f.Inferred(task="t1", step=2, content="391", reasoning="done"), 0.2)
+    transcript = Transcript().fold(log.facts)
+    thoughts = [one.get(THOUGHT) for one in transcript.messages(reasoning=True)]
+    assert [one for one in thoughts if one] == ["a sum", "done"]
+    assert not any(THOUGHT in one for one in transcript.messages())
+    log.add(f.Done(task="t1", status="completed", output="391"), 0.5)
+    log.submit("t2", 1.0)
+    log.accept("t2", 1.1)
+    later = Transcript().fold(log.facts).messages(reasoning=True)
+    assert not any(THOUGHT in one for one in later)
+
+
+def test_a_hidden_answer_hides_its_thoughts() -> None:
+    log = started()
+    log.add(f.Inferred(task="t1", step=0, content="no", tool_calls=(CALL,), reasoning="a sum"), 0.2)
+    log.add(result(CALL, 1), 0.3)
+    log.add(f.Noted(note="n", hidden=("t1/0/text",)), 0.6)
+    shown = Transcript().fold(log.facts).messages(reasoning=True)
+    assert [one["content"] for one in shown if one["role"] == "assistant"] == [""]
+    assert not any(THOUGHT in one for one in shown)
 
 
 @given(st.randoms(use_true_random=True, note_method_calls=False), st.integers(5, 120))

@@ -30,4 +30,4 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     threads: int = 1
     cache_dir: Path | None = None
     step_limit_s: float = 120.0
-    close_limit_s: float = 5.0
+    close_limit_s: float = 3.0

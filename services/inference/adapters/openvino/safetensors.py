@@ -22,7 +22,9 @@ class Weights:
     """All tensors of a folder, memory-mapped and converted to float32 when asked for."""
 
     def __init__(self, folder: Path) -> None:
-        files = sorted(folder.glob("*.safetensors"))
+        # some folders hold their weights a second time, under their maker's own names
+        found = folder.glob("*.safetensors")
+        files = sorted(file for file in found if not file.name.startswith("consolidated"))
         if not files:
             raise FileNotFoundError(f"no safetensors file in {folder.name}")
         self._tensors: dict[str, tuple[NDArray[Any], str]] = {}

@@ -12,11 +12,16 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.errors import Permanent
+
 FAMILIES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 
 
-class UnsupportedModel(ValueError):
-    """The folder holds a model this engine cannot run; the message says why."""
+class UnsupportedModel(Permanent):
+    """The folder holds a model this engine cannot run; the detail says why."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("unsupported_model", detail, field="path")
 
 
 class DecoderShape(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,7 +19,6 @@ from services.inference.adapters.trtllm.engine import TensorRtEngine
 from services.inference.adapters.trtllm.guided import guided_fields
 from services.inference.adapters.trtllm.setup import Setup
 from services.inference.handlers import EngineChat
-from shared.errors import Permanent
 from shared.models import TensorRtModel
 
 
@@ -27,12 +26,9 @@ def build_chat(row: TensorRtModel) -> EngineChat:
     """Read the folder's tokenizer and template now; the engine is built when it starts.
 
     Raises:
-        Permanent: `model_missing`.
+        TemplateFailed: the folder has no template, or none that can be read.
     """
     folder = Path(row.path)
-    if not (folder / "config.json").is_file():
-        detail = f"{row.path} is no model folder (no config.json): download the model there first"
-        raise Permanent("model_missing", detail, field="path")
     dialect = read_dialect(folder, row.parser, row.reasoning)
     tokenizer = FolderTokenizer(folder, dialect.marks)
     return EngineChat(

@@ -16,7 +16,7 @@ from services.inference.core.toolcalls.events import Event, MalformedToolCall, T
 from services.inference.core.toolcalls.json_calls import NotACall, ValueEnd
 from services.inference.core.toolcalls.tagged import first_of
 
-NotText = Callable[[str], bool | None]
+Begins = Callable[[str], bool | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Beginnings:
     after: tuple[str, ...]
     bracket: str
     quotes: str
-    begins: NotText
+    begins: Begins
     read: Callable[[str, ValueEnd, int], list[Event] | None]
 
 
@@ -47,7 +47,7 @@ class LeadingCalls:
 
     def __init__(self, form: Beginnings) -> None:
         self._form = form
-        self._pending = ""
+        self._pending = self._lead = ""
         self._at = _At.START
         self._tagged = self._after_call = False
         self._end = ValueEnd()

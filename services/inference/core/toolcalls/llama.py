@@ -14,6 +14,8 @@ from services.inference.core.toolcalls.leading import Beginnings
 TAG = "<|python_tag|>"
 TAGS = (TAG, "<|python_start|>")
 AFTER = "<|python_end|>"
+SHOWN = '{"name": function name, "parameters":'
+"""How its chat templates tell the model what to write."""
 KEYS = ("parameters", "arguments")
 _FIRST_KEYS = tuple(f'"{key}"' for key in ("name", "type", "function", *KEYS))
 _OPEN = re.compile(r"\{\s*")

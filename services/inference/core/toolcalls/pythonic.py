@@ -1,4 +1,4 @@
-"""Owns calls written as a list in Python, `[f(a=1), g()]`: Llama 3.2 and 4, OLMo 3 and others.
+"""Owns calls written as a list in Python, `[f(a=1), g()]`: Llama 3.2 and 4 and others.
 
 What a model wrote is read as a syntax tree and never run. Of Python's values those that JSON has
 are understood, and JSON's own names for them beside Python's.

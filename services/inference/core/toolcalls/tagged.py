@@ -127,7 +127,7 @@ class TaggedCalls:
 
 
 def first_of(text: str, words: tuple[str, ...]) -> tuple[int, str]:
-    """The place of the first of `words` in the text, and which one; ("", -1) where there is none.
+    """The place of the first of `words` in the text, and which one; `(-1, "")` where there is none.
 
     Of two that begin at the same place the longer one is meant.
     """

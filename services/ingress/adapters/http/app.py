@@ -20,8 +20,16 @@ from services.ingress.adapters.http.housekeeping import dead_router, deletion_ro
 from services.ingress.adapters.http.keys import keys_router
 from services.ingress.adapters.http.messages import messages_router
 from services.ingress.adapters.http.metrics import Metrics
-from services.ingress.adapters.http.middleware import BodyLimit, LocalOnly, Measured, Trace
+from services.ingress.adapters.http.middleware import (
+    BODIES,
+    Bodies,
+    BodyLimit,
+    LocalOnly,
+    Measured,
+    Trace,
+)
 from services.ingress.adapters.http.operations import operations_router
+from services.ingress.adapters.http.recording import Note, Recording
 from services.ingress.adapters.http.responses import responses_router, stored_router
 from services.ingress.adapters.http.responses_socket import responses_socket_router
 from services.ingress.adapters.http.schedules import schedules_router
@@ -39,6 +47,7 @@ from services.ingress.ports import (
     ControlApi,
     ConversationsApi,
     Documents,
+    EmbeddingsApi,
     Health,
     Housekeeping,
     KeyStore,
@@ -61,6 +70,7 @@ class Parts:
     conversations: ConversationsApi
     keys: KeyStore
     schedules: SchedulesApi
+    embeddings: EmbeddingsApi
     documents: Documents
     housekeeping: Housekeeping
     usage: UsageHandlers
@@ -84,7 +94,7 @@ def build_api(parts: Parts, metrics: Metrics) -> FastAPI:
     api.include_router(responses_socket_router(parts.responses, metrics))
     api.include_router(conversations_router(parts.conversations))
     api.include_router(items_router(parts.conversations))
-    api.include_router(models_router(parts.catalog, parts.documents))
+    api.include_router(models_router(parts.catalog, parts.embeddings))
     api.include_router(tasks_router(parts.tasks))
     api.include_router(lists_router(parts.usage))
     api.include_router(usage_router(parts.usage))
@@ -120,18 +130,19 @@ def build(
     parts: Parts,
     *,
     host: str,
-    body_limit: int,
-    body_timeout: float = 60.0,
+    bodies: Bodies = BODIES,
     streams: Streams | None = None,
     guard: Guard | None = None,
+    note: Note | None = None,
 ) -> ASGIApp:
     """The whole application; without a guard this machine's own programs are let in.
 
-    `streams` are what the server ends when it shuts down.
+    `streams` are what the server ends when it shuts down; `note` hears of what was refused.
     """
     metrics = Metrics()
     api = build_api(parts, metrics)
     api.state.streams = Streams() if streams is None else streams
-    inner = BodyLimit(Express(api), body_limit, body_timeout)
+    inner = BodyLimit(Express(api), bodies)
     guarded = LocalOnly(inner, host) if guard is None else guard(inner)
-    return Trace(Measured(guarded, metrics))
+    recording = None if note is None else Recording(note, open_=guard is None)
+    return Trace(Measured(guarded, metrics, recording))

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from services.ingress.adapters.accounts import as_stream
 from services.ingress.adapters.http.errors import speaks_anthropic, trace_id_of
 from services.ingress.adapters.http.express import ExpressRoute
 from services.ingress.adapters.http.metrics import Metrics
@@ -30,9 +31,9 @@ from services.ingress.adapters.http.transport import (
 from services.ingress.core.catalog import anthropic_model, anthropic_page, find_model
 from services.ingress.core.chat.body import ChatBody
 from services.ingress.core.chat.chunks import Chunk
-from services.ingress.core.embeddings import EmbeddingsBody, embeddings
+from services.ingress.core.embeddings import EmbeddingsBody
 from services.ingress.core.http.problems import openai_error
-from services.ingress.ports import Catalog, ChatApi, Chunks, Documents
+from services.ingress.ports import Catalog, ChatApi, Chunks, EmbeddingsApi
 
 
 def chat_router(chat: ChatApi, metrics: Metrics) -> APIRouter:
@@ -44,6 +45,8 @@ def chat_router(chat: ChatApi, metrics: Metrics) -> APIRouter:
         request: Request, body: ChatBody, caller: CallerOf, key: IdempotencyKey
     ) -> Response:
         if body.stream:
+            if body.agent is not None:
+                as_stream()
             streamed = await unless_gone(request, chat.stream(caller, body, key))
             if streamed is None:
                 return Response(status_code=CLIENT_GONE)
@@ -66,7 +69,7 @@ def _frames(streamed: Chunks[Chunk], metrics: Metrics, trace_id: str) -> AsyncGe
     )
 
 
-def models_router(catalog: Catalog, documents: Documents) -> APIRouter:
+def models_router(catalog: Catalog, embedding: EmbeddingsApi) -> APIRouter:
     """What can be asked for, and embeddings."""
     router = APIRouter(route_class=JsonRoute, tags=["OpenAI"])
 
@@ -90,7 +93,6 @@ def models_router(catalog: Catalog, documents: Documents) -> APIRouter:
 
     @router.post("/v1/embeddings", summary="Texts to vectors")
     async def embed(body: EmbeddingsBody, caller: CallerOf) -> Response:
-        caller.check_model(body.model)
-        return Json(embeddings(body, await documents.embed(body.texts())))
+        return Json(await embedding.embed(caller, body))
 
     return router

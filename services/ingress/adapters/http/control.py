@@ -25,7 +25,7 @@ def control_router(tasks: TasksApi, control: ControlApi) -> APIRouter:
         session: SessionHint = None,
     ) -> Response:
         handle = await tasks.find(caller, task, session)
-        return _recorded(handle, await control.steer(handle, body, key))
+        return _recorded(handle, await control.steer(caller, handle, body, key))
 
     @router.post("/v1/tasks/{task}/approve", status_code=202, summary="Let a parked step go on")
     async def approve(

@@ -55,7 +55,7 @@ def items_router(conversations: ConversationsApi) -> APIRouter:
     async def add(
         conversation_id: str, body: ItemsBody, caller: CallerOf, key: IdempotencyKey
     ) -> Response:
-        items = await conversations.add(caller, conversation_id, body.items, key)
+        items = await conversations.add(caller, conversation_id, body, key)
         return Json(page_of(items, after=None, limit=len(items) or 1, order="asc"))
 
     @router.get("/v1/conversations/{conversation_id}/items", summary="Its items, page by page")

@@ -20,6 +20,8 @@ from shared.errors import Failure, MillraceError
 
 TRACE_KEY = "millrace.trace_id"
 """Where the outermost middleware leaves the trace id in the scope."""
+CODE_KEY = "millrace.code"
+"""Where the code of a refusal is left in the scope."""
 ANTHROPIC_VERSION = "anthropic-version"
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 
@@ -36,6 +38,7 @@ def speaks_anthropic(headers: Headers) -> bool:
 
 def refusal(scope: Scope, failure: Failure) -> Response:
     """The answer to a request that failed."""
+    scope[CODE_KEY] = failure.code
     anthropic = speaks_anthropic(Headers(scope=scope))
     path, trace_id = str(scope["path"]), trace_id_of(scope)
     return _response(problem_of(failure, path, trace_id, anthropic=anthropic))

@@ -149,6 +149,7 @@ class Express:
             answer = Response(status_code=CLIENT_GONE)
         except (HTTPException, MillraceError) as error:
             answer = await answer_to(request, error)
+        del request  # and with it the body: an answer may take hours
         if answer is None:
             await self._api(scope, _again(body, receive), send)
         else:

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Mapping
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from services.ingress.adapters.accounts import as_stream
 from services.ingress.adapters.http.errors import trace_id_of
 from services.ingress.adapters.http.express import ExpressRoute
 from services.ingress.adapters.http.metrics import Metrics
@@ -37,6 +38,8 @@ def messages_router(messages: MessagesApi, metrics: Metrics) -> APIRouter:
         request: Request, body: MessagesBody, caller: CallerOf, named: NamedBy
     ) -> Response:
         if body.stream:
+            if body.agent is not None:
+                as_stream()
             streamed = await unless_gone(request, messages.stream(caller, body, named))
             if streamed is None:
                 return Response(status_code=CLIENT_GONE)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,10 +15,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.ingress.adapters.http.errors import TRACE_KEY, refusal
 from services.ingress.adapters.http.metrics import Metrics
+from services.ingress.adapters.http.recording import RECORDING_KEY, Recording, route_of
 from services.ingress.adapters.http.transport import Refused
+from services.ingress.adapters.records import JOURNAL, Journal
 from services.ingress.core.access.caller import trace_of
+from services.ingress.core.access.memory import Held, Room
 from shared.clock import mint_trace, monotonic
-from shared.errors import Failure
+from shared.errors import Failure, Transient
 
 _REQUESTS = frozenset({"http", "websocket"})
 _STARTS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
@@ -61,8 +65,8 @@ class Trace:
 class Measured:
     """Counts and times requests under the template of their route, never under their path."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app, self._metrics = app, metrics
+    def __init__(self, app: ASGIApp, metrics: Metrics, recording: Recording | None = None) -> None:
+        self._app, self._metrics, self._recording = app, metrics, recording
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -82,13 +86,18 @@ class Measured:
                 streams = (header(message, b"content-type") or "").startswith("text/event-stream")
             await send(message)
 
+        scope[RECORDING_KEY], journal = self._recording, Journal()
+        token = JOURNAL.set(journal)
         try:
             await self._app(scope, receive, sending)
         finally:
-            route = getattr(scope.get("route"), "path", "unmatched")
+            JOURNAL.reset(token)
+            route = route_of(scope)
             self._metrics.answered(method, route, status)
             if not streams:
                 self._metrics.took(method, route, monotonic() - started)
+            if status >= 400 and self._recording is not None and not journal.handed:
+                self._recording.ended(scope, route, status)
 
 
 class LocalOnly:
@@ -130,11 +139,31 @@ class LocalOnly:
             return False
 
 
-class BodyLimit:
-    """Stops reading a body that is too long, whatever its Content-Length says, or too slow."""
+@dataclass(frozen=True, slots=True)
+class Bodies:
+    """Bounds of the bodies of requests."""
 
-    def __init__(self, app: ASGIApp, limit: int, seconds: float) -> None:
-        self._app, self._limit, self._seconds = app, limit, seconds
+    limit: int = 16 << 20
+    """Bytes of one."""
+    seconds: float = 60.0
+    """For a client to send one."""
+    memory: int = 256 << 20
+    """Bytes of all that are read at the same time."""
+
+
+BODIES = Bodies()
+
+
+class BodyLimit:
+    """Stops reading a body that is too long, whatever its Content-Length says, or too slow, or for
+    which there is no room.
+
+    The room is free again when the answer begins: what an answer is made of is not its body.
+    """
+
+    def __init__(self, app: ASGIApp, bodies: Bodies) -> None:
+        self._app, self._limit, self._seconds = app, bodies.limit, bodies.seconds
+        self._room = Room(bodies.memory)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -142,23 +171,48 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         declared = header(scope, b"content-length") or ""
-        if declared.isascii() and declared.isdigit() and int(declared[:20]) > self._limit:
-            await refusal(scope, self._failure())(scope, receive, send)
+        length = int(declared[:20]) if declared.isascii() and declared.isdigit() else 0
+        try:
+            held = self._hold(length)
+        except Refused as error:
+            await refusal(scope, error.failure)(scope, receive, send)
             return
-        size, whole, until = 0, False, monotonic() + self._seconds
+        whole, until = False, monotonic() + self._seconds
 
         async def receiving() -> Message:
-            nonlocal size, whole
+            nonlocal whole
             if whole:  # what comes now is that the client goes, whenever that is
                 return await receive()
             message = await self._in_time(receive, until)
             whole = not message.get("more_body", False)
-            size += len(message.get("body", b""))
-            if size > self._limit:
-                raise Refused(self._failure())
+            self._grow(held, len(message.get("body", b"")))
             return message
 
-        await self._app(scope, receiving, send)
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                held.free()
+            await send(message)
+
+        try:
+            await self._app(scope, receiving, sending)
+        finally:
+            held.free()
+
+    def _hold(self, length: int) -> Held:
+        if length > self._limit:
+            raise Refused(self._failure())
+        try:
+            return self._room.hold(length)
+        except Transient as error:
+            raise Refused(error.as_failure()) from None
+
+    def _grow(self, held: Held, more: int) -> None:
+        if held.size + more > self._limit:
+            raise Refused(self._failure())
+        try:
+            held.grow(more)
+        except Transient as error:
+            raise Refused(error.as_failure()) from None
 
     async def _in_time(self, receive: Receive, until: float) -> Message:
         try:

@@ -14,13 +14,14 @@ from fastapi import WebSocket
 from starlette.websockets import WebSocketDisconnect
 
 from services.ingress.adapters.http.errors import refusal
+from services.ingress.adapters.http.recording import RECORDING_KEY, Recording
 from services.ingress.adapters.http.request import caller_of
 from services.ingress.adapters.http.streams import ABORT, LAST_WORD, Streams
 from services.ingress.core.access.caller import Caller
 from services.ingress.core.tasks.socket import RESTART
 from shared.clock import monotonic
 from shared.contracts.base import check_token
-from shared.errors import MillraceError
+from shared.errors import Failure, MillraceError
 
 
 async def let_in(websocket: WebSocket, session: str | None = None) -> Caller | None:
@@ -87,6 +88,14 @@ class OpenSocket:
         with suppress(TimeoutError, WebSocketDisconnect):
             async with asyncio.timeout(LAST_WORD):
                 await self._websocket.close(RESTART, self._reason())
+
+    def _refused(self, error: MillraceError) -> Failure:
+        """What was wrong with a frame; a line of the request log as that of a request."""
+        failure, scope = error.as_failure(), self._websocket.scope
+        recording = scope.get(RECORDING_KEY)
+        if isinstance(recording, Recording):
+            recording.frame(scope, failure)
+        return failure
 
     async def _say(self, frame: bytes) -> None:
         self.waits_since = self.waits_since or monotonic()

@@ -14,7 +14,7 @@ from services.ingress.adapters.http.errors import trace_id_of
 from services.ingress.core.access.caller import TENANT_HEADER, Caller, tenant_of
 from services.ingress.core.catalog import Json, Page, models
 from services.ingress.ports import Catalog, Named
-from shared.errors import Permanent
+from shared.errors import MillraceError, Permanent
 
 _WAIT = re.compile(r"(?:^|[,;\s])wait=(\d{1,6})(?:$|[,;\s])")
 _PAGED = "with the header anthropic-version; without it the list is whole"
@@ -32,6 +32,14 @@ def caller_of(scope: Scope) -> Caller:
     if isinstance(known, Caller):
         return known
     return Caller(tenant_of(Headers(scope=scope).get(TENANT_HEADER)), trace_id_of(scope))
+
+
+def known_caller(scope: Scope, *, open_: bool) -> Caller | None:
+    """Whose request it was; None where that was never known. `open_`: there are no keys."""
+    try:
+        return caller_of(scope) if open_ or CALLER_KEY in scope else None
+    except MillraceError:
+        return None
 
 
 async def _caller(request: Request) -> Caller:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
+from services.ingress.adapters.accounts import as_stream
 from services.ingress.adapters.http.errors import trace_id_of
 from services.ingress.adapters.http.metrics import Metrics
 from services.ingress.adapters.http.request import CallerOf, IdempotencyKey
@@ -37,6 +38,8 @@ def responses_router(responses: ResponsesApi, metrics: Metrics) -> APIRouter:
     async def create(
         request: Request, body: ResponseBody, caller: CallerOf, key: IdempotencyKey
     ) -> Response:
+        if body.stream:
+            as_stream()
         opened = await responses.create(caller, body, key)
         if body.stream:
             frames = _frames(responses, opened, -1, metrics, trace_id_of(request.scope))
@@ -59,6 +62,7 @@ def responses_router(responses: ResponsesApi, metrics: Metrics) -> APIRouter:
     ) -> Response:
         if not stream:
             return Json(await responses.get(caller, response_id))
+        as_stream()
         opened = await responses.resume(caller, response_id)
         after = -1 if starting_after is None else starting_after
         frames = _frames(responses, opened, after, metrics, trace_id_of(request.scope))

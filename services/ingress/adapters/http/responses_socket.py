@@ -51,7 +51,7 @@ class ResponsesSocket(OpenSocket):
                     await self._say(orjson.dumps(event))
         except MillraceError as error:
             trace_id = trace_id_of(self._websocket.scope)
-            await self._say(orjson.dumps(error_frame(error.as_failure(), trace_id)))
+            await self._say(orjson.dumps(error_frame(self._refused(error), trace_id)))
 
     async def _leave(self) -> None:
         """Nobody can go on with what was not stored."""

@@ -123,4 +123,4 @@ class SessionSocket(OpenSocket):
             return  # the reader hears of it too
 
     def _problem(self, error: MillraceError) -> dict[str, object]:
-        return problem_details(error.as_failure(), trace_id_of(self._websocket.scope))
+        return problem_details(self._refused(error), trace_id_of(self._websocket.scope))

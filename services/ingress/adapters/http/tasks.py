@@ -77,7 +77,7 @@ _RETRY_MS = 1000
 
 def events_router(tasks: TasksApi, metrics: Metrics) -> APIRouter:
     """Follow a task, or all of a session."""
-    router = APIRouter()
+    router = APIRouter(route_class=JsonRoute)
     shown = EventJson()
 
     @router.get(

@@ -9,13 +9,15 @@ from typing import Any
 
 import orjson
 from fastapi import Request
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import Request as StarletteRequest
 from starlette.responses import Response
 
 from services.ingress.core.http.problems import status_of
-from services.ingress.core.http.validation import may_nest, too_deep
+from services.ingress.core.http.validation import may_nest, too_deep, unknown_query
 from shared.errors import Failure, MillraceError
 
 CLIENT_GONE = 499
@@ -60,7 +62,8 @@ class JsonRequest(Request):
 class JsonRoute(APIRoute):
     """A route that takes JSON bodies only, where it takes a body.
 
-    They must say that they are JSON: a form is what any web page may send to any address.
+    They must say that they are JSON: a form is what any web page may send to any address. Query
+    parameters that it does not take are refused: one that is spelled wrongly asks for something.
     """
 
     def get_route_handler(
@@ -68,10 +71,12 @@ class JsonRoute(APIRoute):
     ) -> Callable[[StarletteRequest], Coroutine[Any, Any, Response]]:
         """The route's handler behind the checks of `JsonRequest`."""
         handler = super().get_route_handler()
-        takes_json = self.body_field is not None
+        takes_json, taken = self.body_field is not None, query_of(self.dependant)
 
         async def handle(request: StarletteRequest) -> Response:
             checked = JsonRequest(request.scope, request.receive)
+            if (failure := unknown_query(checked.query_params, taken)) is not None:
+                raise Refused(failure)
             if takes_json and not is_json(checked) and await checked.body():
                 kind = checked.headers.get("content-type", "")[:80]
                 raise Refused(
@@ -84,6 +89,18 @@ class JsonRoute(APIRoute):
             return await handler(checked)
 
         return handle
+
+
+def query_of(dependant: Dependant) -> frozenset[str]:
+    """The query parameters that a signature names, alone or as the fields of a model."""
+    names: set[str] = set()
+    for one in dependant.query_params:
+        kind = one.field_info.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            names |= {field.alias or name for name, field in kind.model_fields.items()}
+        else:
+            names.add(one.alias)
+    return frozenset(names).union(*(query_of(need) for need in dependant.dependencies))
 
 
 def is_json(request: StarletteRequest) -> bool:

@@ -20,6 +20,9 @@ class AllowanceBody(Body):
     requests_per_minute: Limit = None
     tokens_per_minute: Limit = None
     concurrency: Limit = None
+    max_streams: Limit = None
+    budget_per_day: Limit = None
+    budget_per_month: Limit = None
 
 
 class KeyBody(Body):
@@ -67,11 +70,7 @@ def key_json(key: ApiKey, now: float) -> dict[str, Any]:
         "expires": key.expires or None,
         "revoked": key.revoked or None,
         "old_secret_until": key.former_until if key.former_until > now else None,
-        "limits": {
-            "requests_per_minute": allowance.requests_per_minute,
-            "tokens_per_minute": allowance.tokens_per_minute,
-            "concurrency": allowance.concurrency,
-        },
+        "limits": {name: getattr(allowance, name) for name in Allowance.__struct_fields__},
     }
 
 

@@ -26,6 +26,10 @@ class Caller:
     models: tuple[str, ...] = ()
     key: str = ""
 
+    def own(self, key: str) -> str:
+        """An idempotency key as the caller's own: another API key may use the same word."""
+        return f"{self.key}\0{key}" if self.key else key
+
     def signed(self, request: DirectRequest) -> DirectRequest:
         """With the key and the trace of this request, for the usage fact."""
         return replace(request, key=self.key, trace_id=self.trace_id)

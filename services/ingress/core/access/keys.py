@@ -81,9 +81,18 @@ def authenticate(keys: Mapping[str, ApiKey], presented: Presented, now: float) -
 
 def scope_of(path: str) -> Scope:
     """What a path needs. One that the table does not know needs the most: it fails closed."""
+    return _SCOPES.get(_group(path), "admin")
+
+
+def family_of(path: str) -> str:
+    """What a path begins with, for those who do not know its route; "" where there is no such."""
+    group = _group(path)
+    return f"/v1/{group}" if group in _SCOPES else ""
+
+
+def _group(path: str) -> str:
     parts = path.split("/", 3)
-    known = _SCOPES.get(parts[2]) if len(parts) > 2 and parts[1] == "v1" else None
-    return known or "admin"
+    return parts[2] if len(parts) > 2 and parts[1] == "v1" else ""
 
 
 def authorize(key: ApiKey, path: str, tenant: str | None, trace_id: str) -> Caller:

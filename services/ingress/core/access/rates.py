@@ -7,16 +7,22 @@ several replicas each takes its share, which is the limit divided by how many th
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
+from services.ingress.core.access.budgets import Spent
 from shared.contracts.keys import Allowance
+from shared.errors import Transient
 
 WINDOW = 60.0
 FAILURES = 20
 """Refused keys that an address may send at once; it gets one more every three seconds."""
 _REMEMBERED = 4096
 _NOTHING = 1e-9
+_RATED = ("requests", "tokens")
+_AGAIN = 1.0
+"""Seconds until one of those that run may have ended."""
 
 
 @dataclass(slots=True)
@@ -54,6 +60,10 @@ class Usage:
     requests: Rate = field(default_factory=Rate)
     tokens: Rate = field(default_factory=Rate)
     running: int = 0
+    """Requests whose answer is not complete, but for `streams`."""
+    streams: int = 0
+    """Answers that show durable work for as long as it takes, and sockets."""
+    spent: Spent = field(default_factory=Spent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +75,20 @@ class Limited:
     wait: float
 
 
+class Throttled(Transient):
+    """Not now, but later; `headers` belong to the answer."""
+
+    def __init__(self, why: Limited, headers: dict[str, str]) -> None:
+        unit = "per minute" if why.what in _RATED else "at the same time"
+        super().__init__(
+            "too_many_streams" if why.what == "streams" else "rate_limited",
+            f"the limit of {why.limit} {why.what} {unit} is used up; "
+            f"try again in {math.ceil(why.wait)} s",
+            retry_after=why.wait,
+        )
+        self.headers = headers
+
+
 def merged(*allowances: Allowance) -> Allowance:
     """The first one that says something about each limit."""
 
@@ -72,11 +96,7 @@ def merged(*allowances: Allowance) -> Allowance:
         said = (getattr(one, name) for one in allowances)
         return next((value for value in said if value is not None), 0)
 
-    return Allowance(
-        requests_per_minute=first("requests_per_minute"),
-        tokens_per_minute=first("tokens_per_minute"),
-        concurrency=first("concurrency"),
-    )
+    return Allowance(**{name: first(name) for name in Allowance.__struct_fields__})
 
 
 def share(limit: int | None, replicas: int) -> float:
@@ -84,18 +104,41 @@ def share(limit: int | None, replicas: int) -> float:
     return (limit or 0) / max(1, replicas)
 
 
-def objection(usage: Usage, allowed: Allowance, replicas: int, now: float) -> Limited | None:
-    """Why a request may not begin now. A tenant may always have one running at each replica."""
-    if (limit := allowed.concurrency) and usage.running >= max(1.0, share(limit, replicas)):
-        return Limited("concurrency", limit, 1.0)
-    for what, rate in (("requests", usage.requests), ("tokens", usage.tokens)):
-        if limit := getattr(allowed, f"{what}_per_minute"):
-            # what an answer will cost is not known yet: one that begins may overdraw its tokens,
-            # and the next one waits
-            wait = rate.wait(share(limit, replicas), now)
-            if wait > _NOTHING:
-                return Limited(what, limit, wait)
+def no_room(running: int, limit: int | None, replicas: int) -> bool:
+    """Whether one more is too much here. A tenant may always have one at each replica."""
+    return bool(limit) and running >= max(1.0, share(limit, replicas))
+
+
+def crammed(usage: Usage, allowed: Allowance, replicas: int) -> Limited | None:
+    """Why a request may not begin beside those that run."""
+    if no_room(usage.running, allowed.concurrency, replicas):
+        return Limited("open requests", allowed.concurrency or 0, _AGAIN)
     return None
+
+
+def crowded(usage: Usage, allowed: Allowance, replicas: int) -> Limited | None:
+    """Why a stream may not begin now."""
+    if no_room(usage.streams, allowed.max_streams, replicas):
+        return Limited("streams", allowed.max_streams or 0, _AGAIN)
+    return None
+
+
+def too_often(usage: Usage, allowed: Allowance, replicas: int, now: float) -> Limited | None:
+    """Why a request may not begin so soon after the others."""
+    return _used_up("requests", usage.requests, allowed.requests_per_minute, replicas, now)
+
+
+def overdrawn(usage: Usage, allowed: Allowance, replicas: int, now: float) -> Limited | None:
+    """Why a request may not cause work now.
+
+    What it will cost is not known yet: one that begins may overdraw the tokens, the next one waits.
+    """
+    return _used_up("tokens", usage.tokens, allowed.tokens_per_minute, replicas, now)
+
+
+def _used_up(what: str, rate: Rate, limit: int | None, replicas: int, now: float) -> Limited | None:
+    wait = rate.wait(share(limit, replicas), now) if limit else 0.0
+    return Limited(what, limit or 0, wait) if wait > _NOTHING else None
 
 
 def headers_of(usage: Usage, allowed: Allowance, replicas: int, now: float) -> dict[str, str]:

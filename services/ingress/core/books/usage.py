@@ -7,10 +7,14 @@ import io
 from collections.abc import Sequence
 from typing import get_args
 
+from services.ingress.core.access.budgets import Budget
 from services.ingress.core.tasks.state import Json, full
 from shared.contracts.ledger import (
     RequestLine,
+    RequestsReply,
+    SessionsReply,
     SessionSummary,
+    TasksReply,
     TaskSummary,
     UsageKey,
     UsageReply,
@@ -41,8 +45,10 @@ def grouping(text: str) -> tuple[UsageKey, ...]:
     return tuple(dict.fromkeys(known[name] for name in names))
 
 
-def usage_json(reply: UsageReply, keys: Sequence[str], currency: str) -> Json:
-    """The answer of `/v1/usage`."""
+def usage_json(
+    reply: UsageReply, keys: Sequence[str], currency: str, budgets: Sequence[Budget] = ()
+) -> Json:
+    """The answer of `/v1/usage`, with the budgets of whoever asks."""
     return {
         "by": list(keys),
         "currency": currency,
@@ -50,6 +56,21 @@ def usage_json(reply: UsageReply, keys: Sequence[str], currency: str) -> Json:
         "total": None if reply.total is None else _numbers(reply.total),
         "more": reply.more,
         "sequence": reply.sequence,
+        "rebuilding": reply.rebuilding,
+        "budgets": [_budget(one) for one in budgets],
+    }
+
+
+def _budget(budget: Budget) -> Json:
+    """What was spent is null until the ledger has told."""
+    spent = budget.spent if budget.known else None
+    return {
+        "of": budget.whose,
+        "period": budget.period,
+        "limit": budget.limit,
+        "spent": spent,
+        "left": budget.left if budget.known else None,
+        "resets": budget.resets,
     }
 
 
@@ -111,7 +132,10 @@ def _told(value: RequestLine | TaskSummary | SessionSummary) -> Json:
     return body
 
 
-def page_json(name: str, rows: Sequence[Json], limit: int, sequence: int) -> Json:
+def page_json(
+    name: str, rows: Sequence[Json], limit: int, reply: RequestsReply | SessionsReply | TasksReply
+) -> Json:
     """A page; `next` is the `before` of the following one, null where this is not full."""
     last = rows[-1]["sequence"] if len(rows) == limit else None
-    return {name: rows, "next": last, "sequence": sequence}
+    state = {"sequence": reply.sequence, "rebuilding": reply.rebuilding}
+    return {name: rows, "next": last, **state}

@@ -93,7 +93,7 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "Latency": shape(count=INTEGER, mean_ms=NUMBER, p50_ms=NUMBER, p95_ms=NUMBER, max_ms=NUMBER),
     "UsageNumbers": shape(
-        dict.fromkeys(("tenant", "day", "agent", "model", "session", "task"), STRING),
+        dict.fromkeys(("tenant", "day", "agent", "model", "session", "task", "key"), STRING),
         calls=INTEGER,
         input_tokens=INTEGER,
         cached_tokens=INTEGER,
@@ -102,9 +102,17 @@ SCHEMAS: dict[str, Schema] = {
         cost=DECIMAL,
         latency=ref("Latency"),
     ),
+    "Budget": shape(
+        of=just("tenant", "key"),
+        period=just("day", "month"),
+        limit=MONEY,
+        spent=maybe(MONEY),
+        left=maybe(MONEY),
+        resets=TIME,
+    ),
     "RequestLine": shape(
         id=STRING,
-        kind=just("task", "completion"),
+        kind=just("task", "completion", "embedding", "refused"),
         sequence=INTEGER,
         time=TIME,
         status=STATE,
@@ -119,6 +127,9 @@ SCHEMAS: dict[str, Schema] = {
         user=STRING,
         key=STRING,
         metadata=TEXTS,
+        count=INTEGER,
+        until=TIME,
+        http_status=INTEGER,
     ),
     "TaskLine": shape(
         task=STRING,
@@ -281,7 +292,9 @@ def answers(schema: Schema, status: int = 200, **others: Schema) -> Answers:
 
 def paged(name: str, row: str) -> Answers:
     """A page of the ledger; `next` is the `before` of the following one."""
-    rows = shape(**{name: many(ref(row))}, next=maybe(INTEGER), sequence=INTEGER)
+    rows = shape(
+        **{name: many(ref(row))}, next=maybe(INTEGER), sequence=INTEGER, rebuilding=BOOLEAN
+    )
     return answers(rows)
 
 
@@ -338,6 +351,8 @@ ANSWERS: dict[str, Answers] = {
                 total=maybe(ref("UsageNumbers")),
                 more=BOOLEAN,
                 sequence=INTEGER,
+                rebuilding=BOOLEAN,
+                budgets=many(ref("Budget")),
             ),
             "text/csv": STRING,
         }

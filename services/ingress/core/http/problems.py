@@ -69,6 +69,8 @@ STATUS_BY_CODE = {
     "url_too_long": 414,
     "unsupported_media_type": 415,
     "rate_limited": 429,
+    "too_many_streams": 429,
+    "budget_exhausted": 429,
     "too_many_failures": 429,
     "headers_too_large": 431,
     "overloaded": 429,
@@ -126,6 +128,15 @@ _ANTHROPIC_TYPES = {
     503: "overloaded_error",
     504: "timeout_error",
 }
+_TYPES_BY_CODE: dict[Dialect, dict[str, str]] = {
+    "openai": {"budget_exhausted": "insufficient_quota"},
+    "anthropic": {"budget_exhausted": "billing_error"},
+}
+"""What a client knows by another type than that of its status."""
+_FINAL = frozenset({"budget_exhausted"})
+"""Not worth a repetition, whatever the status says: clients that look for the header stop."""
+_UNREAD = frozenset({"busy"})
+"""Said while the body was still to come, whatever the status says."""
 _RETRY_STATUSES = frozenset({429, 503})
 _DEFAULT_RETRY_S = 2.0
 
@@ -159,7 +170,8 @@ def openai_error(failure: Failure, trace_id: str) -> dict[str, object]:
     """OpenAI's error object."""
     status = status_of(failure)
     kind = "server_error" if status >= 500 else "invalid_request_error"
-    return {"error": _members(failure, _OPENAI_TYPES.get(status, kind), trace_id)}
+    kind = _TYPES_BY_CODE["openai"].get(failure.code, _OPENAI_TYPES.get(status, kind))
+    return {"error": _members(failure, kind, trace_id)}
 
 
 def anthropic_error(failure: Failure, trace_id: str) -> dict[str, object]:
@@ -169,7 +181,8 @@ def anthropic_error(failure: Failure, trace_id: str) -> dict[str, object]:
     """
     status = status_of(failure)
     kind = "api_error" if status >= 500 else "invalid_request_error"
-    error = _members(failure, _ANTHROPIC_TYPES.get(status, kind), trace_id)
+    kind = _TYPES_BY_CODE["anthropic"].get(failure.code, _ANTHROPIC_TYPES.get(status, kind))
+    error = _members(failure, kind, trace_id)
     details = {"error_code": error["code"]}
     return {"type": "error", "error": error | {"details": details}, "request_id": trace_id}
 
@@ -216,15 +229,17 @@ def problem_of(failure: Failure, path: str, trace_id: str, *, anthropic: bool = 
     if status in _RETRY_STATUSES:
         wait = _DEFAULT_RETRY_S if failure.retry_after is None else failure.retry_after
         headers["Retry-After"] = str(max(1, math.ceil(wait)))
+    if failure.code in _FINAL:
+        headers["x-should-retry"] = "false"
     if status == 401:
         unsure = "" if failure.code == "missing_api_key" else ', error="invalid_token"'
         headers["WWW-Authenticate"] = f'Bearer realm="millrace"{unsure}'
-    if status in (408, 413):
+    if status in (408, 413) or failure.code in _UNREAD:
         headers["Connection"] = "close"  # the rest of the body is not read, so nothing can follow
+    if status == 409 and (dialect == "anthropic" or failure.code == "idempotency_conflict"):
+        headers["x-should-retry"] = "false"  # these clients would; a conflict does not go away
     if dialect == "anthropic":
         headers["request-id"] = trace_id
-        if status == 409:
-            headers["x-should-retry"] = "false"  # its clients would; a conflict does not go away
         status = 400 if status == 422 else status  # it knows no other word for a bad request
     media_type, body = _SHAPES[dialect]
     return Problem(status, media_type, body(failure, trace_id), headers)

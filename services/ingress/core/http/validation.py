@@ -11,6 +11,8 @@ MAX_DEPTH = 64
 """orjson reads 1,024 levels and writes 254; nothing that we take needs more than a few."""
 MAX_MESSAGES = 4096
 """Of one request; a conversation that is longer than that belongs into a session."""
+_SAYS_NOTHING = frozenset({"beta"})
+"""Query parameters that clients send and that change nothing: Anthropic's says which SDK it is."""
 _SOURCES = frozenset({"body", "query", "path", "header"})
 
 
@@ -92,6 +94,16 @@ def _bare(value: object) -> object:
 def may_nest(body: bytes) -> bool:
     """Whether a body of JSON has as many brackets as `too_deep` needs to find something."""
     return body.count(b"{") + body.count(b"[") > MAX_DEPTH
+
+
+def unknown_query(given: Iterable[str], taken: Container[str]) -> Failure | None:
+    """A failure naming the first query parameter that a path does not take."""
+    for name in given:
+        if name not in taken and name not in _SAYS_NOTHING:
+            shown = name[:80]
+            detail = f"{shown}: there is no such query parameter here"
+            return Failure(code="invalid_request", detail=detail, field=shown)
+    return None
 
 
 def too_deep(value: object) -> Failure | None:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 import orjson
 
 from services.ingress.core.chat.chunks import task_output
-from shared.contracts.facts import Done, Finish, Inferred, Parked, ToolCall, Usage
+from services.ingress.core.responses.fold import Place, Response, TaskFold
+from shared.contracts.facts import Done, Finish, Inferred, ToolCall, Usage
 from shared.contracts.log import Event
 from shared.contracts.tokens import DirectEvent, DirectResult, TokenDelta
 from shared.errors import Broken, Transient, error_of
@@ -126,46 +127,39 @@ class TurnEnd:
 
 
 class AgentTurn:
-    """Finds the end of an agent's turn in the facts of its task.
+    """Finds the end of an agent's turn in the events of its task: the end of one of its responses.
 
-    It is the task's end, or the moment at which all calls of the client's tools in an answer are
-    parked for it. `own` are the names of those tools. A turn that goes on with results is charged
-    for its own model calls alone; the first one of a task, at the task's end, for the whole task.
+    A turn that goes on with results is charged for its own model calls alone; the first one of a
+    task, at the task's end, for the whole task.
     """
 
-    def __init__(self, own: frozenset[str] = frozenset(), *, goes_on: bool = False) -> None:
-        self._own, self._goes_on = own, goes_on
-        self._last: Inferred | None = None
-        self._usage = Usage()
-        self._open: dict[int, ToolCall] = {}
-        """Step -> call, of the client's calls that are not parked yet."""
+    def __init__(self, place: Place) -> None:
+        self._fold, self._number = TaskFold(place.task), place.number
 
-    def of(self, fact: object) -> TurnEnd | None:
+    @property
+    def speaking(self) -> bool:
+        """Whether what the model says now belongs to this turn."""
+        part = self._fold.last
+        return part is not None and part.open and part.place.number == self._number
+
+    def of(self, event: Event) -> TurnEnd | None:
         """The end, if this fact is it.
 
         Raises:
             MillraceError: why the task has failed, or `task_cancelled`.
         """
-        match fact:
-            case Inferred() if self._last is None or fact.step > self._last.step:
-                self._last, self._usage = fact, self._usage + fact.usage
-                self._open = dict(self._clients(fact))
-            case Parked(step=step, reason="client_tool") if self._open.pop(step, None):
-                return None if self._open or self._last is None else self._asked(self._last)
-            case Done() as done:
-                usage = self._usage if self._goes_on else done.totals.usage
-                return TurnEnd(task_output(done), (), _of_task(self._last), usage)
+        for change in self._fold.event(event):
+            if change.kind == "ended" and change.response.place.number == self._number:
+                return self._end(change.response, event.data)
         return None
 
-    def _clients(self, said: Inferred) -> Iterator[tuple[int, ToolCall]]:
-        """The steps of an answer's calls follow its own."""
-        for step, call in enumerate(said.tool_calls, said.step + 1):
-            if call.name in self._own:
-                yield step, call
-
-    def _asked(self, said: Inferred) -> TurnEnd:
-        calls = tuple(call for _, call in self._clients(said))
-        return TurnEnd(said.content, calls, Ending("tool_use"), self._usage)
+    def _end(self, part: Response, fact: object) -> TurnEnd:
+        last = part.turns[-1].said if part.turns else None
+        if isinstance(fact, Done):
+            usage = part.usage if self._number else fact.totals.usage
+            return TurnEnd(task_output(fact), (), _of_task(last), usage)
+        said = "" if last is None else last.content
+        return TurnEnd(said, part.waiting, Ending("tool_use"), part.usage)
 
 
 def task_message(envelope: Envelope, end: TurnEnd) -> Json:
@@ -290,12 +284,13 @@ class TaskMessageEvents:
         Raises:
             MillraceError: why the task has failed, or `task_cancelled`.
         """
-        match event.data:
-            case TokenDelta() as delta:
-                yield from self._hear(delta)
-            case Inferred() as inferred:
-                yield from self._turn_to(inferred.step, inferred.attempt)
-        if (end := self._turn.of(event.data)) is not None:
+        if isinstance(event.data, TokenDelta):
+            if self._turn.speaking:
+                yield from self._hear(event.data)
+            return
+        if isinstance(event.data, Inferred) and self._turn.speaking:
+            yield from self._turn_to(event.data.step, event.data.attempt)
+        if (end := self._turn.of(event)) is not None:
             self.ended = True
             yield from self._end(end)
 

@@ -28,7 +28,6 @@ _NEUTRAL: dict[str, tuple[object, ...]] = {
     "reasoning": ({},),
     "service_tier": ("auto", "default"),
     "top_logprobs": (0,),
-    "truncation": ("disabled",),
     "prompt_cache_retention": ("in_memory", "in-memory", "24h"),
     "context_management": ([], {}),
 }
@@ -138,6 +137,12 @@ class ResponseBody(BaseModel):
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
     max_output_tokens: int | None = Field(default=None, ge=1)
+    max_tool_calls: int | None = Field(
+        default=None, ge=1, description="of tools on this side: a model without an agent has none"
+    )
+    truncation: Literal["auto", "disabled"] | None = Field(
+        default=None, description="auto: what is too long for the model loses its beginning"
+    )
     metadata: dict[str, Annotated[str, Field(max_length=512)]] | None = Field(
         default=None, max_length=16
     )
@@ -207,7 +212,7 @@ def check_response(body: ResponseBody) -> None:
     """What single fields cannot say.
 
     Raises:
-        Permanent: `invalid_request`, naming the field.
+        Permanent: `invalid_request` or `unsupported_parameter`, naming the field.
     """
     if body.stream_options is not None and not body.stream:
         raise _invalid("stream_options", "stream_options needs stream: true")
@@ -219,11 +224,18 @@ def check_response(body: ResponseBody) -> None:
         raise _invalid("store", "what belongs to a conversation is stored")
     if ECHO in (body.metadata or {}):
         raise _invalid("metadata", f"the key {ECHO} is ours")
+    _check_tools(body)
+    if body.text is not None and body.text.format is not None:
+        body.text.format.as_format()
+
+
+def _check_tools(body: ResponseBody) -> None:
     names = [tool.name for tool in body.tools or ()]
     if len(set(names)) < len(names):
         raise _invalid("tools", "two tools have the same name")
-    if body.text is not None and body.text.format is not None:
-        body.text.format.as_format()
+    if body.max_tool_calls is not None and body.by_agent:
+        detail = "the calls of an agent's tools are bounded by its limits, not by a request"
+        raise Permanent("unsupported_parameter", detail, field="max_tool_calls")
 
 
 def _invalid(field: str, detail: str) -> Permanent:
@@ -257,6 +269,7 @@ def _demands(body: ResponseBody) -> Demands:
         function=function,
         parallel_tool_calls=body.parallel_tool_calls is not False,
         response_format=ResponseFormat() if wanted is None else wanted.as_format(),
+        truncation=body.truncation or "disabled",
     )
 
 
@@ -267,6 +280,7 @@ def _metadata(body: ResponseBody) -> dict[str, str]:
         "model": body.model,
         "background": body.background or None,
         "max_output_tokens": body.max_output_tokens,
+        "max_tool_calls": body.max_tool_calls,
         "previous_response_id": body.previous_response_id,
         "conversation": None if conversation is None else {"id": conversation},
         "store": None if body.stored else False,

@@ -13,19 +13,31 @@ from shared.contracts.log import StoredFact
 from shared.contracts.tasks import TaskSubmitted, check_repeated
 from shared.errors import Permanent
 
-_DELIVERY = {"stream", "stream_options", "background", "idempotency_key"}
-"""How an answer comes, and the key itself: not a part of what is asked."""
+_DELIVERY = {"stream", "stream_options", "background", "idempotency_key", "by"}
+"""How an answer comes, who asks, and the key itself: not a part of what is asked."""
 
 
-def fingerprint_of(body: BaseModel) -> str:
+def fingerprint_of(body: BaseModel, *where: str | None) -> str:
     """The same for two requests that ask for the same; null is as absent.
 
     What is not said does not count, so that a default of a later release changes nothing. The kind
-    of the body does: a key of one path is no key of another.
+    of the body does: a key of one path is no key of another. `where` is what the path or a header
+    says beside the body: a session, a task.
     """
     said = body.model_dump(exclude_unset=True, exclude_none=True, exclude=_DELIVERY)
-    words = json.dumps([type(body).__name__, said], sort_keys=True, default=str)
+    named = [name for name in where if name is not None]
+    words = json.dumps([type(body).__name__, *named, said], sort_keys=True, default=str)
     return hashlib.blake2b(words.encode(), digest_size=16).hexdigest()
+
+
+def check_same_request(known: str, fingerprint: str) -> None:
+    """Refuse a key that stands for another request already, in this session or in another.
+
+    Raises:
+        Permanent: `idempotency_conflict`.
+    """
+    if known != fingerprint:
+        raise _conflict("the key stands for another request")
 
 
 def check_same_task(facts: Iterable[StoredFact], fingerprint: str) -> None:

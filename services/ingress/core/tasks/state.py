@@ -40,10 +40,10 @@ class Order:
 
 
 def task_of_key(tenant: str, key: str) -> str:
-    """The task id of an idempotency key.
+    """The task id of an idempotency key, as its caller has it (`Caller.own`).
 
-    Message ids are unique over a whole stream, so the key of any other tenant than the default
-    one is hashed together with its name.
+    The key of any other tenant than the default one is hashed together with its name: no two
+    tenants have tasks of one name by choosing the same key.
     """
     return as_token(key if tenant == _DEFAULT_TENANT else f"{tenant}/{key}")
 
