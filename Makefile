@@ -13,12 +13,12 @@ COMPILE := $(BIN)/uv pip compile --quiet --python-version 3.12 --generate-hashes
 RUFF := --config infra/lint/ruff.toml
 PATHS := services shared infra tests
 
-.PHONY: help setup run demo test chaos bench lint fmt lock clean
+.PHONY: help setup run demo test chaos test-gpu bench lint fmt lock clean
 
 ##@ Use it
 
 help: ## show this list
-	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
 
 setup: $(STAMP) ## create .venv and install the locked packages (the other targets call this)
 
@@ -35,6 +35,9 @@ test: $(DEV_STAMP) ## unit, contract, integration and end-to-end tests
 
 chaos: $(DEV_STAMP) ## kill, freeze, fill and repeat everything; fail unless every invariant holds
 	@exec $(PY) -m tests.chaos $(ARGS)
+
+test-gpu: ## TensorRT-LLM itself against the suites; needs a GPU and NVIDIA's image, says so if not
+	@exec $(if $(wildcard $(PY)),$(PY),$(PYTHON)) -m tests.gpu $(ARGS)
 
 bench: $(DEV_STAMP) ## what Millrace itself costs per step and completion, against floors of the same run
 	@exec $(PY) -m tests.bench $(ARGS)

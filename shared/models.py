@@ -82,6 +82,44 @@ class OpenVinoModel(TokenModel, frozen=True, kw_only=True, tag="openvino"):
 
 
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class Adapter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A LoRA adapter that every request of the model uses."""
+
+    path: str
+    name: str = "adapter"
+    rank: AtLeastOne = 64
+    """Not below the adapter's own."""
+
+
+class TensorRtModel(TokenModel, frozen=True, kw_only=True, tag="tensorrt_llm"):
+    """A model folder on GPUs, through TensorRT-LLM."""
+
+    path: str
+    tensor_parallel: AtLeastOne = 1
+    pipeline_parallel: AtLeastOne = 1
+    expert_parallel: AtLeastOne | None = None
+    batch_tokens: AtLeastOne = 8192
+    """Tokens that one step computes at most."""
+    kv_memory: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.85
+    """The part of the memory behind the weights that the cache gets."""
+    block_tokens: AtLeastOne = 32
+    host_cache_gib: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """Main memory for blocks that the GPU has no room for."""
+    kv_dtype: Literal["auto", "fp8"] = "auto"
+    kv_events: AtLeastOne = 16_384
+    """Changes of the cache that the engine keeps until they are read."""
+    guided: Literal["xgrammar", "llguidance", "none"] = "xgrammar"
+    """What holds answers to schemas and tools; `none`: such requests are refused."""
+    lora: Adapter | None = None
+    load_s: Seconds = 1800.0
+    silence_s: Seconds = 120.0
+    """How long an engine that has work may say nothing before it counts as dead."""
+    options: dict[str, object] = {}
+    """Further arguments of the library's `LLM`, checked against those that it has."""
+
+
 Api = Literal["openai", "anthropic"]
 Lack = Literal[
     "temperature",
@@ -152,7 +190,7 @@ class ProviderModel(ModelRow, frozen=True, kw_only=True, tag="provider"):
         return frozenset(("temperature", "top_p", "top_k"))
 
 
-AnyModel = OpenVinoModel | ProviderModel
+AnyModel = OpenVinoModel | TensorRtModel | ProviderModel
 """The kinds of models that there are; `engine` tells which one a row is."""
 
 

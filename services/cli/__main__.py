@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from services.cli.adapters.client import CommandClient, connect
+from services.cli.adapters.gpu import GpuProbes
 from services.cli.adapters.launch import Supervisor
 from services.cli.adapters.probes import SystemProbes
 from services.cli.adapters.terminal import SystemTerminal
@@ -36,11 +37,12 @@ def compose(settings: CliSettings) -> App:
     def reach(place: Place, tenant: str) -> AbstractAsyncContextManager[CommandClient]:
         return connect(settings.address_on(place.data if place.chosen else None), tenant)
 
+    gpu = GpuProbes(ROOT, environment_for_children())
     return App(
         place=Place(settings.data, settings.http_host, settings.http_port, settings.models),
         connect=reach,
         terminal=SystemTerminal(),
-        probes=lambda place, tenant: SystemProbes(place, ROOT, partial(reach, place, tenant)),
+        probes=lambda place, tenant: SystemProbes(place, ROOT, partial(reach, place, tenant), gpu),
         launch=Supervisor(environment_for_children()),
         now=now,
         out=console(),

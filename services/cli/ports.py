@@ -257,6 +257,9 @@ class Probes(Protocol):
     async def system(self) -> Sequence[Finding]:
         """Broker, streams, services, HTTP. Never raises for what is away: that is a finding."""
 
+    async def gpu(self) -> Sequence[Finding]:
+        """The GPUs of this machine and the library that would use them; likewise."""
+
 
 class Launcher(Protocol):
     """Starts the local system."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 from services.inference.adapters.bus import Direct, Presence, Tokens, lanes_of
 from services.inference.adapters.conversations import LogConversations
 from services.inference.adapters.engines import chat_model
+from services.inference.adapters.loop_guard import LoopGuard
 from services.inference.adapters.shelf import KvShelf
 from services.inference.adapters.watch import Watch
 from services.inference.handlers import Inference, Model
-from services.inference.ports import ChatModel
+from services.inference.ports import ChatModel, EngineBroken
 from services.inference.settings import Settings, variable
 from shared import clock
 from shared.bus.connect import Bus
@@ -29,9 +31,29 @@ def main() -> None:
         row = row_of(settings)
         bus.log.info("engine.loading", model=settings.model, engine=row.engine)
         chat = await asyncio.to_thread(chat_model, row, settings.data / "cache", variable)
-        await serve(bus, stop, settings, row, chat)
+        try:
+            await serve(bus, stop, settings, row, chat)
+        finally:
+            await _leave(bus, chat)
 
-    run_service("inference", settings, compose)
+    async def guarded(bus: Bus, stop: asyncio.Event) -> None:
+        with LoopGuard():
+            await compose(bus, stop)
+
+    run_service("inference", settings, guarded)
+
+
+async def _leave(bus: Bus, chat: ChatModel) -> None:
+    """End the process here and now where the engine is broken, after all it had in hand was let go.
+
+    What is left of such an engine may wait for its dead at every orderly end: in threads, in hooks
+    at the exit (ADR 0034).
+    """
+    broken = chat.health()
+    if isinstance(broken, EngineBroken):
+        bus.log.error("engine.left", code=broken.code, detail=broken.detail)
+        await bus.close()
+        os._exit(1)
 
 
 async def serve(

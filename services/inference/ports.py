@@ -8,11 +8,12 @@ the same suites, `tests/contract/engines/`; the sentences below are what they ch
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
 
 from services.inference.core.answering import Answer, Piece, Question
+from services.inference.core.blocks import PrefixReport
 from services.inference.core.chat import Segment
 from services.inference.core.demands import Constraint
 from services.inference.core.generation import EngineFinish, TokenUsage
@@ -245,6 +246,15 @@ class Engine(Protocol):
 
         Bounded: an engine that does not come to an end is left behind for the process to end.
         """
+        ...
+
+
+@runtime_checkable
+class TellsPrefixes(Protocol):
+    """An engine that knows which prefix blocks it holds; not every one does."""
+
+    def prefixes(self) -> PrefixReport:
+        """What is known now; cheap, and safe at any time."""
         ...
 
 

@@ -333,5 +333,8 @@ class FakeProbes:
     async def system(self) -> Sequence[Check]:
         return self.found
 
+    async def gpu(self) -> Sequence[Check]:
+        return [Check("gpu", "failed", "no GPU here: it is a fake", "buy one")]
+
 
 NOW = START + 60.0

@@ -48,6 +48,10 @@ class Processes:
         }  # fmt: skip
         self._running: list[subprocess.Popen[bytes]] = []
 
+    def also(self, **environment: str) -> None:
+        """Further variables for what is started from now on."""
+        self._environment |= environment
+
     def start(self, module: str, *arguments: str, **settings: str) -> subprocess.Popen[bytes]:
         """`services.NAME` for a name, else the module; `settings` without their prefix."""
         name = module if "." in module else f"services.{module}"

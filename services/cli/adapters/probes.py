@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 
 from services.cli.adapters.client import CommandClient
+from services.cli.adapters.gpu import GpuProbes
 from services.cli.core.checks import Check, disk_check, python_check, server_check, streams_check
 from services.cli.core.place import Place
 from services.cli.core.words import plural, size
@@ -31,8 +32,9 @@ _LOOKS, _PAUSE = 8, 0.1
 class SystemProbes:
     """Probes of one system; `root` is what paths in the models file are relative to."""
 
-    def __init__(self, place: Place, root: Path, connect: Connected) -> None:
+    def __init__(self, place: Place, root: Path, connect: Connected, gpu: GpuProbes) -> None:
         self._place = place
+        self._gpu = gpu
         self._root = root
         self._connect = connect
 
@@ -87,6 +89,10 @@ class SystemProbes:
         except MillraceError as error:
             inside = [Check("broker", "failed", error.detail or error.code, "`make run`")]
         return (*inside, await self._http())
+
+    async def gpu(self) -> Sequence[Check]:
+        """See `GpuProbes`."""
+        return await self._gpu.look()
 
     async def _inside(self, client: CommandClient) -> list[Check]:
         server = client.bus.nc.connected_server_version

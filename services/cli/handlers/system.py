@@ -127,13 +127,17 @@ def _models(workers: Sequence[WorkerState]) -> dict[str, dict[str, object]]:
     return found
 
 
-def doctor_command(context: typer.Context, json: Json = False) -> None:
+def doctor_command(
+    context: typer.Context,
+    gpu: Annotated[bool, typer.Option("--gpu", help="Look at the GPUs of this machine.")] = False,
+    json: Json = False,
+) -> None:
     """Check every part and say how to mend what is broken."""
     app = app_of(context)
     probes = app.probes(app.place, app.tenant)
 
     async def work() -> int:
-        checks = [*probes.machine(), *await probes.system()]
+        checks = await probes.gpu() if gpu else [*probes.machine(), *await probes.system()]
         if json:
             print_json(app, {"ok": verdict(checks), "checks": checks})
         else:

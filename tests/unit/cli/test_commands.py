@@ -205,6 +205,15 @@ def test_doctor_is_content_with_warnings(cli: Cli) -> None:
     assert "everything is in order" in outcome.out
 
 
+def test_doctor_looks_at_gpus_alone_when_asked(cli: Cli) -> None:
+    cli.probes.found = (Check("ledger", "failed", "not running", "start it"),)
+    outcome = cli("doctor", "--gpu")
+    assert outcome.code == 1
+    assert "no GPU here" in outcome.out
+    assert "wrong: gpu" in outcome.out
+    assert "ledger" not in outcome.out
+
+
 def test_up_becomes_the_supervisor(cli: Cli, tmp_path: Path) -> None:
     outcome = cli("--data", str(tmp_path / "d"), "up", "--port", "9000", "--quiet")
     assert isinstance(outcome.exception, Launched)

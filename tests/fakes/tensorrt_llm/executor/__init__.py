@@ -1,0 +1,1 @@
+"""Results, errors and requests, where the real library has them."""
