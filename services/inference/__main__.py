@@ -9,6 +9,7 @@ from services.inference.adapters.bus import Direct, Presence, Tokens, lanes_of
 from services.inference.adapters.conversations import LogConversations
 from services.inference.adapters.engines import chat_model
 from services.inference.adapters.loop_guard import LoopGuard
+from services.inference.adapters.prefix_board import PrefixBoard
 from services.inference.adapters.shelf import KvShelf
 from services.inference.adapters.watch import Watch
 from services.inference.handlers import Inference, Model
@@ -84,7 +85,8 @@ async def serve(
         lanes = lanes_of(bus, inference, state)
         presence = Presence(bus, inference, state, lanes)
         direct = Direct(bus, inference, settings.worker)
-        async with running(bus, shelf, direct, *lanes, presence, watch):
+        board = PrefixBoard(bus, inference, state)
+        async with running(bus, shelf, direct, *lanes, presence, board, watch):
             await stop.wait()
     finally:
         await chat.close()

@@ -299,6 +299,10 @@ class ChatModel(Protocol):
         """As `Engine.stats`."""
         ...
 
+    def prefixes(self) -> PrefixReport | None:
+        """As `TellsPrefixes.prefixes`; None where nobody can tell."""
+        ...
+
     def health(self) -> EngineBroken | EngineUnavailable | None:
         """As `Engine.health`. An endpoint that does not answer is not broken: it may come back."""
         ...

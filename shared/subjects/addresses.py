@@ -206,6 +206,16 @@ def shared_infer_subject(model: str, lane: str) -> str:
     return f"work.infer.{as_token(model)}.any.{lane}"
 
 
+def prefixes_subject(model: str, worker: str) -> str:
+    """Core NATS: what has changed in a worker's prefix cache."""
+    return f"prefixes.{as_token(model)}.{as_token(worker)}"
+
+
+def prefixes_request(worker: str) -> str:
+    """Core NATS, request: all that a worker's prefix cache holds."""
+    return f"holds.{as_token(worker)}"
+
+
 def direct_subject(worker: str) -> str:
     """A stateless completion for one worker."""
     return f"direct.infer.{as_token(worker)}"

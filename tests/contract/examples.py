@@ -24,6 +24,7 @@ from shared.contracts import (
     keys,
     ledger,
     log,
+    prefixes,
     replay,
     retrieval,
     schedules,
@@ -367,6 +368,10 @@ _ALL: tuple[msgspec.Struct, ...] = (
         started=1_790_000_000.5, blocks=2048, blocks_free=1000, blocks_cached=900,
         prefixes_broken=3, abilities=("constraint", "logprobs"),
         out="api.there refuses the key (401): look at the variable KEY",
+    ),
+    prefixes.PrefixChange(
+        worker="w1", model="nano", block_tokens=32, number=7, stored=(2**64 - 1, 5), removed=(3,),
+        whole=True, more=True, complete=False,
     ),
 )  # fmt: skip
 EXAMPLES: dict[type, msgspec.Struct] = {type(one): one for one in _ALL}

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from services.inference.core.answering import Answer, Piece, Question
 from services.inference.core.answers import function_of
+from services.inference.core.blocks import PrefixReport
 from services.inference.core.chat import ChatTemplate, Segment, TemplateFailed
 from services.inference.core.dialect import Dialect
 from services.inference.core.generation import Generation
@@ -30,6 +31,7 @@ from services.inference.ports import (
     GenerateRequest,
     InvalidRequest,
     Sampling,
+    TellsPrefixes,
     Tokenizer,
     TokenLogprob,
     UnsupportedDemand,
@@ -51,7 +53,7 @@ class EngineChat:
     tokenizer: Tokenizer
     template: ChatTemplate
     context: int
-    prefixes: PrefixWatch = field(default_factory=PrefixWatch)
+    watch: PrefixWatch = field(default_factory=PrefixWatch)
     dialect: Dialect = field(default_factory=Dialect)
 
     async def start(self) -> EngineInfo:
@@ -70,7 +72,11 @@ class EngineChat:
 
     def stats(self) -> EngineStats:
         """See the port."""
-        return replace(self.engine.stats(), prefixes_broken=self.prefixes.broken)
+        return replace(self.engine.stats(), prefixes_broken=self.watch.broken)
+
+    def prefixes(self) -> PrefixReport | None:
+        """See the port."""
+        return self.engine.prefixes() if isinstance(self.engine, TellsPrefixes) else None
 
     def health(self) -> EngineBroken | EngineUnavailable | None:
         """See the port."""
@@ -116,7 +122,7 @@ class EngineChat:
             detail = f"the prompt has {len(prompt)} tokens, the model takes {self.context}"
             raise Permanent("context_too_long", detail, field="messages")
         if question.owner.session:
-            self.prefixes.see((question.owner.tenant, question.owner.session), prompt)
+            self.watch.see((question.owner.tenant, question.owner.session), prompt)
         return GenerateRequest(
             request_id=question.owner.request,
             cache_salt=question.owner.tenant,

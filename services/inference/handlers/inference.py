@@ -22,6 +22,7 @@ from services.inference.core.answers import (
     price_of,
     step_calls,
 )
+from services.inference.core.blocks import PrefixReport
 from services.inference.core.demands import Held
 from services.inference.core.generation import GenerationResult, TokenUsage
 from services.inference.core.toolcalls import ReasoningDelta, ToolCall
@@ -289,6 +290,10 @@ class Inference:
     def stats(self) -> EngineStats:
         """How busy the model is; who waits at the gate is not counted."""
         return self._model.chat.stats()
+
+    def prefixes(self) -> PrefixReport | None:
+        """What the model's cache holds; None where nobody can tell."""
+        return self._model.chat.prefixes()
 
     async def abort(self, ref: SessionRef, task: str) -> None:
         """Free the engine of what runs for a task or completion."""

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 import pytest
 
+from services.inference.core.blocks import block_names, overlap
 from services.inference.core.demands import Constraint
 from services.inference.ports import (
     ContextTooLong,
@@ -28,6 +29,7 @@ from services.inference.ports import (
     GenerateRequest,
     InvalidRequest,
     Sampling,
+    TellsPrefixes,
     UnsupportedDemand,
 )
 
@@ -352,6 +354,21 @@ class EngineSuite:
             stats = engine.stats()
             assert stats.prompt_tokens == 3 * len(prompt)
             assert stats.cached_tokens == 4 * info.block_tokens
+
+    async def test_whoever_names_its_blocks_names_those_of_a_prompt(
+        self, make: MakeHarness
+    ) -> None:
+        async with started(make()) as (engine, info):
+            if not isinstance(engine, TellsPrefixes):
+                pytest.skip("the engine cannot tell")
+            prompt = words(3, 3 * info.block_tokens + 5)
+            await answer(engine, ask("a", prompt, 3))
+            names = block_names(prompt, info.block_tokens)
+            await until(lambda: set(names) <= engine.prefixes().blocks)
+            report = engine.prefixes()
+            assert (report.block_tokens, overlap(names, report.blocks)) == (info.block_tokens, 3)
+            other = block_names(words(4, 3 * info.block_tokens), info.block_tokens)
+            assert overlap(other, report.blocks) == 0
 
     async def test_too_little_memory_costs_time_and_no_token(self, make: MakeHarness) -> None:
         requests = [ask(f"r{n}", words(n, 40), 70) for n in range(5)]

@@ -21,7 +21,7 @@ def test_a_published_block_is_found_and_shared() -> None:
     pool = BlockPool(2)
     block = pool.take()
     assert block is not None
-    pool.publish(block, b"k")
+    pool.publish(block, b"k", 7)
     assert pool.share(b"k") == block
     pool.release(block)
     assert (pool.free, pool.cached) == (1, 0)  # still held once
@@ -35,7 +35,7 @@ def test_the_least_recently_released_prefix_goes_first() -> None:
     for key in (b"a", b"b"):
         block = pool.take()
         assert block is not None
-        pool.publish(block, key)
+        pool.publish(block, key, 7)
     for block in (0, 1):
         pool.release(block)
     assert pool.share(b"a") == 0
@@ -48,7 +48,7 @@ def test_the_first_block_with_a_content_keeps_the_name() -> None:
     pool = BlockPool(2)
     for block in (pool.take(), pool.take()):
         assert block is not None
-        pool.publish(block, b"k")
+        pool.publish(block, b"k", 7)
     pool.release(1)
     assert (pool.free, pool.share(b"k")) == (1, 0)
 
@@ -73,5 +73,5 @@ def test_no_block_is_ever_lost(moves: list[tuple[str, int]]) -> None:
             block = pool.share(key) if move == "share" else pool.take()
             if block is not None:
                 held.append(block)
-                pool.publish(block, key)
+                pool.publish(block, key, 7)
         assert pool.available + len(set(held)) == pool.total

@@ -31,6 +31,9 @@ class BlockPool:
         self._holders = [0] * total
         self._block_of: dict[bytes, int] = {}
         self._key_of: dict[int, bytes] = {}
+        self._name_of: dict[int, int] = {}
+        self.changes = 0
+        """How often a name was added or went."""
         self._idle: OrderedDict[int, None] = OrderedDict()
 
     @property
@@ -44,6 +47,11 @@ class BlockPool:
         return len(self._idle)
 
     @property
+    def names(self) -> frozenset[int]:
+        """The names (`core.blocks`) of all blocks whose content may be shared."""
+        return frozenset(self._name_of.values())
+
+    @property
     def available(self) -> int:
         """Blocks that `take` can still give."""
         return len(self._free) + len(self._idle)
@@ -55,6 +63,8 @@ class BlockPool:
         elif self._idle:
             block, _ = self._idle.popitem(last=False)
             del self._block_of[self._key_of.pop(block)]
+            del self._name_of[block]
+            self.changes += 1
         else:
             return None
         self._holders[block] = 1
@@ -69,11 +79,16 @@ class BlockPool:
         self._holders[block] += 1
         return block
 
-    def publish(self, block: int, key: bytes) -> None:
-        """Make the content of a held block findable; the first block with a content keeps it."""
+    def publish(self, block: int, key: bytes, name: int) -> None:
+        """Make the content of a held block findable; the first block with a content keeps it.
+
+        `key` tells tenants apart, `name` is what others know the content by.
+        """
         if key not in self._block_of and block not in self._key_of:
             self._block_of[key] = block
             self._key_of[block] = key
+            self._name_of[block] = name
+            self.changes += 1
 
     def release(self, block: int) -> None:
         """One holder less."""

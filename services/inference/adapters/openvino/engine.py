@@ -15,6 +15,7 @@ from services.inference.adapters.openvino.grammar import AnswerConstraint
 from services.inference.adapters.openvino.model import StepModel
 from services.inference.adapters.openvino.options import EngineOptions
 from services.inference.adapters.openvino.worker import Job, Output, Worker
+from services.inference.core.blocks import PrefixReport
 from services.inference.core.demands import Constraint
 from services.inference.ports import (
     EngineBroken,
@@ -107,6 +108,12 @@ class OpenVinoEngine:
     def stats(self) -> EngineStats:
         """See the port."""
         return self._idle if self._worker is None else self._worker.stats()
+
+    def prefixes(self) -> PrefixReport:
+        """See `ports.TellsPrefixes`."""
+        if self._worker is None:
+            return PrefixReport(block_tokens=1)
+        return self._worker.prefixes()
 
     def health(self) -> EngineBroken | EngineUnavailable | None:
         """See the port."""

@@ -12,6 +12,7 @@ from collections import deque
 from typing import NamedTuple
 
 from services.inference.adapters.openvino.blocks import BlockPool, chain_key, chain_start
+from services.inference.core.blocks import ROOT, block_name
 
 
 class SchedulerStuck(RuntimeError):
@@ -21,7 +22,10 @@ class SchedulerStuck(RuntimeError):
 class Sequence:
     """The tokens of one request and the blocks that hold their keys and values."""
 
-    __slots__ = ("blocks", "cached", "chain", "computed", "ids", "published", "salt", "ticket")
+    __slots__ = (
+        *("blocks", "cached", "chain", "computed", "ids"),
+        *("names", "published", "salt", "ticket"),
+    )
 
     def __init__(self, prompt: tuple[int, ...], salt: str = "") -> None:
         self.ids = list(prompt)
@@ -31,6 +35,7 @@ class Sequence:
         self.cached: int | None = None
         self.blocks: list[int] = []
         self.chain: list[bytes] = []
+        self.names: list[int] = []
         self.ticket = 0
 
     @property
@@ -158,7 +163,8 @@ class Scheduler:
     def _publish(self, sequence: Sequence) -> None:
         while (sequence.published + 1) * self._block_tokens <= sequence.computed:
             index = sequence.published
-            self._pool.publish(sequence.blocks[index], self._key(sequence, index))
+            key, name = self._key(sequence, index), self._name(sequence, index)
+            self._pool.publish(sequence.blocks[index], key, name)
             sequence.published += 1
 
     def _key(self, sequence: Sequence, index: int) -> bytes:
@@ -169,6 +175,15 @@ class Scheduler:
             ids = sequence.ids[first : first + self._block_tokens]
             sequence.chain.append(chain_key(previous, ids))
         return sequence.chain[index]
+
+    def _name(self, sequence: Sequence, index: int) -> int:
+        """As `_key`, without the salt: what the block is called outside."""
+        while len(sequence.names) <= index:
+            first = len(sequence.names) * self._block_tokens
+            previous = sequence.names[-1] if sequence.names else ROOT
+            ids = sequence.ids[first : first + self._block_tokens]
+            sequence.names.append(block_name(previous, ids))
+        return sequence.names[index]
 
     def _grow(self, sequence: Sequence, tokens: int) -> bool:
         while len(sequence.blocks) < self._blocks_for(tokens):

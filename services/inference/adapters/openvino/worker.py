@@ -13,6 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 
 import numpy as np
+from msgspec.structs import replace
 
 from services.inference.adapters.openvino.batch import assemble
 from services.inference.adapters.openvino.blocks import BlockPool
@@ -21,6 +22,7 @@ from services.inference.adapters.openvino.model import StepModel
 from services.inference.adapters.openvino.options import EngineOptions
 from services.inference.adapters.openvino.sampling import Row, choose, logprob, weighed
 from services.inference.adapters.openvino.scheduler import Scheduler, Sequence, Slice
+from services.inference.core.blocks import PrefixReport
 from services.inference.core.generation import EngineFinish, TokenUsage
 from services.inference.ports import (
     EngineBroken,
@@ -90,6 +92,8 @@ class Worker:
         self._stepping: float | None = None
         self._bug: str | None = None
         self._stats = self._snapshot()
+        self._report = PrefixReport(block_tokens=model.block_tokens, complete=True)
+        self._reported, self._asked = 0, False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
@@ -130,6 +134,17 @@ class Worker:
         """The state after the latest step."""
         return self._stats
 
+    def prefixes(self) -> PrefixReport:
+        """The blocks as of when this was asked for the last time, or as of now if nothing runs."""
+        self._asked = True
+        return self._report
+
+    def _tell_prefixes(self) -> None:
+        """Only in this thread is the pool at rest; only for those who ask is it copied."""
+        if self._pool.changes != self._reported and (self._asked or not self._jobs):
+            self._reported, self._asked = self._pool.changes, False
+            self._report = replace(self._report, blocks=self._pool.names)
+
     def _run(self) -> None:
         try:
             while not self._stopping:
@@ -139,6 +154,7 @@ class Worker:
                     self._step()
                     self._stepping = None
                 self._flush()
+                self._tell_prefixes()
                 if not self._jobs and not self._commands:
                     self._wake.wait()
                     self._wake.clear()

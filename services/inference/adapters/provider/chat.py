@@ -169,6 +169,9 @@ class ProviderChat:
             out=self._rotation.why,
         )
 
+    def prefixes(self) -> None:
+        """See the port: what an endpoint caches is its own business."""
+
     def health(self) -> EngineUnavailable | None:
         """See the port. Out of rotation is not unwell: who comes is told why, and goes on."""
         return None if self._open else EngineUnavailable("the endpoint is not in use")
