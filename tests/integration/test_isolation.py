@@ -147,7 +147,7 @@ async def test_what_another_has_is_unknown(
         ("/v1/collections/default/documents", "documents"),
         ("/v1/tasks", "tasks"),
         ("/v1/sessions", "sessions"),
-        ("/v1/requests", "requests"),
+        ("/v1/requests?kind=task", "requests"),
         ("/v1/usage?by=session", "rows"),
     ],
 )
