@@ -97,9 +97,15 @@ class Documents:
         return sorted(one.document for one in found if one.op == "put")
 
     async def search(
-        self, query: str, limit: int = 3, min_score: float = 0.0, min_seq: int = 0
+        self,
+        query: str,
+        limit: int = 3,
+        min_score: float = 0.0,
+        min_seq: int = 0,
+        *,
+        highlight: bool = False,
     ) -> SearchReply:
-        """Passages that answer a query, best first.
+        """Passages that answer a query, best first; with `highlight` by their best sentences.
 
         Raises:
             Transient: `no_responders` while retrieval is away, `index_behind`.
@@ -112,6 +118,7 @@ class Documents:
             limit=limit,
             min_score=min_score,
             min_seq=min_seq,
+            highlight=highlight,
         )
         return await ask(self._bus, SEARCH, question, SearchReply)
 

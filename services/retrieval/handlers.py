@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.retrieval.core.chunking import Chunk, chunk_document
+from services.retrieval.core.highlights import Marked, Question, read, unread
 from services.retrieval.core.ids import chunk_id
 from services.retrieval.core.rows import (
     Applied,
@@ -104,7 +105,16 @@ class Handlers:
                 fresh=request.min_seq > 0,
             )
         )
-        return SearchReply(results=tuple(map(_passage, hits)), watermark=watermark)
+        marked = unread(hits)
+        if request.highlight and hits:
+            marked = await self._highlighted(Question(request.query, embedded.vectors[0]), hits)
+        return SearchReply(results=tuple(map(_passage, marked)), watermark=watermark)
+
+    async def _highlighted(self, question: Question, hits: Sequence[Hit]) -> list[Marked]:
+        """The hits with their best sentences, the best of all first."""
+        texts = read(hits)
+        embedded = await self._embedder.embed([text for part in texts for text in part.embedded])
+        return question.ranked(hits, texts, embedded.vectors)
 
     async def _wait_for(self, sequence: int) -> int:
         """The watermark, as soon as it has reached `sequence`."""
@@ -151,7 +161,8 @@ def _check_search(request: SearchRequest) -> None:
         raise Permanent("invalid_limit", f"limit is 1 to {MAX_RESULTS}", field="limit")
 
 
-def _passage(hit: Hit) -> Passage:
+def _passage(marked: Marked) -> Passage:
+    hit = marked.hit
     return Passage(
         document=hit.document,
         text=hit.text,
@@ -159,4 +170,5 @@ def _passage(hit: Hit) -> Passage:
         start=hit.start,
         end=hit.end,
         sequence=hit.sequence,
+        highlight=marked.highlight,
     )

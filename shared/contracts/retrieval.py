@@ -7,7 +7,11 @@ from shared.errors import Failure
 
 
 class SearchRequest(Message, frozen=True):
-    """`retrieval.search`. With `min_seq` the answer waits until that DOCS sequence is indexed."""
+    """`retrieval.search`. With `min_seq` the answer waits until that DOCS sequence is indexed.
+
+    With `highlight` every passage says which of its sentences answers best, and the passage with
+    the best sentence comes first.
+    """
 
     tenant: str
     collection: str
@@ -16,10 +20,14 @@ class SearchRequest(Message, frozen=True):
     min_score: float = 0.0
     """Cosine similarity below which a passage is left out."""
     min_seq: int = 0
+    highlight: bool = False
 
 
 class Passage(Message, frozen=True):
-    """A piece of a document: its text, offsets (characters) and cosine similarity."""
+    """A piece of a document: its text, offsets (characters) and cosine similarity.
+
+    `highlight` is the sentence that answers best, on one line; empty where none was asked for.
+    """
 
     document: str
     text: str
@@ -27,6 +35,7 @@ class Passage(Message, frozen=True):
     start: int
     end: int
     sequence: int
+    highlight: str = ""
 
 
 class SearchReply(Message, frozen=True):

@@ -148,8 +148,9 @@ RESULT = tokens.DirectResult(
 BEST = tokens.Logprob(text="39", logprob=-0.25, bytes=(51, 57))
 SCORED = tokens.Logprob(text="39", logprob=-0.25, bytes=(51, 57), top=(BEST,))
 PASSAGE = retrieval.Passage(
-    document="a/b.txt", text="The key is blue.", score=0.75, start=10, end=26, sequence=9
-)
+    document="a/b.txt", text="The key is blue.", score=0.75, start=10, end=26, sequence=9,
+    highlight="The key is blue.",
+)  # fmt: skip
 SUMMARY = ledger.TaskSummary(
     task="t1",
     session="s-1",
@@ -310,7 +311,7 @@ _ALL: tuple[msgspec.Struct, ...] = (
     log.Malformed(error=FAILURE),
     retrieval.SearchRequest(
         tenant="acme", collection="handbook", query="which key?", limit=5, min_score=0.25,
-        min_seq=9,
+        min_seq=9, highlight=True,
     ),
     retrieval.SearchReply(results=(PASSAGE,), watermark=9, error=FAILURE),
     retrieval.EmbedRequest(texts=("one", "two")),

@@ -205,6 +205,7 @@ class FakeSystem:
                 start=0,
                 end=len(change.text),
                 sequence=1,
+                highlight=change.text if query.highlight else "",
             )
             for key, change in self.texts.items()
             if key[:2] == (tenant, collection)

@@ -22,7 +22,10 @@ from tests.integration.edge_system import EdgeSystem, edge_system
 
 pytestmark = pytest.mark.integration
 
-LEAVE = "# Leave\n\n## Annual leave\nEveryone gets 28 days of annual leave per year.\n"
+LEAVE = (
+    "# Leave\n\n## Annual leave\nEveryone gets 28 days of annual leave per year.\n"
+    "It is approved by the line manager.\n"
+)
 TRAVEL = "# Travel\n\n## Hotels\nOne night in a hotel may cost up to 140 euros.\n"
 
 
@@ -59,6 +62,7 @@ async def test_documents_are_found_replaced_and_removed(system: EdgeSystem) -> N
         assert best.text == LEAVE[best.start : best.end]
         assert best.score > 0.5
         assert reply.watermark >= sequence
+        await check_highlights(books)
         assert (await search(client.documents("other"), "annual leave")).results == ()
         await check_tenants(system, sequence)
         sequence = await books.upsert("leave.md", LEAVE.replace("28", "31"))
@@ -68,6 +72,13 @@ async def test_documents_are_found_replaced_and_removed(system: EdgeSystem) -> N
         assert {passage.document for passage in found} == {"travel.md"}
         await check_embedding(client)
         await check_dead_letter(client)
+
+
+async def check_highlights(books: Documents) -> None:
+    days = await books.search("How many days of annual leave do I get?", highlight=True)
+    assert days.results[0].highlight == "Everyone gets 28 days of annual leave per year."
+    boss = await books.search("Whose approval does annual leave need?", highlight=True)
+    assert boss.results[0].highlight == "It is approved by the line manager."
 
 
 async def check_tenants(system: EdgeSystem, sequence: int) -> None:

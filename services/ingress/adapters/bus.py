@@ -243,7 +243,7 @@ class BusDocuments:
     async def search(self, tenant: str, collection: str, query: Query) -> SearchReply:
         """Passages."""
         return await self._of(tenant, collection).search(
-            query.text, query.limit, query.min_score, query.min_seq
+            query.text, query.limit, query.min_score, query.min_seq, highlight=query.highlight
         )
 
     async def embed(self, texts: tuple[str, ...]) -> EmbedReply:

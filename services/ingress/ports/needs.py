@@ -241,6 +241,7 @@ class Query:
     limit: int = 3
     min_score: float = 0.0
     min_seq: int = 0
+    highlight: bool = False
 
 
 class Housekeeping(Protocol):

@@ -54,7 +54,7 @@ class Builtin:
     async def search_knowledge(
         self,
         context: ToolContext,
-        query: Annotated[str, Meta(description="what to look for")],
+        query: Annotated[str, Meta(description="the question to answer, as it was asked")],
     ) -> str:
         """Search the knowledge base for passages"""
         request = SearchRequest(
@@ -63,6 +63,7 @@ class Builtin:
             query=query,
             limit=RESULTS,
             min_score=self._min_score,
+            highlight=True,
         )
         return render(await self._knowledge.search(request))
 

@@ -140,6 +140,10 @@ async def test_documents_over_http(http):
     assert listed.json()["documents"] == ["guide/intro.md"]
     found = await http.post("/v1/collections/handbook/search", json={"query": "nine", "limit": 1})
     assert found.json()["results"][0]["document"] == "guide/intro.md"
+    assert found.json()["results"][0]["highlight"] == ""
+    asked = {"query": "nine", "highlight": True}
+    marked = await http.post("/v1/collections/handbook/search", json=asked)
+    assert marked.json()["results"][0]["highlight"] == "Opens at nine."
     assert (await http.delete(url)).status_code == 200
     assert (await http.get(url)).status_code == 404
     assert (await http.delete(url)).status_code == 404

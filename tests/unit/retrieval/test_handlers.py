@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 
 import pytest
+from msgspec.structs import replace
 
 from services.retrieval.adapters.memory import MemoryStore
 from services.retrieval.core.rows import DocumentKey, StoredDocument
@@ -84,6 +85,29 @@ async def test_a_passage_is_found_with_its_place(service: Service) -> None:
     )
     assert passage.text.startswith("zebra")
     assert (passage.document, passage.sequence) == ("d", 3)
+
+
+async def test_a_highlight_is_the_sentence_that_answers(service: Service) -> None:
+    await service.put(1, "Aaa bbb. Zzz.", "a")
+    await service.put(2, "Zzz zzz aaa.", "b")
+    asked = SearchRequest(tenant="t", collection="c", query="zzz", limit=2)
+    assert [one.document for one in (await service.handlers.search(asked)).results] == ["b", "a"]
+    found = (await service.handlers.search(replace(asked, highlight=True))).results
+    assert [(one.document, one.highlight) for one in found] == [
+        ("a", "Zzz."),
+        ("b", "Zzz zzz aaa."),
+    ]
+
+
+async def test_no_highlight_where_none_was_asked_for(service: Service) -> None:
+    await service.put(1, "aaa bbb. zzz zoo.")
+    asked = SearchRequest(tenant="t", collection="c", query="zzz")
+    assert [one.highlight for one in (await service.handlers.search(asked)).results] == [""]
+
+
+async def test_a_search_that_finds_nothing_has_nothing_to_highlight(service: Service) -> None:
+    asked = SearchRequest(tenant="t", collection="c", query="zzz", highlight=True)
+    assert (await service.handlers.search(asked)).results == ()
 
 
 async def test_a_new_version_replaces_the_old_one(service: Service) -> None:

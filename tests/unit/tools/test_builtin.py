@@ -63,7 +63,9 @@ async def test_search_stays_in_the_tenant_and_collection(registry: Registry, boo
     result = await call(registry, "search_knowledge", context(tenant="acme"), query="hotel")
     assert result == "[1] travel.md: Hotels: One night costs 140 euros."
     assert book.asked == [
-        SearchRequest(tenant="acme", collection="h", query="hotel", limit=3, min_score=0.35)
+        SearchRequest(
+            tenant="acme", collection="h", query="hotel", limit=3, min_score=0.35, highlight=True
+        )
     ]
 
 

@@ -65,7 +65,7 @@ def documents_router(documents: Documents) -> APIRouter:
 
     @router.post("/v1/collections/{collection}/search", summary="Passages that answer a query")
     async def search(collection: str, body: SearchBody, caller: CallerOf) -> Response:
-        query = Query(body.query, body.limit, body.min_score, body.min_seq)
+        query = Query(body.query, body.limit, body.min_score, body.min_seq, body.highlight)
         reply = await documents.search(caller.tenant, collection, query)
         return Json({"results": full(reply.results), "watermark": reply.watermark})
 

@@ -202,7 +202,13 @@ SCHEMAS: dict[str, Schema] = {
         next=maybe(TIME),
     ),
     "Passage": shape(
-        document=STRING, text=STRING, score=NUMBER, start=INTEGER, end=INTEGER, sequence=INTEGER
+        document=STRING,
+        text=STRING,
+        score=NUMBER,
+        start=INTEGER,
+        end=INTEGER,
+        sequence=INTEGER,
+        highlight=STRING,
     ),
     "Letter": shape(
         id=INTEGER,

@@ -145,3 +145,7 @@ class SearchBody(Body):
     min_seq: int = Field(
         default=0, ge=0, description="wait until this document sequence is searchable"
     )
+    highlight: bool = Field(
+        default=False,
+        description="with each passage the sentence that answers best; the best passage first",
+    )

@@ -1,0 +1,90 @@
+"""Which sentence of a passage answers best."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.retrieval.core.highlights import (
+    MOST,
+    Marked,
+    Question,
+    Reading,
+    embedding_texts,
+    read,
+    score,
+    unread,
+)
+from services.retrieval.core.rows import Hit
+from services.retrieval.core.sentences import Sentence, sentences
+
+
+def hit(text: str, document: str = "d") -> Hit:
+    return Hit(document=document, text=text, start=0, end=len(text), sequence=1, score=0.5)
+
+
+def test_a_sentence_that_points_back_is_read_with_what_it_points_to() -> None:
+    found = sentences("The Basic plan is for small teams. It costs 9 euros. It has 5 users. Items.")
+    subject = "The Basic plan is for small teams."
+    assert embedding_texts(found) == (
+        subject, f"{subject} It costs 9 euros.", f"{subject} It has 5 users.", "Items.",
+    )  # fmt: skip
+
+
+def test_a_heading_is_read_with_the_sentences_that_do_not_name_it() -> None:
+    found = [Sentence("Sick leave is paid.", "Sick leave"), Sentence("Call by 9.", "Sick leave")]
+    assert embedding_texts(found) == ("Sick leave is paid.", "Sick leave: Call by 9.")
+
+
+@pytest.mark.parametrize(
+    ("question", "better", "worse"),
+    [
+        ("how many days are free", "Five people have 9 of them.", "Nobody has them."),
+        ("when is the party", "It is on Mondays.", "It is in the garden."),
+        ("who signs the form", "It is signed by Ada Lopez.", "It is signed every year."),
+        ("is the hotel limit high", "The hotel limits vary.", "The taxi limit varies."),
+        ("how to reach the desk", "The desk is reached by mail.", "The desk is left by bus."),
+    ],
+)
+def test_of_two_sentences_as_near_one_answers_better(
+    question: str, better: str, worse: str
+) -> None:
+    assert score(question, better, better, 0.5) > score(question, worse, worse, 0.5)
+
+
+def test_similarity_decides_where_nothing_else_differs() -> None:
+    assert score("zebra", "a horse", "a horse", 0.6) > score("zebra", "a donkey", "a donkey", 0.5)
+    assert score("what is it?", "", "", 0.25) == 0.25  # a question of small words alone
+
+
+def test_what_is_asked_for_must_stand_in_the_sentence_itself() -> None:
+    """Not in the one before, with which it is embedded."""
+    before, sentence = "Ada Lopez leads the team.", "It has members."
+    together = f"{before} {sentence}"
+    question = "who leads the team"
+    assert score(question, before, before, 0.5) > score(question, sentence, together, 0.5)
+
+
+def test_the_passage_with_the_best_sentence_comes_first() -> None:
+    first, second = hit("Far. Near."), hit("Nearest. Far.", "e")
+    question = Question("zebra", (1.0, 0.0))
+    near, nearest, far = (0.6, 0.8), (1.0, 0.0), (0.0, 1.0)
+    ranked = question.ranked([first, second], read([first, second]), [far, near, nearest, far])
+    assert ranked == [Marked(second, "Nearest."), Marked(first, "Near.")]
+
+
+def test_equal_passages_stay_in_their_order() -> None:
+    hits = [hit("Same.", name) for name in "abc"]
+    ranked = Question("q", (1.0,)).ranked(hits, read(hits), [(1.0,)] * 3)
+    assert [one.hit.document for one in ranked] == ["a", "b", "c"]
+
+
+def test_a_search_reads_so_many_sentences_and_no_more() -> None:
+    hits = [hit("One. Two."), hit("Again. " * MOST), hit("Three.")]
+    readings = read(hits)
+    assert [len(reading.sentences) for reading in readings] == [2, 0, 0]
+    ranked = Question("q", (1.0,)).ranked(hits, readings, [(0.1,), (0.2,)])
+    assert ranked == [Marked(hits[0], "Two."), *unread(hits[1:])]
+
+
+def test_nothing_to_read() -> None:
+    assert read([hit(" ")]) == [Reading()]
