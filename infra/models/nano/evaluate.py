@@ -2,6 +2,7 @@
 
 Owns the torch engine that loads the exported weights and the report. The judging itself is in
 `recipe/judge.py` and works with any engine.
+What searches return is ranked and marked by the repository's own tool, which runs beside it.
 Usage: python evaluate.py FOLDER [--sessions 1000] [--seed 990017] [--show 10] [--processes 2]
 """
 
@@ -22,6 +23,7 @@ from recipe.model import Decoder, Shape
 from recipe.tokenizer import END, END_OF_TEXT
 from recipe.vocabulary import Voice
 from safetensors.torch import load_file
+from searching import ROOT, Searching
 from tokenizers import Tokenizer
 
 LISTS = {"hand-written": "phrasings.json", "strangers": "strangers.json"}
@@ -74,27 +76,31 @@ def table(title: str, verdicts: list[Verdict]) -> str:
     return "\n".join(rows)
 
 
-def generated(folder: Path, count: int, seed: int) -> list[Verdict]:
+def generated(folder: Path, count: int, seed: int, python: str) -> list[Verdict]:
     """Verdicts on generated sessions whose vocabulary is partly new to the model."""
     torch.set_num_threads(1)
     complete = engine(folder)
-    voice = Voice(seed, held=True)
-    return [judge_generated(session(voice), complete) for _ in range(count)]
+    with Searching(python) as tool:
+        voice = Voice(seed, held=True, finder=tool.finder)
+        return [judge_generated(session(voice), complete) for _ in range(count)]
 
 
-def spread(folder: Path, count: int, seed: int, processes: int) -> list[Verdict]:
+def spread(given: argparse.Namespace) -> list[Verdict]:
     """The same in several processes, each with its own seed."""
-    jobs = [(folder, count // processes, seed + index) for index in range(processes)]
+    processes = given.processes
+    count = given.sessions // processes
+    jobs = [(given.folder, count, given.seed + n, given.python) for n in range(processes)]
     if processes == 1:
         return generated(*jobs[0])
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         return [verdict for part in pool.starmap(generated, jobs) for verdict in part]
 
 
-def written(complete: Complete, name: str) -> list[Verdict]:
+def written(complete: Complete, name: str, python: str) -> list[Verdict]:
     """Verdicts on a list of hand-written tasks."""
     tasks = json.loads((Path(__file__).parent / name).read_text(encoding="utf-8"))
-    return [judge_written(task, complete) for task in tasks]
+    with Searching(python) as tool:
+        return [judge_written(task, complete, tool.again) for task in tasks]
 
 
 def say(text: str) -> None:
@@ -111,12 +117,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=990017)
     parser.add_argument("--show", type=int, default=0)
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--python", default=str(ROOT / ".venv/bin/python"), help="the repository's")
     given = parser.parse_args()
     torch.set_num_threads(1)
     start = time.monotonic()
     complete = engine(given.folder)
-    lists = {title: written(complete, name) for title, name in LISTS.items()}
-    made = spread(given.folder, given.sessions, given.seed, given.processes)
+    lists = {title: written(complete, name, given.python) for title, name in LISTS.items()}
+    made = spread(given)
     for title, verdicts in (lists | {"generated": made}).items():
         for verdict in [v for v in verdicts if not v.right][: given.show]:
             say("\n  ".join([f"[{verdict.kind}]", *verdict.notes]))

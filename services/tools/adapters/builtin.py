@@ -56,7 +56,7 @@ class Builtin:
         context: ToolContext,
         query: Annotated[str, Meta(description="the question to answer, as it was asked")],
     ) -> str:
-        """Search the knowledge base for passages"""
+        """Search the knowledge base for passages; in each, the best sentence is in **bold**"""
         request = SearchRequest(
             tenant=context.tenant,
             collection=context.collection,

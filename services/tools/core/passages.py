@@ -1,4 +1,8 @@
-"""Owns how found passages read in a tool's result: one line each, with its source. Pure."""
+"""Owns how found passages read in a tool's result: one line each, with its source. Pure.
+
+The sentence that answers best is set in bold, which every model knows; so that this is all that
+bold says, a document's own is taken out.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +12,26 @@ from collections.abc import Sequence
 from shared.contracts.retrieval import Passage
 
 NOTHING = "no results"
+MARK = "**"
 _HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+(.+?)[ \t]*#*[ \t]*$")
+_BOLD = re.compile(r"\*\*(?=\S)(.+?)(?<=\S)\*\*")
 
 
 def render(passages: Sequence[Passage]) -> str:
-    """`[1] travel.md: text`, best first, or `no results`."""
+    """`[1] travel.md: A sentence. **The best sentence.**`, best first, or `no results`."""
     if not passages:
         return NOTHING
     return "\n".join(
-        f"[{number}] {_line(passage.document)}: {one_line(passage.text)}"
+        f"[{number}] {_line(passage.document)}: {marked(passage)}"
         for number, passage in enumerate(passages, start=1)
     )
+
+
+def marked(passage: Passage) -> str:
+    """A passage on one line, with its highlight in bold."""
+    line = _BOLD.sub(r"\1", one_line(passage.text))
+    best = _BOLD.sub(r"\1", _line(passage.highlight))
+    return line.replace(best, f"{MARK}{best}{MARK}", 1) if best else line
 
 
 def one_line(text: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from services.tools.core.passages import one_line, render
 from shared.contracts.retrieval import Passage
 
@@ -13,6 +15,32 @@ def passage(text: str, document: str = "travel.md") -> Passage:
 def test_one_line_per_passage() -> None:
     found = [passage("One\nnight costs\n\n140 euros."), passage("Breakfast.", "a\nb.md")]
     assert render(found) == "[1] travel.md: One night costs 140 euros.\n[2] a b.md: Breakfast."
+
+
+def highlighted(text: str, highlight: str) -> str:
+    return render([replace(passage(text), highlight=highlight)])
+
+
+def test_the_best_sentence_is_in_bold() -> None:
+    text = "## Hotels\nBook early.\nOne night\ncosts 140 euros."
+    assert highlighted(text, "One night costs 140 euros.") == (
+        "[1] travel.md: Hotels: Book early. **One night costs 140 euros.**"
+    )
+
+
+def test_bold_in_a_document_is_not_mistaken_for_it() -> None:
+    text = "It is **never** free. **Pay** 2 ** 3 euros."
+    assert highlighted(text, "**Pay** 2 ** 3 euros.") == (
+        "[1] travel.md: It is never free. **Pay 2 ** 3 euros.**"
+    )
+
+
+def test_a_highlight_that_stands_twice_is_marked_once() -> None:
+    assert highlighted("Free. Free.", "Free.") == "[1] travel.md: **Free.** Free."
+
+
+def test_a_heading_that_is_the_best_is_in_bold() -> None:
+    assert highlighted("## Sick leave", "Sick leave") == "[1] travel.md: **Sick leave**"
 
 
 def test_nothing_found_is_said() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from . import asking, facts, intents
 from .arithmetic import calculate, written
 from .intents import Outcome, Part
-from .vocabulary import Voice, capital, dressed, noisy, spans
+from .vocabulary import Voice, capital, dressed, noisy, query, spans
 
 Message = dict[str, Any]
 PLURAL = {"person": "people", "company": "companies", "box": "boxes", "child": "children",
@@ -108,13 +108,13 @@ def two_step_request(voice: Voice, fact: facts.Fact) -> tuple[str, str, str]:
     monthly = fact.attribute.priced and "month" in fact.sentence
     sign, operand, question, order = follow_up(voice, fact.attribute.units, monthly)
     noun = intents.embedded(voice, fact)
-    q = facts.worded(voice, fact, fact.attribute.questions)[:-1]
+    q = query(facts.worded(voice, fact, fact.attribute.questions)[:-1])
     roll = voice.rng.random()
     if noun.startswith(("the ", "a ")) and roll < 0.35:
-        return direct(voice, noun, sign, operand), sign, operand
+        return direct(voice, query(noun), sign, operand), sign, operand
     if roll < 0.5:
         return ahead(voice, q)
-    return joined(voice, {"q": q, "e": noun}, question, order), sign, operand
+    return joined(voice, {"q": q, "e": query(noun)}, question, order), sign, operand
 
 
 def lookup_then_compute(voice: Voice) -> list[Message]:
@@ -122,13 +122,13 @@ def lookup_then_compute(voice: Voice) -> list[Message]:
     fact = facts.draw(voice, numeric=True)
     found = facts.search(voice, fact, missing=voice.chance(0.05))
     if voice.chance(0.05):
-        found = facts.Found("no results", "", "")
+        found = facts.Found("no results")
     text, sign, operand = two_step_request(voice, fact)
     user, marked = heard(voice, text)
-    looked = Outcome({"query": marked[0]}, found.text, "")
+    looked = intents.searched(voice, marked[0], found)
     turns = [user, *calls([("search_knowledge", looked)])]
     if not found.sentence:
-        return [*turns, said(intents.quoted(marked[0], found))]
+        return [*turns, said(looked.answer)]
     expression = formula(fact.number, sign, operand)
     result = calculate(expression)
     turns += calls([("calculator", Outcome({"expression": expression}, result, ""))])
@@ -161,7 +161,7 @@ def recall_then_compute(voice: Voice, memory: dict[str, str]) -> list[Message]:
 def two_lookups_then_sum(voice: Voice) -> list[Message]:
     """Two searches at once, one calculation, one answer."""
     drawn = [facts.noun(voice, numeric=True) for _ in range(2)]
-    picked, nouns = [fact for fact, _ in drawn], [phrase for _, phrase in drawn]
+    picked, nouns = [fact for fact, _ in drawn], [query(phrase) for _, phrase in drawn]
     sign = voice.rng.choice("+++-*")
     text = voice.worded(f"two {sign}", {"a": nouns[0], "b": nouns[1]})
     swapped = text.startswith("subtract")
@@ -169,8 +169,8 @@ def two_lookups_then_sum(voice: Voice) -> list[Message]:
     if swapped:
         picked.reverse()
     found = [facts.search(voice, fact) for fact in picked]
-    pairs = [("search_knowledge", Outcome({"query": query}, item.text, intents.quoted(query, item)))
-             for query, item in zip(marked, found, strict=True)]  # fmt: skip
+    pairs = [("search_knowledge", intents.searched(voice, span, item))
+             for span, item in zip(marked, found, strict=True)]  # fmt: skip
     numbers = [fact.number for fact in (reversed(picked) if swapped else picked)]
     expression = f" {sign} ".join(numbers)
     outcome = Outcome({"expression": expression}, calculate(expression), "")
@@ -208,7 +208,7 @@ def in_parallel(voice: Voice, parts: list[Part], absent: set[str]) -> list[Messa
         lead = voice.worded("several", {"n": "two" if len(parts) == 2 else "three"})
         middle = f" {voice.worded('between')} ".join(texts)
         text = (lead + " " if voice.chance(0.25) else "") + middle + mark
-    counts = [own.count("[") for own in texts]
+    counts = [len(spans(own)[1]) for own in texts]
     return answered(voice, capital(text), list(zip(parts, counts, strict=True)), absent)
 
 

@@ -6,10 +6,13 @@ into search results with distracting sentences and passages. Knows nothing of co
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from functools import cache
 
-from .topics import made_up, related, single
+from . import ranking
+from .ranking import Passage, Sentence
+from .topics import made_up, many, related, single
 from .vocabulary import Voice, capital, lines, pools
 
 ENDINGS = ["md", "md", "md", "md", "txt", "txt", "pdf", "docx", "html"]
@@ -63,11 +66,25 @@ class Fact:
 
 @dataclass
 class Found:
-    """What a search returns: the text, and the sentence and file that answer the question."""
+    """What a search finds: a fixed text or passages, and the sentence and file that answer.
+
+    Where `marked` is set, the answer is whatever the tool marks in the passage of the source.
+    """
 
     text: str
-    sentence: str
-    source: str
+    sentence: str = ""
+    source: str = ""
+    passages: list[Passage] = field(default_factory=list)
+    marked: bool = False
+
+    def result(self, voice: Voice, query: str) -> str:
+        """What the tool returns for this query."""
+        if not self.passages:
+            return self.text
+        self.text = voice.rank(query, self.passages)
+        if self.marked:
+            self.sentence = ranking.highlight(self.text, self.source)
+        return self.text
 
 
 def parse_attribute(head: str) -> Attribute:
@@ -209,60 +226,64 @@ def neighbours(voice: Voice, fact: Fact, count: int) -> list[str]:
             and fact.kind.article else s for s in out]  # fmt: skip
 
 
-def rival(voice: Voice, fact: Fact) -> str:
+def rival(voice: Voice, fact: Fact) -> Sentence:
     """A sentence about another topic, often with the very same attribute."""
     while voice.chance(0.3):
         other = draw(voice)
         if not related(fact.topic, other.sentence):
-            return other.sentence
+            return Sentence(other.sentence, "other")
     while True:
         topic = topic_of(voice, fact.kind)
         if not related(fact.topic, topic) and not related(topic, fact.topic):
             break
     attribute = fact.attribute if voice.chance(0.6) else voice.rng.choice(fact.kind.attributes)
-    return state(voice, fact.kind, topic, attribute).sentence
+    text = state(voice, fact.kind, topic, attribute).sentence
+    return Sentence(text, "rival" if attribute is fact.attribute else "other")
 
 
-def passage(voice: Voice, fact: Fact) -> tuple[str, str]:
-    """The passage that holds the answer; the passage and the answering sentence."""
+def passage(voice: Voice, fact: Fact) -> list[Sentence]:
+    """The passage that holds the answer."""
     extra = voice.rng.choice([0, 1, 1, 2, 2, 3])
-    body: list[str] = []
+    body: list[Sentence] = []
     for _ in range(extra):
         roll = voice.rng.random()
         if roll < 0.65:
-            body += neighbours(voice, fact, 1)
+            body += [Sentence(text, "same topic") for text in neighbours(voice, fact, 1)]
         elif roll < 0.78:
-            body.append(voice.pool("filler"))
+            body.append(Sentence(voice.pool("filler"), "filler"))
         else:
             body.append(rival(voice, fact))
     body = clear(fact, list(dict.fromkeys(body)))
     at = voice.rng.randint(0, len(body))
     sentence = fact.sentence
     start = capital(fact.kind.article + fact.topic) + " "
-    about = at > 0 and related(fact.topic, body[at - 1])
+    about = at > 0 and related(fact.topic, body[at - 1].text)
     if about and fact.kind.article and sentence.startswith(start) and voice.chance(0.3):
         sentence = "It " + sentence[len(start) :]
-    return " ".join([*body[:at], sentence, *body[at:]]), sentence
+    return [*body[:at], Sentence(sentence, "answer"), *body[at:]]
 
 
-def clear(fact: Fact, body: list[str]) -> list[str]:
+def clear(fact: Fact, body: list[Sentence]) -> list[Sentence]:
     """Sentences where every "It" follows one about the topic; the others name the topic."""
     start = capital(fact.kind.article + fact.topic)
-    out: list[str] = []
-    for text in body:
-        if text.startswith("It ") and not (out and related(fact.topic, out[-1])):
+    out: list[Sentence] = []
+    for one in body:
+        text = one.text
+        if text.startswith("It ") and not (out and related(fact.topic, out[-1].text)):
             text = start + text[2:]
-        out.append(text)
+        out.append(Sentence(text, one.role))
     return out
 
 
-def other_passage(voice: Voice, fact: Fact) -> str:
+def other_passage(voice: Voice, fact: Fact) -> list[Sentence]:
     """A passage that does not answer."""
     count = voice.rng.choice([1, 1, 1, 2])
-    return " ".join(
-        voice.pool("filler") if index and voice.chance(0.2) else rival(voice, fact)
+    return [
+        Sentence(voice.pool("filler"), "filler")
+        if index and voice.chance(0.2)
+        else rival(voice, fact)
         for index in range(count)
-    )
+    ]
 
 
 def search(voice: Voice, fact: Fact, missing: bool = False) -> Found:
@@ -270,12 +291,24 @@ def search(voice: Voice, fact: Fact, missing: bool = False) -> Found:
     total = voice.rng.choice([1, 1, 2, 2, 2, 3, 3])
     place = voice.rng.randrange(total)
     files = filenames(voice, total)
-    source, sentence, rows = "", "", []
+    found = Found("")
     for index, file in enumerate(files):
         if index == place and not missing:
-            text, sentence = passage(voice, fact)
-            source = file
+            found.passages.append(headed(voice, fact, file, passage(voice, fact)))
+            found.source = file
+            found.sentence = next(
+                s.text for s in found.passages[-1].sentences if s.role == "answer"
+            )
         else:
-            text = other_passage(voice, fact)
-        rows.append(f"[{index + 1}] {file}: {text}")
-    return Found("\n".join(rows), sentence, source)
+            found.passages.append(headed(voice, fact, file, other_passage(voice, fact)))
+    return found
+
+
+def headed(voice: Voice, fact: Fact, file: str, sentences: list[Sentence]) -> Passage:
+    """A passage, sometimes with a heading: what it is about, or something like a file's name."""
+    heading = ""
+    if voice.chance(0.12) and sentences[0].role in ("answer", "same topic"):
+        heading = many(fact.topic.split(" ")[-1]) if voice.chance(0.6) else fact.topic
+    elif voice.chance(0.15):
+        heading = re.sub(r"[-_]", " ", voice.pool("filename"))
+    return Passage(file, sentences, capital(heading))

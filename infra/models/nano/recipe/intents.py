@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import arithmetic, facts, notes
-from .vocabulary import Voice, capital
+from .ranking import Sentence
+from .vocabulary import Voice, capital, plain, query, topic, uncapital
 
 # Questions whose topic cannot be replaced by "it".
 FIXED = re.compile(
@@ -99,32 +100,38 @@ def lookup(voice: Voice, joinable: bool = False) -> Part:
     if not joinable:
         forms.update(indirect(voice, fact, forms["e"]))
     found = facts.search(voice, fact, missing=roll < 0.07)
-    if roll < 0.05 + 0.07 and not found.sentence:
-        pass
-    elif roll < 0.15:
-        found = facts.Found("no results", "", "")
-    elif roll < 0.16:
-        found = facts.Found("error: " + voice.rng.choice(BROKEN), "", "")
-    elif roll < 0.22 and not joinable:
+    if 0.07 <= roll < 0.15:
+        found = facts.Found("no results")
+    elif 0.15 <= roll < 0.16:
+        found = facts.Found("error: " + voice.rng.choice(BROKEN))
+    elif 0.16 <= roll < 0.22 and not joinable:
         forms, found = generic(voice, fact)
+    marked = {name: form if "<" in form else query(form) for name, form in forms.items()}
+    return search_part(voice, marked, found)
 
-    return search_part(forms, found)
 
-
-def search_part(forms: dict[str, str], found: facts.Found) -> Part:
+def search_part(voice: Voice, forms: dict[str, str], found: facts.Found) -> Part:
     """A request that the given result answers."""
 
     def settle(spans: list[str]) -> Outcome:
-        return Outcome({"query": spans[0]}, found.text, quoted(spans[0], found))
+        return searched(voice, spans[0], found)
 
     return Part("search_knowledge", forms, settle)
+
+
+def searched(voice: Voice, span: str, found: facts.Found) -> Outcome:
+    """The search for a marked question: what the tool returns and what is said about it."""
+    asked = plain(span)
+    result = found.result(voice, asked)
+    return Outcome({"query": asked}, result, quoted(topic(span), found))
 
 
 def indirect(voice: Voice, fact: facts.Fact, clause: str) -> dict[str, str]:
     """Rarer ways to ask: a bare noun phrase, or the topic first and then "it"."""
     out = {}
     if clause.startswith("the ") and voice.chance(0.3):
-        out["s"] = clause.removeprefix("the ") + voice.expand("(?|? |, please| please|.|)")
+        tail = voice.expand("(?|? |, please| please|.|)")
+        out["s"] = query(clause.removeprefix("the ")) + tail
     elif voice.chance(0.25):
         options = [q for q in fact.attribute.questions if not FIXED.search(q)]
         question = voice.rng.choice(options or ["what is known about [{q}]?"])
@@ -135,28 +142,27 @@ def indirect(voice: Voice, fact: facts.Fact, clause: str) -> dict[str, str]:
         if "[" not in question:
             article = "a " if fact.kind.name == "equipment" else fact.kind.article
             lead = voice.worded("mention", {"x": f"{article}[{fact.topic}]"})
-            out["s"] = f"{lead} {capital(question)}"
+            question = uncapital(question) if lead.endswith(",") else capital(question)
+            out["s"] = query(f"{lead} {question[:-1]}") + "?"
     return out
 
 
-def quoted(query: str, found: facts.Found) -> str:
+def quoted(about: str, found: facts.Found) -> str:
     """The sentence with its source, or that there is none."""
     if found.sentence:
         return f"{found.sentence} (source: {found.source})"
     if found.text.startswith("error: "):
         return refusal(found.text)
-    return f"I found nothing about {query} in the documents."
+    return f"I found nothing about {about} in the documents."
 
 
 def generic(voice: Voice, fact: facts.Fact) -> tuple[dict[str, str], facts.Found]:
-    """A question about a topic as a whole: the first sentence about the topic answers."""
+    """A question about a topic as a whole: what is marked in the passage about it answers."""
     extra = facts.neighbours(voice, fact, voice.rng.choice([0, 1, 2]))
     rows = [facts.other_passage(voice, fact) for _ in range(voice.rng.choice([0, 1, 1, 2]))]
-    place = voice.rng.randint(0, len(rows))
-    rows.insert(place, " ".join([fact.sentence, *extra]))
+    rows.append([Sentence(text, "same topic") for text in [fact.sentence, *extra]])
     files = facts.filenames(voice, len(rows))
-    numbered = enumerate(zip(files, rows, strict=True), 1)
-    text = "\n".join(f"[{index}] {file}: {row}" for index, (file, row) in numbered)
+    passages = [facts.headed(voice, fact, *row) for row in zip(files, rows, strict=True)]
     article = fact.kind.article if voice.chance(0.5) else ""
     slots = {"q": fact.topic}
     forms = {
@@ -164,7 +170,8 @@ def generic(voice: Voice, fact: facts.Fact) -> tuple[dict[str, str], facts.Found
         "c": voice.worded("generic command", slots),
     }
     forms = {name: form.replace(" [", f" {article}[") for name, form in forms.items()}
-    return forms, facts.Found(text, fact.sentence, files[place])
+    forms["c"] = re.sub(r"(\[[^\]]*\])", r"<\1>", forms["c"])
+    return forms, facts.Found("", fact.sentence, passages[-1].file, passages, marked=True)
 
 
 def clock(voice: Voice) -> Part:

@@ -19,6 +19,8 @@ from .conversation import TOOLS, render, schema
 from .vocabulary import listed
 
 Complete = Callable[[str], str]
+Again = Callable[[str, str], str]
+"""Ranks the passages of a written result for a query; others it leaves as they are."""
 BLOCK = re.compile(r"<tool_call>\n(.*?)\n</tool_call>", re.DOTALL)
 SMALL_WORDS = set(listed("the a an of for in on our my to and about is are do does we i"))
 SYSTEM = "You are a helpful agent."
@@ -150,7 +152,14 @@ def history(task: dict[str, Any]) -> list[dict[str, Any]]:
     return out
 
 
-def judge_written(task: dict[str, Any], complete: Complete) -> Verdict:
+def result_of(call: Call, want: dict[str, Any], again: Again) -> str:
+    """What the tool returns: of a search, the written passages as the tool ranks them."""
+    if call.name != "search_knowledge":
+        return str(want["result"])
+    return again(str(call.arguments["query"]), want["result"])
+
+
+def judge_written(task: dict[str, Any], complete: Complete, again: Again) -> Verdict:
     """Judge one hand-written task."""
     offered = task.get("tools", list(TOOLS))
     tools = [schema(name, TOOLS[name][0], list(TOOLS[name][1])) for name in offered]
@@ -170,7 +179,10 @@ def judge_written(task: dict[str, Any], complete: Complete) -> Verdict:
             for c in got
         ]
         messages.append({"role": "assistant", "content": None, "tool_calls": asked})
-        messages += [{"role": "tool", "content": want["result"]} for want in step]
+        messages += [
+            {"role": "tool", "content": result_of(call, want, again)}
+            for call, want in zip(got, step, strict=True)
+        ]
     turn = complete(transcript(messages, tools))
     got, text = parse(turn)
     facts = [squeezed(fact).lower() for fact in task["facts"]]

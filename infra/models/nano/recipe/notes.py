@@ -75,10 +75,10 @@ def moment(voice: Voice, zone: str) -> str:
 def place(voice: Voice) -> tuple[str, str, bool]:
     """A place as the user names it, the zone to ask for, and whether the zone exists."""
     roll = voice.rng.random()
-    if roll < 0.07:
+    if roll < 0.1:
         name = voice.pool("imaginary")
         if voice.chance(0.3):
             name = voice.invented().capitalize()
         return name, name.removeprefix("the "), False
     name, zone = voice.rng.choice(zones())
-    return (zone, zone, True) if roll < 0.1 else (name, zone, True)
+    return (zone, zone, True) if roll < 0.13 else (name, zone, True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from . import arithmetic, chains, facts, intents, notes
 from .intents import Part
-from .vocabulary import Voice, capital
+from .vocabulary import Voice, capital, query
 
 Pair = tuple[str, list[tuple[Part, int]]]
 
@@ -27,8 +27,11 @@ def lookups(voice: Voice) -> Pair:
     first, second = facts.noun(voice), facts.noun(voice)
     bare = voice.chance(0.3)
     a, b = (phrase.removeprefix("the ") if bare else phrase for _, phrase in (first, second))
-    text = voice.worded("two nouns" if bare else "two look-ups", {"a": a, "b": b})
-    parts = [intents.search_part({}, facts.search(voice, fact)) for fact, _ in (first, second)]
+    slots = {"a": query(a), "b": query(b)}
+    text = voice.worded("two nouns" if bare else "two look-ups", slots)
+    parts = [
+        intents.search_part(voice, {}, facts.search(voice, fact)) for fact, _ in (first, second)
+    ]
     return text, [(part, 1) for part in parts]
 
 

@@ -52,6 +52,7 @@ class Plan:
     save_every: float = 150.0
     compiled: bool = True
     focus: bool = False
+    fall: float = 0.45
 
 
 def drill(rng: random.Random, vocab: int, level: float) -> Row:
@@ -166,9 +167,9 @@ class Run:
         self.path.with_suffix(".new").rename(self.path)
 
     def factor(self, remaining: float) -> float:
-        """Warm up over 100 steps, hold, then fall linearly over the last 45 % of the time."""
+        """Warm up over 100 steps, hold, then fall linearly over the last part of the time."""
         share = remaining / max(remaining + self.seconds, 1.0)
-        return min(1.0, (self.step + 1) / 100) * max(0.01, min(1.0, share / 0.45))
+        return min(1.0, (self.step + 1) / 100) * max(0.01, min(1.0, share / self.plan.fall))
 
     def set_rates(self, factor: float) -> None:
         """Scale the learning rates."""
@@ -268,11 +269,14 @@ def plan_from(arguments: list[str] | None = None) -> Plan:
     parser.add_argument("--meet", type=Path, help="a new file where several trainers meet")
     parser.add_argument("--eager", action="store_true")
     parser.add_argument("--focus", action="store_true", help="more of what is learnt last")
+    parser.add_argument("--rate", type=float, default=Plan.rate, help="of the matrices")
+    parser.add_argument("--fall", type=float, default=Plan.fall, help="share of the time it falls")
     given = parser.parse_args(arguments)
     end = time.monotonic() + 60 * given.minutes
     return Plan(
         given.folder, end, given.threads, given.rank, given.world, given.meet,
-        compiled=not given.eager, focus=given.focus,
+        rate=given.rate, embed_rate=given.rate / 4, compiled=not given.eager, focus=given.focus,
+        fall=given.fall,
     )  # fmt: skip
 
 

@@ -4,7 +4,8 @@ Owns the word pools in `data/`, the little template language and the split betwe
 for training and vocabulary kept back for evaluation. Knows nothing of intents or of tools.
 
 Template language: `(a|b|c)` chooses, `{name}` draws from a pool, `[...]` marks a span whose final
-spelling the caller needs back (a search query, a note), because noise may change it.
+spelling the caller needs back (a note, the topic of a question), because noise may change it. A
+search query is marked with `<...>`, around the question; the marks of its topic stay inside.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import random
 import re
 from functools import cache
 from pathlib import Path
+
+from . import ranking
 
 
 def listed(text: str, mark: str | None = None) -> list[str]:
@@ -73,11 +76,19 @@ def wordings() -> dict[str, list[str]]:
 
 
 class Voice:
-    """A source of random words; `held` says whether kept-back vocabulary may be used."""
+    """A source of random words; `held` says whether kept-back vocabulary may be used.
 
-    def __init__(self, seed: int, held: bool = False) -> None:
+    `finder` is the search tool: it puts passages in order and marks a sentence in each.
+    """
+
+    def __init__(self, seed: int, held: bool = False, finder: ranking.Rank | None = None) -> None:
         self.rng = random.Random(seed)
         self.held = held
+        self.finder = finder or ranking.imagined
+
+    def rank(self, query: str, passages: list[ranking.Passage]) -> str:
+        """What the search tool says when it finds these passages for the query."""
+        return self.finder(self.rng, query, passages)
 
     def chance(self, share: float) -> bool:
         """True in `share` of the cases."""
@@ -148,7 +159,21 @@ class Voice:
 
 def capital(text: str) -> str:
     """First letter upper case."""
-    return text[:1].upper() + text[1:]
+    at = text.startswith("<")
+    return text[:at] + text[at : at + 1].upper() + text[at + 1 :]
+
+
+def uncapital(text: str) -> str:
+    """First letter lower case, but for "I"."""
+    at = text.startswith("<")
+    if re.match(r"I\b", text[at:]):
+        return text
+    return text[:at] + text[at : at + 1].lower() + text[at + 1 :]
+
+
+def query(text: str) -> str:
+    """The text marked as what is searched for."""
+    return f"<{' '.join(text.split())}>"
 
 
 def gerund(text: str) -> str:
@@ -160,8 +185,19 @@ def gerund(text: str) -> str:
 
 def spans(text: str) -> tuple[str, list[str]]:
     """Remove the span marks; the plain text and the marked spans."""
-    found = re.findall(r"\[([^\]]*)\]", text)
-    return re.sub(r"[\[\]]", "", text), found
+    found = [whole or part for whole, part in re.findall(r"<([^>]*)>|\[([^\]]*)\]", text)]
+    return plain(text), found
+
+
+def plain(text: str) -> str:
+    """The text without any marks."""
+    return re.sub(r"[\[\]<>]", "", text)
+
+
+def topic(span: str) -> str:
+    """What a marked question is about, as it is written there."""
+    inner = re.search(r"\[([^\]]*)\]", span)
+    return inner[1] if inner else span
 
 
 def typo(voice: Voice, text: str) -> str:
@@ -206,7 +242,7 @@ def noisy(voice: Voice, text: str, careful: bool = False) -> str:
     if voice.chance(0.28):
         text = text.lower()
     elif voice.chance(0.1):
-        text = text[:1].lower() + text[1:]
+        text = uncapital(text)
     if not careful and voice.chance(0.06):
         text = typo(voice, text)
     return marks(voice, text)
@@ -223,16 +259,17 @@ def marks(voice: Voice, text: str) -> str:
 
 def aside(voice: Voice, text: str) -> str:
     """The request with a word or two before its last mark: "..., please?", "... these days?"."""
-    loose = text.endswith("?") and not re.search(r"\d|\bmy \[|[.;:\]]. ", text)
-    return f"{text[:-1]} {voice.worded('loose aside' if loose else 'aside')}{text[-1]}"
+    loose = text.endswith("?") and not re.search(r"\d|\bmy \[|[.;:\]>]. ", text)
+    end = -2 if text.endswith((">?", ">.")) and text.count("<") == 1 else -1  # part of the query
+    return f"{text[:end]} {voice.worded('loose aside' if loose else 'aside')}{text[end:]}"
 
 
 def dressed(voice: Voice, text: str) -> str:
     """A request with a greeting in front or a courtesy behind, sometimes."""
     if voice.chance(0.22):
         hello = voice.worded("hello").rstrip() + " "
-        low = hello.rstrip()[-1] in ",e:" and not re.match(r"I\b", text)
-        text = hello + (text[:1].lower() + text[1:] if low else text)
+        low = hello.rstrip()[-1] in ",e:"
+        text = hello + (uncapital(text) if low else text)
     if text.endswith(("?", ".")) and voice.chance(0.14):
         text = aside(voice, text)
     elif voice.chance(0.08):
