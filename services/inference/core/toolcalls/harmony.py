@@ -17,9 +17,8 @@ from services.inference.core.toolcalls.events import (
     ReasoningDelta,
     TextDelta,
 )
-from services.inference.core.toolcalls.feeding import Feeding
+from services.inference.core.toolcalls.feeding import Feeding, first_of
 from services.inference.core.toolcalls.json_calls import NotACall, call_with, inside_string
-from services.inference.core.toolcalls.tagged import first_of
 
 START, CHANNEL, MESSAGE = "<|start|>", "<|channel|>", "<|message|>"
 CONSTRAIN, END, CALL, RETURN = "<|constrain|>", "<|end|>", "<|call|>", "<|return|>"

@@ -11,11 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from services.inference.core.text import held_back
 from services.inference.core.toolcalls.events import Event, MalformedToolCall, TextDelta
-from services.inference.core.toolcalls.feeding import Feeding
+from services.inference.core.toolcalls.feeding import BesideCalls
 from services.inference.core.toolcalls.json_calls import NotACall, ValueEnd
-from services.inference.core.toolcalls.tagged import first_of
 
 Begins = Callable[[str], bool | None]
 
@@ -43,7 +41,7 @@ class _At(Enum):
     CALL = "inside of brackets"
 
 
-class LeadingCalls(Feeding):
+class LeadingCalls(BesideCalls):
     """`Parser` of a markup without closing tags."""
 
     def __init__(self, form: Beginnings) -> None:
@@ -51,15 +49,12 @@ class LeadingCalls(Feeding):
         super().__init__()
         self._lead = ""
         self._at = _At.START
-        self._tagged = self._after_call = False
+        self._tagged = False
         self._end = ValueEnd()
-        self._calls = 0
 
     def finish(self) -> list[Event]:
         """See `Parser`."""
-        rest, self._pending = self._pending, ""
-        if self._after_call:
-            rest = rest.lstrip()
+        rest = self._rest()
         if not rest.strip() and self._at is _At.TAGGED:
             return []
         if self._at in (_At.TAGGED, _At.CALL):
@@ -104,21 +99,10 @@ class LeadingCalls(Feeding):
         self._end = ValueEnd(self._form.quotes)
 
     def _text(self, events: list[Event]) -> bool:
-        start, tag = first_of(self._pending, self._form.tags)
-        if tag:
-            self._emit(events, self._pending[:start].rstrip())
-            self._pending, self._at = self._pending[start + len(tag) :], _At.TAGGED
-            return True
-        cut = len(self._pending) - held_back(self._pending, self._form.tags)
-        certain = self._pending[:cut].rstrip()
-        self._emit(events, certain)
-        self._pending = self._pending[len(certain) :]
-        return False
-
-    def _emit(self, events: list[Event], text: str) -> None:
-        if text:
-            self._after_call = False
-            events.append(TextDelta(text))
+        if not self._text_until(self._form.tags, events):
+            return False
+        self._at = _At.TAGGED
+        return True
 
     def _behind_tag(self) -> bool:
         """Brackets make a call; anything else is code for a tool that nobody offered."""

@@ -9,9 +9,8 @@ from __future__ import annotations
 import re
 from enum import Enum
 
-from services.inference.core.text import held_back
 from services.inference.core.toolcalls.events import Event, MalformedToolCall, TextDelta
-from services.inference.core.toolcalls.feeding import Feeding
+from services.inference.core.toolcalls.feeding import BesideCalls
 from services.inference.core.toolcalls.json_calls import (
     NotACall,
     ValueEnd,
@@ -36,7 +35,7 @@ class _At(Enum):
     LOST = "what is there is no call; up to the next mark"
 
 
-class MistralCalls(Feeding):
+class MistralCalls(BesideCalls):
     """`Parser` of Mistral's markup."""
 
     def __init__(self) -> None:
@@ -45,16 +44,13 @@ class MistralCalls(Feeding):
         self._name = ""
         self._value = 0
         self._end = ValueEnd()
-        self._calls = 0
-        self._after_call = False
 
     def finish(self) -> list[Event]:
         """See `Parser`."""
-        rest, self._pending = self._pending, ""
         if self._at is not _At.TEXT:
+            rest, self._pending = self._pending, ""
             return [self._malformed(rest, "unterminated: it has no end")]
-        if self._after_call:
-            rest = rest.lstrip()
+        rest = self._rest()
         return [TextDelta(rest)] if rest else []
 
     def _advance(self, events: list[Event]) -> bool:
@@ -71,21 +67,10 @@ class MistralCalls(Feeding):
     def _text(self, events: list[Event]) -> bool:
         if self._after_call:
             self._pending = self._pending.lstrip()
-        start = self._pending.find(OPEN)
-        if start >= 0:
-            self._emit(events, self._pending[:start].rstrip())
-            self._pending, self._at = self._pending[start + len(OPEN) :], _At.HEAD
-            return True
-        cut = len(self._pending) - held_back(self._pending, (OPEN,))
-        certain = self._pending[:cut].rstrip()
-        self._emit(events, certain)
-        self._pending = self._pending[len(certain) :]
-        return False
-
-    def _emit(self, events: list[Event], text: str) -> None:
-        if text:
-            self._after_call = False
-            events.append(TextDelta(text))
+        if not self._text_until((OPEN,), events):
+            return False
+        self._at = _At.HEAD
+        return True
 
     def _head(self) -> bool:
         brace, opened = self._pending.find("{"), self._pending.find(OPEN)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from services.inference.core.text import held_back
 from services.inference.core.toolcalls.events import Event, MalformedToolCall, TextDelta, ToolCall
-from services.inference.core.toolcalls.feeding import Feeding
+from services.inference.core.toolcalls.feeding import BesideCalls
 from services.inference.core.toolcalls.json_calls import NotACall, inside_string, read_call
 
 OPEN = "<tool_call>"
@@ -38,7 +38,7 @@ class Tags:
 HERMES = Tags()
 
 
-class TaggedCalls(Feeding):
+class TaggedCalls(BesideCalls):
     """`Parser` of a markup with tags."""
 
     def __init__(self, tags: Tags = HERMES) -> None:
@@ -46,8 +46,6 @@ class TaggedCalls(Feeding):
         super().__init__()
         self._in_call = False
         self._searched = 0
-        self._calls = 0
-        self._after_call = False
 
     def finish(self) -> list[Event]:
         """See `Parser`; what is whole but for its closing tag is a call."""
@@ -55,10 +53,7 @@ class TaggedCalls(Feeding):
         while self._in_call:
             self._close_at_end(events)
             self._go_on(events)
-        rest, self._pending = self._pending, ""
-        if self._after_call:
-            rest = rest.lstrip()
-        if rest:
+        if rest := self._rest():
             events.append(TextDelta(rest))
         return events
 
@@ -68,23 +63,11 @@ class TaggedCalls(Feeding):
     def _advance_text(self, events: list[Event]) -> bool:
         if self._after_call:
             self._pending = self._pending.lstrip()
-        start, tag = first_of(self._pending, self._tags.openers)
+        tag = self._text_until(self._tags.openers, events)
         if tag:
-            self._emit_text(events, self._pending[:start].rstrip())
-            self._pending = self._pending[start + len(tag) :]
             self._in_call, self._searched = tag == self._tags.opening, 0
             self._after_call = True
-            return True
-        held = held_back(self._pending, self._tags.openers)
-        certain = self._pending[: len(self._pending) - held].rstrip()
-        self._emit_text(events, certain)
-        self._pending = self._pending[len(certain) :]
-        return False
-
-    def _emit_text(self, events: list[Event], text: str) -> None:
-        if text:
-            self._after_call = False
-            events.append(TextDelta(text))
+        return bool(tag)
 
     def _advance_call(self, events: list[Event]) -> bool:
         closing = self._tags.closing
@@ -116,13 +99,3 @@ class TaggedCalls(Feeding):
             events.append(MalformedToolCall(self._calls, body, f"{prefix}{error}"))
         self._calls += 1
         self._in_call, self._after_call = False, True
-
-
-def first_of(text: str, words: tuple[str, ...]) -> tuple[int, str]:
-    """The place of the first of `words` in the text, and which one; `(-1, "")` where there is none.
-
-    Of two that begin at the same place the longer one is meant.
-    """
-    found = [(at, -len(word), word) for word in words if (at := text.find(word)) >= 0]
-    at, _, word = min(found, default=(-1, 0, ""))
-    return at, word

@@ -7,6 +7,7 @@ client is told at the end (`_reason`).
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import Literal
 
@@ -38,7 +39,7 @@ async def let_in(websocket: WebSocket, session: str | None = None) -> Caller | N
     return caller
 
 
-class OpenSocket:
+class OpenSocket(ABC):
     """One open socket, as the streams' clock sees it (`streams.Open`)."""
 
     def __init__(self, websocket: WebSocket) -> None:
@@ -73,10 +74,11 @@ class OpenSocket:
                 await self._last_word()
             closed()
 
+    @abstractmethod
     async def _hear(self, text: str | None) -> None:
         """What a message does; None for one that is binary."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def _leave(self) -> None:
         """The socket is over."""
 
@@ -104,7 +106,7 @@ class OpenSocket:
         finally:
             self.waits_since = 0.0
 
-    def beat(self) -> None:
+    def beat(self) -> None:  # noqa: B027 - nothing is to be done
         """The server pings by itself."""
 
     def cut(self) -> None:
