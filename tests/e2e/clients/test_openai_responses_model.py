@@ -59,7 +59,10 @@ def test_a_call_that_is_demanded_is_demanded_once(client: openai.OpenAI, choice:
     (call,) = (item for item in first.output if item.type == "function_call")
     assert 4 <= json.loads(call.arguments)["sides"] <= 20
     result = {"type": "function_call_output", "call_id": call.call_id, "output": "4"}
-    second = client.responses.create(input=[result], previous_response_id=first.id, **ask)
+    # What the small model says to a result it never asked for is endless nonsense.
+    second = client.responses.create(
+        input=[result], previous_response_id=first.id, max_output_tokens=32, **ask
+    )
     assert second.status in ("completed", "incomplete")
     assert second.previous_response_id == first.id
 
