@@ -36,6 +36,10 @@ THOUGHT = "reasoning_content"
 """Where a message has what the model thought, as the chat templates name it."""
 
 
+GO_ON = "Go on."
+"""What stands for the user where a retry goes on behind an answer."""
+
+
 @dataclass(slots=True)
 class _Turn:
     """One answer of the model, the results of its calls, and what was said to it meanwhile.
@@ -185,6 +189,9 @@ class Transcript:
             if said and len(messages) > first and messages[-1]["role"] != "assistant":
                 # two user turns in a row would break the alternation
                 messages.append({"role": "assistant", "content": ""})
+            if not task.input and messages and messages[-1]["role"] == "assistant":
+                # a retry of a task that had been answered when it was ended: nothing is asked
+                messages.append({"role": "user", "content": GO_ON})
             messages += shown
         return messages
 

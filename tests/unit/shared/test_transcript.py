@@ -13,7 +13,7 @@ from shared.contracts import facts as f
 from shared.contracts.log import StoredFact
 from shared.contracts.tasks import InputMessage, TaskSubmitted, TextPart
 from shared.errors import Failure
-from shared.transcript import THOUGHT, Message, Transcript
+from shared.transcript import GO_ON, THOUGHT, Message, Transcript
 from tests.fakes.ledger_log import CALL, Recorder, inferred
 from tests.unit.sessions.simulation import Life
 
@@ -72,6 +72,19 @@ def test_a_hidden_answer_hides_its_thoughts() -> None:
     shown = Transcript().fold(log.facts).messages(reasoning=True)
     assert [one["content"] for one in shown if one["role"] == "assistant"] == [""]
     assert not any(THOUGHT in one for one in shown)
+
+
+def test_a_retry_behind_an_answer_asks_for_more() -> None:
+    log = started()
+    log.add(f.Inferred(task="t1", step=0, content="late"), 0.2)
+    log.add(f.Done(task="t1", status="cancelled"), 0.3)
+    log.add(TaskSubmitted(input="", retry_of="t1"), 0.4, task="t2", agent="assistant")
+    log.accept("t2", 0.5)
+    shown = Transcript().fold(log.facts).messages()
+    assert [one["content"] for one in shown][-2:] == ["late", GO_ON]
+    log.add(f.Inferred(task="t2", step=0, content="more"), 0.6)
+    more = {"role": "assistant", "content": "more"}
+    assert Transcript().fold(log.facts).messages() == [*shown, more]
 
 
 @given(st.randoms(use_true_random=True, note_method_calls=False), st.integers(5, 120))
