@@ -1,0 +1,125 @@
+"""What a profile came to earlier, as ratios, and how much worse a run is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from loadtests.result import Breach, Line, Result, Setting, Sums
+from shared.errors import Permanent
+
+FOLDER = Path(__file__).parent / "baselines"
+_EACH = 2.0
+"""An operation may vary so many times more than the whole: it has fewer samples."""
+
+
+class Ratios(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Of one operation: the median and the tail over the floor, the floor over a bare trip."""
+
+    stretch: float | None
+    tail: float | None
+    cost: float | None
+
+
+class Baseline(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """No times: they are of another machine. It says what the load was, to compare like with it."""
+
+    profile: str
+    users: int
+    tenants: int
+    cores: int
+    mix: dict[str, int]
+    taken: str
+    gain: float | None
+    stretch: float | None
+    operations: dict[str, Ratios]
+
+
+def baseline_of(result: Result) -> Baseline:
+    """What a later run is compared with."""
+    setting = result.setting
+    return Baseline(
+        profile=setting.profile,
+        users=setting.users,
+        tenants=setting.tenants,
+        cores=setting.cores,
+        mix=setting.mix,
+        taken=setting.started,
+        gain=_short(result.sums.gain),
+        stretch=_short(result.sums.stretch),
+        operations={line.operation: _ratios(line) for line in result.lines},
+    )
+
+
+def _ratios(line: Line) -> Ratios:
+    times = line.times
+    if times is None or not times.floor_ms:
+        return Ratios(None, None, _short(line.cost))
+    tail = _short(times.p95_ms / times.floor_ms)
+    return Ratios(_short(times.stretch), tail, _short(line.cost))
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)
+
+
+def read_baseline(profile: str, folder: Path = FOLDER) -> Baseline | None:
+    """The baseline of a profile, if there is one.
+
+    Raises:
+        Permanent: `invalid_baseline`.
+    """
+    path = folder / f"{profile}.json"
+    if not path.exists():
+        return None
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Baseline)
+    except msgspec.MsgspecError as error:
+        text = f"{path.name}: {error}; take it again with --save-baseline"
+        raise Permanent("invalid_baseline", text, field="profile") from error
+
+
+def write_baseline(baseline: Baseline, folder: Path = FOLDER) -> Path:
+    """Keep it in place of the old one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{baseline.profile}.json"
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(baseline), indent=2) + b"\n")
+    return path
+
+
+def compare(
+    setting: Setting, sums: Sums, lines: tuple[Line, ...], baseline: Baseline, limit: float
+) -> tuple[list[Breach], list[str]]:
+    """What is worse than it was; where the load was another one, a remark and nothing else."""
+    if other := _differences(setting, baseline):
+        return [], [f"not compared with the baseline, which had {other}"]
+    pairs = [("all", "stretch", sums.stretch, baseline.stretch, limit)]
+    pairs += [("all", "gain", _inverse(sums.gain), _inverse(baseline.gain), limit)]
+    for line in lines:
+        before, now = baseline.operations.get(line.operation), _ratios(line)
+        if before is not None:
+            pairs.append((line.operation, "stretch", now.stretch, before.stretch, limit * _EACH))
+    found = [_worse(*pair) for pair in pairs]
+    return [breach for breach in found if breach is not None], []
+
+
+def _differences(setting: Setting, baseline: Baseline) -> str:
+    names = ("users", "tenants", "cores", "mix")
+    other = [name for name in names if getattr(setting, name) != getattr(baseline, name)]
+    return ", ".join(f"{name} {getattr(baseline, name)}" for name in other)
+
+
+def _inverse(value: float | None) -> float | None:
+    return 1 / value if value else None
+
+
+def _worse(
+    where: str, what: str, now: float | None, before: float | None, limit: float
+) -> Breach | None:
+    if now is None or not before or now / before <= limit:
+        return None
+    text = f"times worse than the baseline's {what} ({before:.2f}, now {now:.2f})"
+    if what == "gain":
+        text = f"times worse than the baseline's gain ({1 / before:.2f}, now {1 / now:.2f})"
+    return Breach(rule="baseline", where=where, value=now / before, limit=limit, text=text)
