@@ -14,14 +14,6 @@ _EACH = 2.0
 """An operation may vary so many times more than the whole: it has fewer samples."""
 
 
-class Ratios(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Of one operation: the median and the tail over the floor, the floor over a bare trip."""
-
-    stretch: float | None
-    tail: float | None
-    cost: float | None
-
-
 class Baseline(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """No times: they are of another machine. It says what the load was, to compare like with it."""
 
@@ -33,7 +25,8 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     taken: str
     gain: float | None
     stretch: float | None
-    operations: dict[str, Ratios]
+    operations: dict[str, float | None]
+    """The stretch of each."""
 
 
 def baseline_of(result: Result) -> Baseline:
@@ -48,16 +41,12 @@ def baseline_of(result: Result) -> Baseline:
         taken=setting.started,
         gain=_short(result.sums.gain),
         stretch=_short(result.sums.stretch),
-        operations={line.operation: _ratios(line) for line in result.lines},
+        operations={line.operation: _short(_stretch(line)) for line in result.lines},
     )
 
 
-def _ratios(line: Line) -> Ratios:
-    times = line.times
-    if times is None or not times.floor_ms:
-        return Ratios(None, None, _short(line.cost))
-    tail = _short(times.p95_ms / times.floor_ms)
-    return Ratios(_short(times.stretch), tail, _short(line.cost))
+def _stretch(line: Line) -> float | None:
+    return line.times.stretch if line.times else None
 
 
 def _short(value: float | None) -> float | None:
@@ -97,9 +86,8 @@ def compare(
     pairs = [("all", "stretch", sums.stretch, baseline.stretch, limit)]
     pairs += [("all", "gain", _inverse(sums.gain), _inverse(baseline.gain), limit)]
     for line in lines:
-        before, now = baseline.operations.get(line.operation), _ratios(line)
-        if before is not None:
-            pairs.append((line.operation, "stretch", now.stretch, before.stretch, limit * _EACH))
+        before = baseline.operations.get(line.operation)
+        pairs.append((line.operation, "stretch", _stretch(line), before, limit * _EACH))
     found = [_worse(*pair) for pair in pairs]
     return [breach for breach in found if breach is not None], []
 

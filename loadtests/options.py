@@ -105,6 +105,9 @@ def _number(name: str, text: str, kind: Callable[[str], float]) -> float:
 
 def _url(text: str) -> str:
     parts = urlsplit(text)
+    if parts.username is not None:
+        detail = "a password belongs into no address: see --keys"
+        raise Permanent("invalid_url", detail, field="url")
     if text and (parts.scheme not in {"http", "https"} or not parts.hostname):
         detail = f"{text!r} is no address such as http://host:8080"
         raise Permanent("invalid_url", detail, field="url")

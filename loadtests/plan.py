@@ -28,7 +28,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     questions: Questions
     tenants: tuple[Tenant, ...]
     run: str
-    """The run's own name: part of the names of everything that it makes."""
+    """The run's own name: the names of its sessions and documents begin with it (but for those of
+    responses, which name themselves)."""
     folder: str
     """Where the raw figures and Locust's report go."""
 

@@ -62,6 +62,7 @@ _ALL = (
         seconds=45,
         mix=EVERYTHING,
         tenants=2,
+        limits=Limits(median=2.0, tail=5.0, gain=0.4, baseline=3.0),
     ),
     Profile(
         name="steady",
@@ -143,6 +144,11 @@ def only(profile: Profile, names: tuple[str, ...]) -> Profile:
     """The profile with these operations of its mix; those it lacks come in with weight 1."""
     mix = {name: profile.mix.get(name, 1) for name in names}
     return msgspec.structs.replace(profile, mix=mix)
+
+
+def start_of(number: int, length: int) -> int:
+    """Where the n-th client begins its first round, far from where its neighbours do."""
+    return number * math.ceil(length * 0.382) % length
 
 
 def rotation(mix: dict[str, int]) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from loadtests.drive.visitor import Visitor
 from loadtests.figures import Book
 from loadtests.operations import OPERATIONS, Way
 from loadtests.plan import Plan, Tenant
-from loadtests.profiles import rotation
+from loadtests.profiles import rotation, start_of
 from loadtests.took import Took
 from shared.clock import monotonic
 from shared.errors import Broken, MillraceError
@@ -92,7 +92,7 @@ class Client:
         self._tenant = tenant
         self._number = number
         self._round = rotation(mix)
-        self._turns = count(number)
+        self._turns = count(start_of(number, len(self._round)))
         self._questions = count(number)
         self.visitor = Visitor(desk.plan, tenant, number, desk.expect)
 
@@ -123,6 +123,6 @@ class Client:
             raise Broken("no_line", "a mix without NATS has no such operation")
         asked = self._desk.plan.questions.agent
         turn = next(self._questions)
-        session = f"{self._desk.plan.run}-{self._number}-{turn}"
+        session = f"{self._desk.plan.run}-{self._number}-n{turn}"
         work = self._desk.line.task(self._tenant, asked[turn % len(asked)], session)
         return self._desk.bridge.call(work)

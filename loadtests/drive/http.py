@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 
 import msgspec
@@ -57,8 +57,10 @@ class Http:
 
     def events(
         self, method: str, path: str, body: object = None
-    ) -> Iterator[tuple[float, ServerEvent]]:
+    ) -> Generator[tuple[float, ServerEvent]]:
         """A request and the events of its answer, each with the moment at which it came.
+
+        Close it: what is given up in the middle holds a connection and a time-out.
 
         Raises:
             Permanent: `http_status`, `connection`.

@@ -31,8 +31,9 @@ _SHOWN = 10
 class Line:
     """The connection to the broker, shared by all clients of this process."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, late: float = _LATE) -> None:
         self._plan = plan
+        self._late = late
         self._stack = AsyncExitStack()
         self._millrace: dict[str, Millrace] = {}
         self._seen: Counter[str] = Counter()
@@ -59,7 +60,10 @@ class Line:
 
     async def _ended(self, message: Msg) -> None:
         """Published is not stored: what the log holds is looked up in the end, where in doubt."""
-        self._seen[message.subject.rpartition(".")[2]] += 1
+        task = message.subject.rpartition(".")[2]
+        self._seen[task] += 1
+        if self._seen[task] > 1:
+            return
         try:
             self.steps += decode(message.data, Done).totals.steps
         except MillraceError:
@@ -106,7 +110,7 @@ class Line:
 
     async def ends(self) -> Ends:
         """Wait for those that are late; then look up in the log what did not end just once."""
-        until = monotonic() + _LATE
+        until = monotonic() + self._late
         while monotonic() < until and any(not self._seen[task] for task in self._expected):  # noqa: ASYNC110 - nobody tells of an end that does not come
             await asyncio.sleep(_PAUSE)
         doubtful = [task for task in self._expected if self._seen[task] != 1]

@@ -81,6 +81,7 @@ class Load:
             if curve is not None:
                 curve.join()
         gevent.killall(beside)
+        watcher.leave()
         return phase
 
     def html(self) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from itertools import count
 
 from loadtests import answers
+from loadtests.documents import query_of, text_of
 from loadtests.drive.http import Http
 from loadtests.plan import Plan, Tenant
 from loadtests.questions import Question
@@ -28,9 +30,11 @@ class Visitor:
         self._plan = plan
         self._tenant = tenant
         self._watch = watch
-        self._document = f"{plan.run}-{number}"
+        self._number = number
+        self._name = f"{plan.run}-{number}"
         self._turns = count(number)
-        self._sequence = 0
+        self._sessions = count()
+        self._stored, self._sequence = "", 0
         self._http = Http(plan.url, _headers(tenant), _PATIENCE)
         self._does: Mapping[str, Callable[[], Took]] = {
             "chat": self._chat,
@@ -71,7 +75,7 @@ class Visitor:
 
     @property
     def _path(self) -> str:
-        return f"/v1/collections/{_COLLECTION}/documents/{self._document}"
+        return f"/v1/collections/{_COLLECTION}/documents/{self._name}"
 
     def _next(self, among: tuple[Question, ...]) -> Question:
         return among[next(self._turns) % len(among)]
@@ -101,12 +105,15 @@ class Visitor:
         return self._stream(self._next(self._plan.questions.agent), agent=True)
 
     def _stream(self, question: Question, *, agent: bool) -> Took:
-        more = {"stream": True, "stream_options": {"include_usage": True}}
+        more: dict[str, object] = {"stream": True, "stream_options": {"include_usage": True}}
+        if agent:
+            more["metadata"] = {"session": self._session()}
         body = self._body(question, agent=agent) | more
         watch, stream = Stopwatch(monotonic()), answers.ChatStream()
-        for moment, event in self._http.events("POST", "/v1/chat/completions", body):
-            if stream.take(event.data):
-                watch.piece(moment)
+        with closing(self._http.events("POST", "/v1/chat/completions", body)) as events:
+            for moment, event in events:
+                if stream.take(event.data):
+                    watch.piece(moment)
         ended = monotonic()
         if stream.task:
             self._watch(self._tenant.name, stream.task)
@@ -115,7 +122,11 @@ class Visitor:
         return watch.took(ended, stream.tokens)
 
     def _task(self, question: Question) -> dict[str, object]:
-        return {"agent": self._plan.questions.agent_name, "input": question.ask}
+        agent, session = self._plan.questions.agent_name, self._session()
+        return {"agent": agent, "session": session, "input": question.ask}
+
+    def _session(self) -> str:
+        return f"{self._name}-{next(self._sessions)}"
 
     def _task_wait(self) -> Took:
         question = self._next(self._plan.questions.agent)
@@ -134,9 +145,10 @@ class Visitor:
         body = self._http.ask("POST", "/v1/tasks", self._task(question))
         accepted = answers.read(body, answers.TaskAccepted)
         self._watch(self._tenant.name, accepted.task)
-        for moment, event in self._http.events("GET", accepted.events):
-            if stream.take(event.name, event.data):
-                watch.piece(moment)
+        with closing(self._http.events("GET", accepted.events)) as events:
+            for moment, event in events:
+                if stream.take(event.name, event.data):
+                    watch.piece(moment)
         ended = monotonic()
         end = stream.close()
         answers.check_text(question, end.output)
@@ -159,9 +171,10 @@ class Visitor:
         watch, stream = Stopwatch(monotonic()), answers.ResponseStream()
         begun = answers.read(self._http.ask("POST", "/v1/responses", asks), answers.Response)
         path = f"/v1/responses/{begun.id}?stream=true"
-        for moment, event in self._http.events("GET", path):
-            if stream.take(event.data):
-                watch.piece(moment)
+        with closing(self._http.events("GET", path)) as events:
+            for moment, event in events:
+                if stream.take(event.data):
+                    watch.piece(moment)
         ended = monotonic()
         return self._responded(question, stream.close(), watch.took(ended))
 
@@ -182,7 +195,7 @@ class Visitor:
         return Took(ended - begun, tokens=found.usage.output_tokens)
 
     def _embeddings(self) -> Took:
-        text = f"what {self._document} says, number {next(self._turns)}"
+        text = f"what {self._name} says, number {next(self._turns)}"
         body = {"model": self._plan.questions.embedding_model, "input": text}
         begun = monotonic()
         answer = self._http.ask("POST", "/v1/embeddings", body)
@@ -193,27 +206,29 @@ class Visitor:
         return Took(ended - begun)
 
     def _upsert(self) -> Took:
-        text = f"The badge of {self._document} has the number {next(self._turns)}."
+        text = text_of(self._number, next(self._turns))
         begun = monotonic()
         stored = answers.read(self._http.ask("PUT", self._path, {"text": text}), answers.Stored)
         ended = monotonic()
-        if stored.document != self._document or stored.sequence <= self._sequence:
+        if stored.document != self._name or stored.sequence <= self._sequence:
             raise Permanent("wrong_answer", "another document was stored, or an older one")
-        self._sequence = stored.sequence
+        self._stored, self._sequence = text, stored.sequence
         return Took(ended - begun)
 
     def _search(self) -> Took:
         if not self._sequence:
             self._upsert()
-        query = f"the badge of {self._document}"
-        body = {"query": query, "limit": 3, "min_seq": self._sequence}
+        query = query_of(self._number)
+        body = {"query": query, "limit": 5, "min_seq": self._sequence}
         begun = monotonic()
         answer = self._http.ask("POST", f"/v1/collections/{_COLLECTION}/search", body)
         ended = monotonic()
         results = answers.read(answer, answers.Found).results
-        own = [found.text for found in results if found.document == self._document]
-        if not any(self._document in text for text in own):
+        own = [found.text for found in results if found.document == self._name]
+        if not own:
             raise Permanent("wrong_answer", "the client's own document was not found")
+        if self._stored not in own:
+            raise Permanent("wrong_answer", "the client's document was found as it was before")
         return Took(ended - begun)
 
 

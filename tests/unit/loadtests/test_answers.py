@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from loadtests import answers
+from loadtests.documents import query_of, text_of
 from loadtests.questions import DEFAULT, Question, read_questions
 from loadtests.sse import EventReader, ServerEvent
 from shared.errors import Permanent
@@ -155,3 +156,12 @@ def test_what_is_no_file_of_questions_is_refused(tmp_path: Path, text: str) -> N
     with pytest.raises(Permanent) as caught:
         read_questions(path)
     assert (caught.value.code, caught.value.field) == ("invalid_questions", "questions")
+
+
+def test_each_client_stores_something_of_its_own() -> None:
+    texts = {text_of(number, turn=1) for number in range(1287)}
+    assert len(texts) == 1287
+    assert text_of(1287, turn=1) in texts
+    assert text_of(3, turn=1) != text_of(3, turn=2)
+    assert query_of(3) == "how many coins does the clockmaker in the orchard count"
+    assert text_of(3, turn=1).startswith("The clockmaker in the orchard counts coins:")

@@ -51,6 +51,7 @@ def test_keys_bring_their_tenants(tmp_path: Path) -> None:
         (["--seconds", "-1"], "invalid_profile", "seconds"),
         (["--tenants", "0"], "invalid_profile", "tenants"),
         (["--url", "localhost:8080"], "invalid_url", "url"),
+        (["--url", "http://me:secret@host"], "invalid_url", "url"),
         (["--keys", "/nowhere/keys"], "invalid_keys", "keys"),
     ],
 )

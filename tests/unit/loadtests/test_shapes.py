@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtests.operations import OPERATIONS
-from loadtests.profiles import PROFILES, checked, only, rotation
+from loadtests.profiles import PROFILES, checked, only, rotation, start_of
 from loadtests.shapes import CURVES, users_at
 from shared.errors import Permanent
 
@@ -78,3 +78,10 @@ def test_a_round_has_everything_as_often_as_it_weighs(mix: dict[str, int]) -> No
 
 def test_a_round_is_spread_evenly() -> None:
     assert rotation({"a": 3, "b": 1}) == ("a", "a", "b", "a")
+
+
+@pytest.mark.parametrize("length", [1, 2, 5, 13, 16])
+def test_clients_begin_at_different_places(length: int) -> None:
+    few = {start_of(number, length) for number in range(min(3, length))}
+    assert len(few) == min(3, length)
+    assert max(few) < length

@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from loadtests.baseline import Baseline, baseline_of, read_baseline, write_baseline
+from loadtests.baseline import FOLDER, Baseline, baseline_of, read_baseline, write_baseline
 from loadtests.plan import Ends, Raw
-from loadtests.profiles import Limits
+from loadtests.profiles import PROFILES, Limits
 from loadtests.result import Breach
 from loadtests.verdict import judge
 from shared.errors import Permanent, Transient
@@ -185,3 +185,13 @@ def test_a_spoilt_baseline_is_a_typed_error(tmp_path: Path) -> None:
     (tmp_path / "short.json").write_text("{}")
     with pytest.raises(Permanent, match="invalid_baseline"):
         read_baseline("short", tmp_path)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.json")))
+def test_a_baseline_of_the_repository_is_of_the_profile_as_it_is(name: str) -> None:
+    found, profile = read_baseline(name), PROFILES[name]
+    assert found is not None
+    assert (found.profile, found.users) == (name, profile.users)
+    assert (found.mix, found.tenants) == (profile.mix, profile.tenants)
+    assert found.gain
+    assert found.stretch
