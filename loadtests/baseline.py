@@ -93,9 +93,10 @@ def compare(
 
 
 def _differences(setting: Setting, baseline: Baseline) -> str:
-    names = ("users", "tenants", "cores", "mix")
+    names = ("users", "tenants", "cores")
     other = [name for name in names if getattr(setting, name) != getattr(baseline, name)]
-    return ", ".join(f"{name} {getattr(baseline, name)}" for name in other)
+    told = [f"{name} {getattr(baseline, name)}" for name in other]
+    return ", ".join([*told, *(["another mix"] if setting.mix != baseline.mix else [])])
 
 
 def _inverse(value: float | None) -> float | None:

@@ -13,7 +13,7 @@ import msgspec
 
 from loadtests.drive.bridge import Bridge
 from loadtests.drive.desk import Desk
-from loadtests.drive.nats import Line
+from loadtests.drive.nats import Wire
 from loadtests.drive.phases import Load, floor, say
 from loadtests.plan import Ends, Plan, Raw
 from shared.errors import MillraceError
@@ -22,14 +22,14 @@ from shared.errors import MillraceError
 def run(plan: Plan) -> tuple[Raw, str]:
     """All phases; what they measured, and Locust's report."""
     with Bridge() as bridge:
-        line = Line(plan) if plan.nats else None
-        if line is not None:
-            bridge.call(line.open())
+        wire = Wire(plan) if plan.nats else None
+        if wire is not None:
+            bridge.call(wire.open())
         try:
-            return _run(Desk(plan, bridge, line))
+            return _run(Desk(plan, bridge, wire))
         finally:
-            if line is not None:
-                bridge.call(line.close())
+            if wire is not None:
+                bridge.call(wire.close())
 
 
 def _run(desk: Desk) -> tuple[Raw, str]:
@@ -37,13 +37,13 @@ def _run(desk: Desk) -> tuple[Raw, str]:
     load = Load(desk)
     say(f"the floor: one client alone, {len(profile.mix)} operations")
     before = floor(desk)
-    steps = desk.line.steps if desk.line else 0
+    steps = desk.wire.steps if desk.wire else 0
     say(f"the load: up to {profile.users} clients for {profile.seconds:g} s")
     during = load.run()
-    steps = desk.line.steps - steps if desk.line else 0
+    steps = desk.wire.steps - steps if desk.wire else 0
     say("the floor again")
     after = floor(desk)
-    ends = desk.bridge.call(desk.line.ends()) if desk.line else Ends()
+    ends = desk.bridge.call(desk.wire.ends()) if desk.wire else Ends()
     raw = Raw(
         before=before,
         load=during,

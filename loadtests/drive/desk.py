@@ -8,13 +8,14 @@ listeners of them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 
 from locust.env import Environment
 from locust.event import EventHook
 
 from loadtests.drive.bridge import Bridge
-from loadtests.drive.nats import Line
+from loadtests.drive.nats import Wire
 from loadtests.drive.visitor import Visitor
 from loadtests.figures import Book
 from loadtests.operations import OPERATIONS, Way
@@ -28,10 +29,10 @@ from shared.errors import Broken, MillraceError
 class Desk:
     """What all clients of a run have in common."""
 
-    def __init__(self, plan: Plan, bridge: Bridge, line: Line | None) -> None:
+    def __init__(self, plan: Plan, bridge: Bridge, wire: Wire | None) -> None:
         self.plan = plan
         self.bridge = bridge
-        self.line = line
+        self.wire = wire
         self.book = Book()
         """Of the present phase."""
         self.measured = EventHook()
@@ -49,8 +50,8 @@ class Desk:
 
     def expect(self, tenant: str, task: str) -> None:
         """A task was made."""
-        if self.line is not None:
-            self.line.expect(tenant, task)
+        if self.wire is not None:
+            self.wire.expect(tenant, task)
 
     def report_to(self, environment: Environment) -> None:
         """Tell Locust's statistics, too."""
@@ -115,14 +116,15 @@ class Client:
             self._desk.measured.fire(operation=operation, tenant=tenant, took=took)
 
     def leave(self) -> None:
-        """The end of its stay."""
-        self.visitor.leave()
+        """The end of its stay; where the system is gone, its operations have told."""
+        with suppress(MillraceError):
+            self.visitor.leave()
 
     def _task(self) -> Took:
-        if self._desk.line is None:
-            raise Broken("no_line", "a mix without NATS has no such operation")
+        if self._desk.wire is None:
+            raise Broken("no_wire", "a mix without NATS has no such operation")
         asked = self._desk.plan.questions.agent
         turn = next(self._questions)
         session = f"{self._desk.plan.run}-{self._number}-n{turn}"
-        work = self._desk.line.task(self._tenant, asked[turn % len(asked)], session)
+        work = self._desk.wire.task(self._tenant, asked[turn % len(asked)], session)
         return self._desk.bridge.call(work)

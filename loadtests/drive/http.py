@@ -69,7 +69,7 @@ class Http:
         reader = EventReader()
         with self._request(method, path, body, None) as response:
             while line := response.readline(b"\n"):
-                event = reader.line(line.decode().rstrip("\r\n"))
+                event = reader.line(line.decode(errors="replace").rstrip("\r\n"))
                 if event is not None:
                     yield monotonic(), event
 

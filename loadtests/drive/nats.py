@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, aclosing
 
+import nats.errors
 from nats.aio.msg import Msg
 
 from loadtests import answers
@@ -21,19 +22,20 @@ from shared.clock import monotonic
 from shared.contracts.base import decode
 from shared.contracts.facts import Done
 from shared.contracts.tokens import TokenDelta
-from shared.errors import MillraceError, Permanent
+from shared.errors import MillraceError, Permanent, Transient
 from shared.subjects import ends_filter
 
-_PATIENCE, _LATE, _PAUSE = 90.0, 10.0, 0.1
+_PATIENCE, _LATE, _PAUSE, _REACH = 90.0, 10.0, 0.1, 15.0
 _SHOWN = 10
 
 
-class Line:
+class Wire:
     """The connection to the broker, shared by all clients of this process."""
 
-    def __init__(self, plan: Plan, late: float = _LATE) -> None:
+    def __init__(self, plan: Plan, late: float = _LATE, reach: float = _REACH) -> None:
+        """Seconds: to wait for ends that are late, and for the broker."""
         self._plan = plan
-        self._late = late
+        self._late, self._reach = late, reach
         self._stack = AsyncExitStack()
         self._millrace: dict[str, Millrace] = {}
         self._seen: Counter[str] = Counter()
@@ -48,7 +50,12 @@ class Line:
             Transient: `no_broker`.
         """
         first = self._plan.tenants[0].name
-        found = await self._stack.enter_async_context(Millrace.connect(tenant=first))
+        try:
+            async with asyncio.timeout(self._reach):
+                found = await self._stack.enter_async_context(Millrace.connect(tenant=first))
+        except (TimeoutError, OSError, nats.errors.Error) as error:
+            text = f"the broker cannot be reached in {self._reach:g} s: see MILLRACE_NATS_URL"
+            raise Transient("no_broker", text) from error
         for tenant in self._plan.tenants:
             self._millrace[tenant.name] = found.for_tenant(tenant.name)
             await found.bus.nc.subscribe(ends_filter(tenant.name), cb=self._ended)
@@ -90,6 +97,8 @@ class Line:
                 return await self._follow(tenant.name, question, session)
         except TimeoutError as error:
             raise Permanent("no_end", f"the task has not ended in {_PATIENCE:g} s") from error
+        except nats.errors.Error as error:
+            raise Permanent("connection", type(error).__name__) from error
 
     async def _follow(self, tenant: str, question: Question, session: str) -> Took:
         watch, stream = Stopwatch(monotonic()), answers.TaskStream()

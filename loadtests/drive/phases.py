@@ -111,9 +111,9 @@ class Load:
 def _ping(desk: Desk, client: Client, bare: Bare) -> None:
     try:
         bare.http.add(client.visitor.ping())
-        if desk.line is not None:
+        if desk.wire is not None:
             begun = monotonic()
-            seconds = desk.bridge.call(desk.line.ping())
+            seconds = desk.bridge.call(desk.wire.ping())
             bare.nats.add(seconds)
             bare.bridge.add(monotonic() - begun - seconds)
     except MillraceError:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from loadtests.drive.nats import Line
+from infra.local.broker import free_port
+from loadtests.drive.nats import Wire
 from loadtests.plan import Plan, Tenant
 from loadtests.profiles import PROFILES
 from loadtests.questions import DEFAULT, read_questions
@@ -12,6 +13,7 @@ from shared.bus.connect import Bus
 from shared.bus.log import RunLog
 from shared.contracts.base import SessionRef
 from shared.contracts.facts import Done, Totals
+from shared.errors import Transient
 from tests.integration.broker_process import NatsServer
 
 pytestmark = pytest.mark.integration
@@ -41,31 +43,40 @@ async def test_what_was_not_heard_is_looked_up_and_what_is_missing_is_a_fault(
     bus: Bus, plan: Plan
 ) -> None:
     await RunLog(bus).append(REF, done("before"))
-    line = Line(plan, late=0.0)
-    await line.open()
+    wire = Wire(plan, late=0.0)
+    await wire.open()
     try:
         for task in ("before", "heard", "ghost"):
-            line.expect("default", task)
+            wire.expect("default", task)
         await RunLog(bus).append(REF, done("heard"))
-        await line.ping()
-        found = await line.ends()
+        await wire.ping()
+        found = await wire.ends()
     finally:
-        await line.close()
+        await wire.close()
     assert (found.watched, found.tasks, found.steps) == (True, 3, 3)
     assert found.faults == ("ghost has 0 ends in the log",)
 
 
 async def test_an_end_that_the_server_refused_is_no_second_end(bus: Bus, plan: Plan) -> None:
-    line = Line(plan, late=0.0)
-    await line.open()
+    wire = Wire(plan, late=0.0)
+    await wire.open()
     try:
-        line.expect("default", "t1")
+        wire.expect("default", "t1")
         log = RunLog(bus)
         await log.append(REF, done("t1"))
         await log.append(REF, done("t1"))
-        await line.ping()
-        found = await line.ends()
+        await wire.ping()
+        found = await wire.ends()
     finally:
-        await line.close()
+        await wire.close()
     assert found.steps == 3  # of one of the two that were heard
     assert found.faults == ()
+
+
+async def test_a_broker_that_is_not_there_is_told(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MILLRACE_NATS_URL", f"nats://127.0.0.1:{free_port()}")
+    with pytest.raises(Transient, match="no_broker") as caught:
+        await Wire(plan, reach=0.2).open()
+    assert "MILLRACE_NATS_URL" in caught.value.detail
