@@ -18,7 +18,7 @@ from loadtests.plan import Bare, Phase
 from shared.clock import monotonic
 from shared.errors import MillraceError
 
-_PINGS, _PING_EVERY, _TOLD_EVERY = 20, 1.0, 10.0
+_WARM, _PINGS, _PING_EVERY, _TOLD_EVERY = 5, 20, 1.0, 10.0
 
 
 def say(text: str) -> None:
@@ -31,8 +31,8 @@ def floor(desk: Desk) -> Phase:
     """Each operation by one client alone. The first time of each counts only where it fails."""
     client = desk.client()
     with _phase(desk) as phase:
-        for _ in range(_PINGS):
-            _ping(desk, client, phase.bare)
+        for number in range(_PINGS + _WARM):
+            _ping(desk, client, Bare() if number < _WARM else phase.bare)
         for operation in desk.plan.profile.mix:
             desk.book = warm = Book()
             client.do(operation)
