@@ -11,9 +11,9 @@ PIP := $(PY) -m pip install --disable-pip-version-check --no-deps --require-hash
 COMPILE := $(BIN)/uv pip compile --quiet --python-version 3.12 --generate-hashes --no-emit-index-url --no-annotate --no-header
 # Named here, because the patterns in it count from the repository only when it is.
 RUFF := --config infra/lint/ruff.toml
-PATHS := services shared infra tests
+PATHS := services shared infra loadtests tests
 
-.PHONY: help setup run demo test chaos test-gpu bench lint fmt lock clean
+.PHONY: help setup run demo test chaos test-gpu bench load lint fmt lock clean
 
 ##@ Use it
 
@@ -41,6 +41,9 @@ test-gpu: ## TensorRT-LLM itself against the suites; needs a GPU and NVIDIA's im
 
 bench: $(DEV_STAMP) ## what Millrace itself costs per step and completion, against floors of the same run
 	@exec $(PY) -m tests.bench $(ARGS)
+
+load: $(DEV_STAMP) ## clients of every kind on the running system, judged by a floor of the same run
+	@exec $(PY) -m loadtests $(ARGS)
 
 lint: $(DEV_STAMP) ## ruff, mypy, import-linter
 	@$(BIN)/ruff check $(RUFF) $(PATHS)

@@ -111,6 +111,11 @@ def forks_filter(tenant: str) -> str:
     return f"run.*.{tenant}.*.forked"
 
 
+def ends_filter(tenant: str, task: str = "*") -> str:
+    """The last facts of all tasks of a tenant, or of one whose session is not known."""
+    return f"run.*.{tenant}.*.done.{task}"
+
+
 def task_subject(ref: SessionRef, agent: str) -> str:
     """Where clients publish a task.
 

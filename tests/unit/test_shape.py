@@ -10,7 +10,7 @@ MAX_FILE, MAX_FUNCTION = 600, 60
 LABELLESS = {"utils.py", "helpers.py", "common.py"}
 MODULES = {
     str(path.relative_to(ROOT)): path.read_text()
-    for package in ("services", "shared", "infra", "tests")
+    for package in ("services", "shared", "infra", "loadtests", "tests")
     for path in sorted((ROOT / package).rglob("*.py"))
 }
 TREES = {name: ast.parse(text) for name, text in MODULES.items()}
