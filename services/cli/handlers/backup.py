@@ -53,7 +53,7 @@ def restore_command(
         if not json:
             app.err.print(
                 "start the system; it builds an empty ledger and index anew by itself. Where a "
-                "database survived: millrace ledger rebuild --forget, millrace docs rebuild"
+                "database or an index survived, see infra/runbooks/restore.md"
             )
         return 0
 
