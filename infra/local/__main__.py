@@ -7,6 +7,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import Coroutine
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -27,15 +28,25 @@ from shared.telemetry import configure
 Watch = Coroutine[None, None, None]
 
 
-def read_settings(arguments: list[str]) -> tuple[LocalSettings, bool]:
-    """The settings, options of the command line over the environment, and whether to be quiet."""
+@dataclass(frozen=True, slots=True)
+class How:
+    """What the command line says beside the settings."""
+
+    quiet: bool = False
+    only_broker: bool = False
+
+
+def read_settings(arguments: list[str]) -> tuple[LocalSettings, How]:
+    """The settings, options of the command line over the environment, and how to run."""
     parser = argparse.ArgumentParser(prog="millrace-local", description="Runs the whole system.")
     parser.add_argument("--port", type=int, help="HTTP port (MILLRACE_HTTP_PORT)")
     parser.add_argument("--data", type=Path, help="data folder (MILLRACE_DATA)")
     parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    parser.add_argument("--only-broker", action="store_true", help="the broker, no service")
     options = parser.parse_args(arguments)
     given = {"http_port": options.port, "data": options.data}
-    return LocalSettings(**{k: v for k, v in given.items() if v is not None}), options.quiet
+    settings = LocalSettings(**{k: v for k, v in given.items() if v is not None})
+    return settings, How(options.quiet, options.only_broker)
 
 
 def check(settings: LocalSettings) -> None:
@@ -64,7 +75,7 @@ def check(settings: LocalSettings) -> None:
         raise Permanent("invalid_setting", str(error)) from error
 
 
-async def run(settings: LocalSettings, quiet: bool) -> None:
+async def run(settings: LocalSettings, how: How) -> None:
     """Everything, until a signal asks for the end.
 
     Raises:
@@ -73,7 +84,9 @@ async def run(settings: LocalSettings, quiet: bool) -> None:
     data = settings.data.absolute()
     embedded = settings.nats_url is None
     found = programs(settings, inherited_environment())
-    view = View((NATS, *found.names) if embedded else found.names, data, quiet)
+    if how.only_broker:
+        found = replace(found, services=())
+    view = View((NATS, *found.names) if embedded else found.names, data, how.quiet)
     (data / broker.CLIENT_FILE).unlink(missing_ok=True)  # a killed system leaves its own behind
     supervisor = Supervisor(data, view.changed)
     stop, hurry = asyncio.Event(), asyncio.Event()
@@ -116,6 +129,10 @@ async def _work(
         supervisor.start(program)
     url = f"http://{settings.http_host}:{settings.http_port}"
     watching = asyncio.gather(supervisor.watch(), *watches)
+    if not found.services:
+        view.end()
+        view.say(f"the broker runs at {nats_url}, without any service; Ctrl-C stops it")
+        await watching
     await wait_until_ready(url, SERVICES, view.ready)
     addresses = Addresses(url, nats_url, settings.data, embedded=settings.nats_url is None)
     view.up(addresses, monotonic() - began)
@@ -142,10 +159,10 @@ async def _broker(
 def main() -> int:
     """The exit status: 0 after an orderly stop, 1 with a message where it cannot run."""
     try:
-        settings, quiet = read_settings(sys.argv[1:])
+        settings, how = read_settings(sys.argv[1:])
         with folder.locked(settings.data.absolute()):
             check(settings)
-            asyncio.run(run(settings, quiet))
+            asyncio.run(run(settings, how))
     except MillraceError as error:
         sys.stderr.write(f"millrace: {error.detail or error}\n")
         return 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from functools import partial
 
 from pydantic import ValidationError
@@ -38,8 +39,9 @@ def compose(settings: CliSettings) -> App:
         return connect(settings.address_on(place.data if place.chosen else None), tenant)
 
     gpu = GpuProbes(ROOT, environment_for_children())
+    place = Place(settings.data, settings.http_host, settings.http_port, settings.models)
     return App(
-        place=Place(settings.data, settings.http_host, settings.http_port, settings.models),
+        place=replace(place, embedded=settings.nats_url is None),
         connect=reach,
         terminal=SystemTerminal(),
         probes=lambda place, tenant: SystemProbes(place, ROOT, partial(reach, place, tenant), gpu),

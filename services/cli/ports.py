@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import NoReturn, Protocol, Unpack
 
 from services.cli.core.checks import Check as Finding
 from shared.contracts.agents import AgentSpec, LimitsPatch, OnBusy
+from shared.contracts.backup import Manifest
 from shared.contracts.base import SessionRef
 from shared.contracts.control import DeleteReply
 from shared.contracts.dead import Filed, Letters, Retried, Wanted
@@ -27,6 +30,9 @@ from shared.contracts.retrieval import IndexState, SearchReply
 from shared.contracts.schedules import Schedule, Scheduled
 from shared.contracts.workers import WorkerState
 from shared.fork import ForkOptions
+
+Said = Callable[[str, int], None]
+"""Told of progress: a stream, and its bytes so far."""
 
 
 class Task(Protocol):
@@ -230,6 +236,12 @@ class Client(Protocol):
     async def rebuild_ledger(self, order: RebuildLedger) -> LedgerState:
         """Have it read the log again; `log_too_short`."""
 
+    async def backup(self, folder: Path, said: Said) -> Manifest:
+        """Write every durable stream into a new folder."""
+
+    async def restore(self, folder: Path, said: Said, *, force: bool = False) -> Manifest:
+        """Make every stream of a backup, where no service runs."""
+
 
 class Terminal(Protocol):
     """The person at the keyboard, if there is one."""
@@ -266,3 +278,10 @@ class Launcher(Protocol):
 
     def __call__(self, arguments: Sequence[str]) -> NoReturn:
         """Become the supervisor, in the place of this process."""
+
+    def broker(self, data: Path) -> AbstractAsyncContextManager[None]:
+        """The broker of a data folder alone, for as long as it is needed.
+
+        Raises:
+            Transient: `no_broker`, with the end of what it said.
+        """

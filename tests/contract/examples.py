@@ -15,6 +15,7 @@ import msgspec
 import shared.contracts
 from shared.contracts import (
     agents,
+    backup,
     claims,
     control,
     dead,
@@ -373,6 +374,35 @@ _ALL: tuple[msgspec.Struct, ...] = (
     prefixes.PrefixChange(
         worker="w1", model="nano", block_tokens=32, number=7, stored=(2**64 - 1, 5), removed=(3,),
         whole=True, more=True, complete=False,
+    ),
+    backup.StreamFile(
+        stream="RUNS",
+        file="RUNS.snapshot",
+        bytes=4096,
+        sha256="ab" * 32,
+        messages=12,
+        first=3,
+        last=14,
+        config={"name": "RUNS", "storage": "file"},
+        state={"messages": 12, "first_seq": 3, "last_seq": 14},
+    ),
+    backup.Manifest(
+        format=1,
+        began=1767225600.5,
+        ended=1767225603.25,
+        streams=(
+            backup.StreamFile(
+                stream="DOCS",
+                file="DOCS.snapshot",
+                bytes=7,
+                sha256="cd" * 32,
+                messages=1,
+                first=1,
+                last=1,
+                config={"name": "DOCS"},
+                state={"messages": 1},
+            ),
+        ),
     ),
 )  # fmt: skip
 EXAMPLES: dict[type, msgspec.Struct] = {type(one): one for one in _ALL}

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
+from shared import backup as backups
 from shared.bus.connect import open_bus
 from shared.client import Millrace, Task
 from shared.contracts.agents import LimitsPatch, OnBusy
+from shared.contracts.backup import Manifest
 from shared.contracts.ledger import (
     LedgerQuery,
     LedgerState,
@@ -80,6 +83,24 @@ class CommandClient(Millrace):
             Transient: `no_responders`.
         """
         return await ask(self.bus, LEDGER_REBUILD, order, LedgerState, 60.0)
+
+    async def backup(self, folder: Path, said: backups.Said) -> Manifest:
+        """Write every durable stream into a new folder.
+
+        Raises:
+            Permanent: `folder_exists`.
+            Transient: `snapshot_interrupted`.
+        """
+        return await backups.backup(self.bus, folder, said)
+
+    async def restore(self, folder: Path, said: backups.Said, *, force: bool = False) -> Manifest:
+        """Make every stream of a backup, where no service runs.
+
+        Raises:
+            Permanent: `no_backup`, `damaged_backup`, `services_running`, `not_empty`.
+            Broken: `restore_failed`.
+        """
+        return await backups.restore(self.bus, folder, force=force, said=said)
 
 
 @asynccontextmanager

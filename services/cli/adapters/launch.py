@@ -1,11 +1,20 @@
-"""Becomes the supervisor of the local system (`python -m infra.local`)."""
+"""Becomes the supervisor of the local system (`python -m infra.local`), or borrows its broker."""
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import NoReturn
+
+from shared.errors import Transient
+
+_READY_WITHIN, _EVERY = 60.0, 0.1
+_BROKER_FILE = "nats.json"
 
 
 class Supervisor:
@@ -18,3 +27,34 @@ class Supervisor:
         """Replace this process: signals and the exit status then are the supervisor's own."""
         command = [sys.executable, "-m", "infra.local", *arguments]
         os.execve(sys.executable, command, self._environment)  # noqa: S606  # our own program
+
+    @asynccontextmanager
+    async def broker(self, data: Path) -> AsyncIterator[None]:
+        """The broker of a data folder alone, for as long as it is needed.
+
+        Raises:
+            Transient: `no_broker`, with what it said.
+        """
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "infra.local", "--data", str(data), "--only-broker", "--quiet",
+            env=dict(self._environment), stderr=asyncio.subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+        try:
+            await _ready(process, data / _BROKER_FILE)
+            yield
+        finally:
+            if process.returncode is None:
+                process.send_signal(signal.SIGTERM)
+            await process.communicate()
+
+
+async def _ready(process: asyncio.subprocess.Process, file: Path) -> None:
+    """Wait for the file that tells clients where the broker is."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + _READY_WITHIN
+    while process.returncode is None and loop.time() < end:
+        if os.access(file, os.R_OK):
+            return
+        await asyncio.sleep(_EVERY)
+    said = await process.stderr.read() if process.stderr and process.returncode else b""
+    raise Transient("no_broker", f"the broker did not start: {said.decode().strip()}")

@@ -19,10 +19,12 @@ class Place:
     http_port: int
     models: Path
     chosen: bool = False
+    embedded: bool = True
+    """Whether its broker is the data folder's own."""
 
     def on(self, data: Path | None) -> Place:
         """This place, or the one on another data folder."""
-        return self if data is None else replace(self, data=data, chosen=True)
+        return self if data is None else replace(self, data=data, chosen=True, embedded=True)
 
     def url(self, port: int | None = None) -> str:
         """Where its HTTP side listens."""

@@ -9,6 +9,7 @@ import typer
 
 from services.cli.handlers import (
     ask,
+    backup,
     control,
     dead,
     docs,
@@ -55,6 +56,8 @@ def build() -> typer.Typer:
     application.command("reject")(control.reject_command)
     application.command("retry")(control.retry_command)
     application.command("replay")(replay.replay_command)
+    application.command("backup")(backup.backup_command)
+    application.command("restore")(backup.restore_command)
     application.add_typer(schedule.schedule, name="schedule")
     application.add_typer(docs.docs, name="docs")
     application.add_typer(dead.dead, name="dead")

@@ -31,6 +31,9 @@ def up_command(
     context: typer.Context,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="The HTTP port.")] = None,
     quiet: Annotated[bool, typer.Option(help="Print nothing but errors.")] = False,
+    only_broker: Annotated[
+        bool, typer.Option("--only-broker", help="The broker without any service.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Start the whole system on this machine, in the foreground; Ctrl-C stops it."""
@@ -41,6 +44,8 @@ def up_command(
         arguments += ["--port", str(port)]
     if quiet or json:
         arguments.append("--quiet")
+    if only_broker:
+        arguments.append("--only-broker")
     if json:
         print_json(app, {"data": str(data), "url": app.place.url(port)})
     app.launch(arguments)
