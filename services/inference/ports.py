@@ -12,7 +12,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
 
-from services.inference.core.answering import Answer, Piece, Question
+from services.inference.core.answering import Answer, Piece, Question, Told
 from services.inference.core.blocks import PrefixReport
 from services.inference.core.chat import Segment
 from services.inference.core.demands import Constraint
@@ -82,9 +82,12 @@ class EndpointRefused(Broken):
         super().__init__("endpoint_refused", detail)
 
 
-Ability = Literal["constraint", "logprobs", "penalties"]
-"""What not every engine can do; `penalties` stands for the bias of single tokens, too."""
+Ability = Literal["constraint", "logprobs", "penalties", "unthinking"]
+"""What not every engine can do; `penalties` stands for the bias of single tokens, too. That a model
+answers without thinking is no matter of the engine: whoever knows its template adds `unthinking`.
+"""
 ABILITIES: frozenset[Ability] = frozenset(("constraint", "logprobs", "penalties"))
+"""What an engine can do that can do everything."""
 
 
 Keep = Literal["short", "usual", "long"]
@@ -376,6 +379,6 @@ class ToolShelf(Protocol):
 class TokenSink(Protocol):
     """Where deltas go. They may be lost: the fact brings the text again."""
 
-    async def delta(self, route: RouteStep, attempt: int, index: int, text: str) -> None:
+    async def delta(self, route: RouteStep, attempt: int, told: Told) -> None:
         """Send one delta without waiting for anybody; never raises."""
         ...

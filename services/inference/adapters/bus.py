@@ -14,6 +14,7 @@ from nats.aio.subscription import Subscription
 
 from services.inference.adapters.attempts import Attempts
 from services.inference.adapters.books import Books
+from services.inference.core.answering import Told
 from services.inference.handlers import Inference
 from shared.bus import topology
 from shared.bus.batches import Entry
@@ -204,10 +205,15 @@ class Tokens:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
 
-    async def delta(self, route: RouteStep, attempt: int, index: int, text: str) -> None:
+    async def delta(self, route: RouteStep, attempt: int, told: Told) -> None:
         """See `TokenSink.delta`."""
         delta = TokenDelta(
-            task=route.task, step=route.step, index=index, text=text, attempt=attempt
+            task=route.task,
+            step=route.step,
+            index=told.index,
+            text=told.text,
+            attempt=attempt,
+            reasoning=told.reasoning,
         )
         headers = {
             TASK_HEADER: route.task,

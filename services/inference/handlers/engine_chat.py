@@ -39,6 +39,7 @@ from services.inference.ports import (
 from shared.contracts import agents
 from shared.contracts.tokens import Logprob
 from shared.errors import Permanent
+from shared.models import NONE
 
 
 @dataclass(slots=True)
@@ -60,7 +61,14 @@ class EngineChat:
         """See the port."""
         info = await self.engine.start()
         self.context = min(self.context, info.context_tokens)
-        return info
+        if not self._can_stop_thinking:
+            return info
+        return replace(info, abilities=info.abilities | {"unthinking"})
+
+    @property
+    def _can_stop_thinking(self) -> bool:
+        """A model that never thinks need not be told."""
+        return self.template.can_stop_thinking or self.dialect.reasoning == NONE
 
     async def close(self) -> None:
         """See the port."""
@@ -149,10 +157,14 @@ class EngineChat:
     def _rendered(self, question: Question) -> tuple[Segment, ...]:
         if not question.messages:
             raise Permanent("invalid_request", "there is no message", field="messages")
+        effort = question.held.demands.effort
+        if effort == "none" and not self._can_stop_thinking:
+            detail = "the model always thinks before it answers, and cannot be told not to"
+            raise UnsupportedDemand(detail, field="reasoning_effort")
         tools = [function_of(spec) for spec in question.held.shown]
         try:
             messages = self.template.recalling(question.messages, question.thoughts)
-            return self.template.render(messages, tools)
+            return self.template.render(messages, tools, effort=effort)
         except TemplateFailed as error:
             raise Permanent("invalid_request", str(error), field="messages") from error
 

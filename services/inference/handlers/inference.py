@@ -150,8 +150,8 @@ class Inference:
         try:
             async with aclosing(pieces_of(self._model.chat, question, answer)) as pieces:
                 async for piece in pieces:
-                    if not isinstance(piece, ToolCall | ReasoningDelta):
-                        await self._tokens.delta(route, attempt, *piece)
+                    if (told := answer.telling.of(piece)) is not None:
+                        await self._tokens.delta(route, attempt, told)
         except (EngineFailed, EndpointRefused) as error:
             return self.failed(work, attempt, error.as_failure())
         except EngineBroken as error:  # this engine is, the step may be answered by another one
@@ -321,6 +321,7 @@ class Inference:
             timings=answer.timings(),
             stop_string=result.stop_string,
             reasoning=result.reasoning,
+            thought_cuts=answer.telling.thought_cuts,
         )
 
     def _direct_result(

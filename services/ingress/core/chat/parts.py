@@ -125,6 +125,12 @@ class StreamOptions(Body):
     include_obfuscation: Literal[False] | None = None
 
 
+class TemplateBody(Body):
+    """Variables of the model's template, as vLLM takes them; the one that all models share."""
+
+    enable_thinking: bool | None = None
+
+
 def unsupported(field: str, detail: str = "") -> Permanent:
     """The refusal of something that we do not do."""
     return Permanent(
