@@ -28,6 +28,7 @@ from services.inference.ports import (
     EngineInfo,
     EngineStats,
     EngineUnavailable,
+    Forgets,
     GenerateRequest,
     InvalidRequest,
     Sampling,
@@ -86,6 +87,12 @@ class EngineChat:
         """See the port."""
         return self.engine.prefixes() if isinstance(self.engine, TellsPrefixes) else None
 
+    def forget(self, tenant: str, session: str) -> None:
+        """See the port."""
+        self.watch.forget((tenant, session))
+        if isinstance(self.engine, Forgets):
+            self.engine.forget(_lineage(tenant, session))
+
     def health(self) -> EngineBroken | EngineUnavailable | None:
         """See the port."""
         return self.engine.health()
@@ -143,6 +150,7 @@ class EngineChat:
             priority=question.priority,
             # who has tools comes back with their results
             keep="long" if question.held.shown else "usual",
+            lineage=_lineage(question.owner.tenant, question.owner.session),
         )
 
     def _least(self, question: Question) -> int:
@@ -200,6 +208,11 @@ class EngineChat:
         return Logprob(
             text=tokenizer.label(token), logprob=value, bytes=tuple(seen) if seen else None
         )
+
+
+def _lineage(tenant: str, session: str) -> str:
+    """What an engine knows a session's prompts by; empty for those that are nobody's."""
+    return f"{tenant}/{session}" if session else ""
 
 
 def _tail(prompt: Sequence[Segment]) -> str:

@@ -295,6 +295,10 @@ class Inference:
         """What the model's cache holds; None where nobody can tell."""
         return self._model.chat.prefixes()
 
+    def forget(self, ref: SessionRef) -> None:
+        """Nobody comes back to a session: let go of what is kept for its next prompt."""
+        self._model.chat.forget(ref.tenant, ref.session)
+
     async def abort(self, ref: SessionRef, task: str) -> None:
         """Free the engine of what runs for a task or completion."""
         for request in list(self._running.get((ref, task), ())):
