@@ -137,6 +137,7 @@ CHAT = work.ChatMessage(
     tool_calls=({"id": "call_1f", "type": "function"},),
     tool_call_id="call_0",
     name="helper",
+    reasoning="Cold?",
 )
 RESULT = tokens.DirectResult(
     content="391",

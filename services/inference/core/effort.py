@@ -7,7 +7,7 @@ or engines.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from jinja2 import nodes
 from jinja2.meta import find_undeclared_variables
@@ -28,7 +28,7 @@ class Knobs:
     """What a template can be told. `levels` are the words for its variable of levels, if any."""
 
     switches: tuple[str, ...] = ()
-    levels: tuple[Effort, ...] = field(default=())
+    levels: tuple[Effort, ...] = ()
 
     @property
     def can_stop(self) -> bool:

@@ -57,7 +57,7 @@ class Arguments:
     there are any.
     """
 
-    rules: Callable[[parameters.Schema, str, parameters.Json], Iterator[str]]
+    rules: Callable[[parameters.Schema, str, parameters.Terms], Iterator[str]]
     can: Callable[[CallShape], bool]
 
 
@@ -302,13 +302,13 @@ def lark(constraint: Constraint, token_of: TokenOf) -> str:
 def arguments_rules(call: CallShape, markup: str, rule: str) -> list[str]:
     """The arguments of one call, as rules of which the first one has this name."""
 
-    def json_of(schema: parameters.Schema) -> str:
-        return _json(dict(schema), _SPACED, strict=call.strict)
-
+    terms = parameters.Terms(
+        lambda schema: _json(dict(schema), _SPACED, strict=call.strict), call.strict
+    )
     arguments = WRITTEN.get(markup, PLAIN).arguments
     if arguments is None:
-        return [f"{rule}: {json_of(_object(call))}"]
-    return list(arguments.rules(_object(call), rule, json_of))
+        return [f"{rule}: {terms.json(_object(call))}"]
+    return list(arguments.rules(_object(call), rule, terms))
 
 
 def value_rule(constraint: Constraint) -> str:

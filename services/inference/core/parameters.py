@@ -20,8 +20,6 @@ import orjson
 from services.inference.core.demands import mismatch
 
 Schema = Mapping[str, object]
-Json = Callable[[Schema], str]
-"""A schema as a part of a rule."""
 
 _UNDERSTOOD = frozenset(
     ("type", "properties", "required", "additionalProperties", "$defs", "definitions", "$schema")
@@ -29,20 +27,32 @@ _UNDERSTOOD = frozenset(
 _SAYS_NOTHING = frozenset(("title", "description", "examples", "default", "$comment", "strict"))
 _ELSEWHERE = re.compile(r'"\$ref":\s*"(?!#/(?:\$defs|definitions)/)')
 """A reference to anything but a definition: nobody finds that from a single property."""
+_CLOSE = "\n</parameter>\n"
 _ENDS = r"~/(.|\n)*<\/(parameter|function)>(.|\n)*/"
 """What a text may not hold, since it would end there."""
 _FORMATS = {
-    "date": r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])",
+    "date": r"\d{4}-((0[13578]|1[02])-(0[1-9]|[12]\d|3[01])"
+    r"|(0[469]|11)-(0[1-9]|[12]\d|30)|02-(0[1-9]|[12]\d))",
     "time": r"([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,6})?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)",
-    "uuid": r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",
+    "uuid": r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}",
     "ipv4": r"((25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)\.){3}(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)",
 }
-_ESCAPES = re.compile(r"\\.|/", re.DOTALL)
-_CLASSES = {
-    r"\d": "[0-9]", r"\D": "[^0-9]", r"\w": "[A-Za-z0-9_]", r"\W": "[^A-Za-z0-9_]", "/": r"\/",
-}  # fmt: skip
 _FORMATS["date-time"] = f"{_FORMATS['date']}T{_FORMATS['time']}"
 """Texts of a form (JSON Schema 2020-12, validation, section 7.3); others are left to the model."""
+_ESCAPES = re.compile(r"\\.|/|\n", re.DOTALL)
+_CLASSES = {
+    r"\d": "[0-9]", r"\D": "[^0-9]", r"\w": "[A-Za-z0-9_]", r"\W": "[^A-Za-z0-9_]", "/": r"\/",
+    "\n": r"\n",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How JSON is written, and whether all of a schema is held to or what can be of it."""
+
+    json: Callable[[Schema], str]
+    """A schema as a part of a rule."""
+    strict: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +103,15 @@ def is_python(name: str) -> bool:
     return plain and not keyword.iskeyword(name) and name != "__debug__"
 
 
-def keywords(schema: Schema, rule: str, json_of: Json) -> Iterator[str]:
+def keywords(schema: Schema, rule: str, terms: Terms) -> Iterator[str]:
     """The rules of `a=1, b="x"`; of `**{"a b": 1}` where some name is none in Python."""
     fields = fields_of(schema)
     if fields is None or not all(is_python(field.name) for field in fields):
-        yield f'{rule}: "**" {json_of(schema)}'
+        yield f'{rule}: "**" {terms.json(schema)}'
         return
     yield f"{rule}: {rule}_first_0"
     for place, field in enumerate(fields):
-        yield f"{rule}_{place}: {_quoted(f'{field.name}=')} {json_of(field.schema)}"
+        yield f"{rule}_{place}: {_quoted(f'{field.name}=')} {terms.json(field.schema)}"
         later = f"{rule}_later_{place + 1}"
         for kind, before, skipped in (
             ("first", "", f"{rule}_first_{place + 1}"),
@@ -125,14 +135,14 @@ def is_xml(schema: Schema) -> bool:
     return all(re.fullmatch(r"[^>\s]|[^>\s][^>\n]*[^>\s]", field.name) for field in fields)
 
 
-def elements(schema: Schema, rule: str, json_of: Json) -> Iterator[str]:
+def elements(schema: Schema, rule: str, terms: Terms) -> Iterator[str]:
     """The rules of `<parameter=a>`, its value and `</parameter>`, each on lines of their own."""
     fields = fields_of(schema)
     if fields is None:
         yield f"{rule}: {rule}_any*"
         head = r"/<parameter=[A-Za-z_][A-Za-z0-9_]*>\n/"
         yield f"{rule}_any: {head} {_upper(rule)}"
-        yield from _text({}, _upper(rule))
+        yield from _text({}, _upper(rule), terms)
         return
     marks = ("" if field.required else "?" for field in fields)
     yield f"{rule}: " + (
@@ -142,15 +152,12 @@ def elements(schema: Schema, rule: str, json_of: Json) -> Iterator[str]:
         name = f"{rule}_{place}"
         head = _quoted(f"<parameter={field.name}>\n")
         if field.schema.get("type") != "string":
-            yield f"{name}: {head} {json_of(field.schema)} {_quoted(_CLOSE)}"
+            yield f"{name}: {head} {terms.json(field.schema)} {_quoted(_CLOSE)}"
         elif (texts := _listed(field.schema)) is not None:
             yield f"{name}: {head} ({' | '.join(map(_quoted, texts))}) {_quoted(_CLOSE)}"
         else:
             yield f"{name}: {head} {_upper(name)}"
-            yield from _text(field.schema, _upper(name))
-
-
-_CLOSE = "\n</parameter>\n"
+            yield from _text(field.schema, _upper(name), terms)
 
 
 def _listed(schema: Schema) -> list[str] | None:
@@ -161,12 +168,16 @@ def _listed(schema: Schema) -> list[str] | None:
     return [one for one in listed if isinstance(one, str) and not mismatch(dict(schema), one)]
 
 
-def _text(schema: Schema, terminal: str) -> Iterator[str]:
-    """A text as it is, up to what ends it: one terminal, since only that tells where it does."""
+def _text(schema: Schema, terminal: str, terms: Terms) -> Iterator[str]:
+    """A text as it is, up to what ends it: one terminal, since only that tells where it does.
+
+    An expression that cannot be used (with look-around) refuses a strict schema.
+    """
     least, most = schema.get("minLength", 0), schema.get("maxLength", "")
     bounds = f"{{{least},{most}}}" if least or most != "" else "*"
     parts = [f"/(.|\\n){bounds}/", _ENDS]
-    for regex in (schema.get("pattern"), _FORMATS.get(str(schema.get("format")))):
+    pattern = schema.get("pattern") if terms.strict else None
+    for regex in (pattern, _FORMATS.get(str(schema.get("format")))):
         if isinstance(regex, str):
             parts.append(f"/{_ESCAPES.sub(_plain, regex)}/")
     yield f"{terminal}_BODY: {' & '.join(parts)}"

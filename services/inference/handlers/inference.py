@@ -21,6 +21,7 @@ from services.inference.core.answers import (
     message_of,
     price_of,
     step_calls,
+    thoughts_of,
 )
 from services.inference.core.blocks import PrefixReport
 from services.inference.core.demands import Held
@@ -216,7 +217,8 @@ class Inference:
         """
         messages = [message_of(one) for one in request.messages]
         owner, held = Owner(request.id, request.tenant), Held(request.demands, request.tools)
-        question = Question(messages, held, request.sampling, owner, request.priority)
+        thoughts = thoughts_of(request.messages)
+        question = Question(messages, held, request.sampling, owner, request.priority, thoughts)
         came = self._ticks()
         if request.count_only:
             answer = Answer(0.0, self._ticks)

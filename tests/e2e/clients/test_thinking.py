@@ -23,8 +23,12 @@ pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
 ]
 CLOSED = "<think>\n\n</think>\n"
+RECALLING = TEMPLATE.replace(
+    "{% endfor %}",
+    "{% if m.reasoning_content %}recalled: {{ m.reasoning_content }}\n{% endif %}{% endfor %}",
+)
 SWITCH = (
-    f"{TEMPLATE}{{% if enable_thinking is defined and not enable_thinking %}}{CLOSED}{{% endif %}}"
+    f"{RECALLING}{{% if enable_thinking is defined and not enable_thinking %}}{CLOSED}{{% endif %}}"
 )
 TOOL = {"type": "function", "name": "mine", "parameters": {"type": "object"}}
 HELLO = [{"role": "user", "content": "say hello"}]
@@ -32,10 +36,12 @@ ON = {"type": "enabled", "budget_tokens": 1024}
 
 
 def script(request: GenerateRequest) -> Sequence[int]:
-    """It thinks before each answer, unless the prompt has closed its thoughts."""
+    """It thinks before each answer, unless the prompt has closed its thoughts, and says where it
+    is shown what it thought before in this turn."""
     prompt = bytes(request.prompt).decode()
     said = answer(prompt.removesuffix(CLOSED))
-    thought = "" if prompt.endswith(CLOSED) else "<think>\nHm. What now?\n</think>\n\n"
+    again = "Again? " if "recalled: Hm." in prompt else ""
+    thought = "" if prompt.endswith(CLOSED) else f"<think>\n{again}Hm. What now?\n</think>\n\n"
     return [*f"{thought}{said}".encode(), END]
 
 
@@ -106,6 +112,17 @@ async def test_a_chat_thinks_unless_it_is_told_not_to(client, model, more, thoug
     assert "".join(one.content or "" for one in told) == "hello"
     heard = [one.reasoning_content for one in told if hasattr(one, "reasoning_content")]
     assert "".join(heard) == (thought or "")
+
+
+async def test_a_chat_recalls_what_it_thought_before_a_call(client) -> None:
+    asked = [{"role": "user", "content": "call mine"}]
+    function = {"name": "mine", "parameters": {"type": "object"}}
+    ask = {"model": "nano", "tools": [{"type": "function", "function": function}]}
+    first = (await client.chat.completions.create(messages=asked, **ask)).choices[0].message
+    result = {"role": "tool", "tool_call_id": first.tool_calls[0].id, "content": "7"}
+    again = [*asked, first.model_dump(exclude_none=True), result]
+    second = (await client.chat.completions.create(messages=again, **ask)).choices[0].message
+    assert (second.content, second.reasoning_content) == ("got 7", "Again? Hm. What now?")
 
 
 async def test_a_chat_that_contradicts_itself_is_refused(client) -> None:
@@ -259,3 +276,9 @@ async def test_a_thought_before_a_tool_may_be_handed_back(claude, model) -> None
         messages=[*again, {"role": "user", "content": [result]}], **ask
     )
     assert (kinds(second), second.content[1].text) == (["thinking", "text"], "got 7")
+    assert second.content[0].thinking == "Again? Hm. What now?"
+    if model != "nano":
+        return  # who goes on with other words than before is somebody else to a session
+    later = [*again, {"role": "user", "content": [result, {"type": "text", "text": "say x"}]}]
+    third = await claude.messages.create(messages=later, **ask)
+    assert third.content[0].thinking == "Hm. What now?"  # another turn

@@ -208,11 +208,13 @@ async def test_another_format_of_calls_is_read_as_the_model_writes_it() -> None:
 
 
 async def test_a_demand_that_no_grammar_can_be_written_for_is_looked_at_afterwards() -> None:
-    async with worker("[add(n=1)]", frozenset(), Dialect("pythonic")) as (inference, _):
-        events = await events_of(inference, completion(REQUIRED, ADD))
+    one_of_several = ToolSpec(name="add", parameters={"anyOf": [{"required": ["n"]}]})
+    call = "<tool_call><function=add><parameter=n>1</parameter></function></tool_call>"
+    async with worker(call, frozenset(), Dialect("qwen3_coder")) as (inference, _):
+        events = await events_of(inference, completion(REQUIRED, one_of_several))
     assert events[-1].done is not None
-    async with worker("no", frozenset(), Dialect("pythonic")) as (inference, _):
-        unmet = (await events_of(inference, completion(REQUIRED, ADD)))[-1].error
+    async with worker("no", frozenset(), Dialect("qwen3_coder")) as (inference, _):
+        unmet = (await events_of(inference, completion(REQUIRED, one_of_several)))[-1].error
     assert unmet is not None
     assert (unmet.code, unmet.field) == ("demand_unmet", "tool_choice")
 

@@ -372,11 +372,11 @@ def test_thinking_that_cannot_be_is_refused(given, field):
     assert caught.value.field == field
 
 
-def test_thoughts_that_come_back_are_the_assistants_and_shown_to_no_model():
+def test_thoughts_that_come_back_are_the_assistants():
     thought = {"type": "thinking", "thinking": "hm", "signature": "of somebody else"}
     locked = {"type": "redacted_thinking", "data": "x"}
     told = messages(USER, {"role": "assistant", "content": [thought, locked, text("so")]}, USER)
-    assert told[1] == ChatMessage(role="assistant", content="so")
+    assert told[1] == ChatMessage(role="assistant", content="so", reasoning="hm")
     for block in (thought, locked):
         with pytest.raises(Permanent) as caught:
             body(messages=[{"role": "user", "content": [block]}])

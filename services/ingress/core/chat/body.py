@@ -277,4 +277,5 @@ def _chat_message(message: ChatMessageBody) -> ChatMessage:
         tool_calls=tuple(call.model_dump() for call in message.tool_calls or ()),
         tool_call_id=message.tool_call_id,
         name=message.name,
+        reasoning=message.reasoning_content or "",
     )

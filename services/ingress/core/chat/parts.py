@@ -45,6 +45,7 @@ class ChatMessageBody(BaseModel):
     name: str | None = None
     tool_calls: list[ToolCallBody] | None = None
     tool_call_id: str | None = None
+    reasoning_content: str | None = None
 
     def text(self) -> str | None:
         """The content with its parts joined; None where there is none."""

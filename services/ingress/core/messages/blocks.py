@@ -1,8 +1,8 @@
 """The content blocks of `POST /v1/messages`, and the turns they make up for the model.
 
-Owns which kinds of block there are: text, tool_use, tool_result, and thinking, which is taken back
-and shown to nobody. Every other kind is refused by name with its place. `cache_control` is accepted
-and asks for nothing: the prefix cache of a worker is automatic.
+Owns which kinds of block there are: text, tool_use, tool_result, and thinking, which a model sees
+again in the turn that goes on. Every other kind is refused by name with its place. `cache_control`
+is accepted and asks for nothing: the prefix cache of a worker is automatic.
 """
 
 from __future__ import annotations
@@ -242,7 +242,11 @@ def chat_messages(turns: Iterable[TurnBody]) -> list[ChatMessage]:
 def _assistant(turn: TurnBody) -> list[ChatMessage]:
     said = text_of(block for block in turn.blocks() if isinstance(block, TextBlockBody))
     calls = tuple(_call(block) for block in turn.blocks() if isinstance(block, ToolUseBody))
-    return [ChatMessage(role="assistant", content=said or None, tool_calls=calls)]
+    thought = [one.thinking for one in turn.blocks() if isinstance(one, ThinkingBlockBody)]
+    reasoning = "\n".join(filter(None, thought))
+    return [
+        ChatMessage(role="assistant", content=said or None, tool_calls=calls, reasoning=reasoning)
+    ]
 
 
 def _call(block: ToolUseBody) -> dict[str, object]:

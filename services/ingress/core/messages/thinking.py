@@ -1,8 +1,8 @@
 """Anthropic's words for thinking: how a request asks for it, and the blocks that show it.
 
 Who does not ask is shown nothing, whatever the model thinks: clients read the first block as the
-answer. A block has to be signed; ours are shown to no model again in another turn, so nothing is
-verified and nothing is signed.
+answer. A block has to be signed; what comes back of ours is worth what any other message of the
+client is worth, so nothing is verified and nothing is signed.
 """
 
 from __future__ import annotations
