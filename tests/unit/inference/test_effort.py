@@ -14,8 +14,10 @@ QWEN = (
 )
 GRANITE = "{% if thinking %}think!{% endif %}{{ messages[0].thinking }}"
 GPT_OSS = (
+    "{% macro system() %}"
     '{% if reasoning_effort is not defined %}{% set reasoning_effort = "medium" %}{% endif %}'
     "Reasoning: {{ reasoning_effort }}"
+    "{% endmacro %}{{ system() }}"
 )
 MISTRAL = (
     "{% set effort = reasoning_effort or 'none' %}{% if effort not in ['none', 'high'] %}"
