@@ -3,7 +3,7 @@
 Pure. The cursor of an event names a place in the log: `<seq>` after a fact, and
 `<seq>:<task>.<step>.<attempt>.<index>` after a delta that follows the fact `<seq>`, or after a
 fact that came in the middle of an answer. Deltas come live from TOKENS; those that were missed are
-cut again from `inferred` (content and offsets), so a cursor stays valid for the whole retention of
+cut again from `inferred` (texts and offsets), so a cursor stays valid for the whole retention of
 the log.
 """
 
@@ -53,12 +53,34 @@ def parse_cursor(text: str) -> Cursor:
 
 
 def pieces(fact: Inferred) -> list[str]:
-    """The deltas of an answer, cut again at the recorded offsets."""
+    """The text of an answer, cut again at the recorded offsets."""
     offsets = [0, *fact.cuts]
     if not fact.cuts or fact.cuts[-1] < len(fact.content):
         offsets.append(len(fact.content))
     parts = [fact.content[a:b] for a, b in pairwise(offsets)]
     return [part for part in parts if part]
+
+
+def thoughts(fact: Inferred) -> list[str]:
+    """What was told of its reasoning before the answer began, cut again at the recorded offsets."""
+    return [fact.reasoning[a:b] for a, b in pairwise((0, *fact.thought_cuts))]
+
+
+def deltas(fact: Inferred) -> list[TokenDelta]:
+    """All deltas of an answer, as they were told or would have been."""
+    thought, said = thoughts(fact), pieces(fact)
+    told = [("", piece) for piece in thought] + [(piece, "") for piece in said]
+    return [
+        TokenDelta(
+            task=fact.task,
+            step=fact.step,
+            index=index,
+            text=text,
+            attempt=fact.attempt,
+            reasoning=reasoning,
+        )
+        for index, (text, reasoning) in enumerate(told)
+    ]
 
 
 class Merger:
@@ -138,16 +160,7 @@ class Merger:
     def _rest_of(self, fact: Inferred, time: float) -> list[Event]:
         same = (fact.step, fact.attempt) == (self._step, self._attempt)
         expected = self._index if same else 0
-        return [
-            self._delta_event(
-                TokenDelta(
-                    task=fact.task, step=fact.step, index=index, text=text, attempt=fact.attempt
-                ),
-                time,
-            )
-            for index, text in enumerate(pieces(fact))
-            if index >= expected
-        ]
+        return [self._delta_event(delta, time) for delta in deltas(fact)[expected:]]
 
     def _delta_event(self, delta: TokenDelta, time: float) -> Event:
         place = f"{self.seq}:{delta.task}.{delta.step}.{delta.attempt}.{delta.index}"

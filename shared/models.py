@@ -168,6 +168,10 @@ class ProviderModel(ModelRow, frozen=True, kw_only=True, tag="provider"):
     limit_field: Literal["max_tokens", "max_completion_tokens"] | None = None
     """What `api: openai` calls that bound; absent: as OpenAI does at its own, else `max_tokens`."""
     lacks: frozenset[Lack] | None = None
+    thinking: Literal["effort", "template", "none"] = "effort"
+    """How the endpoint is told how much to think: by OpenAI's `reasoning_effort` (Anthropic's
+    `thinking` where `api` is that), by the template's `enable_thinking`, as vLLM and SGLang have
+    it, or not at all."""
     extra_body: dict[str, object] = {}
     """Goes into every request as it is."""
 

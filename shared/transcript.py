@@ -287,7 +287,8 @@ def _shown(task: _Task, hidden: set[str], *, reasoning: bool) -> list[Message]:
         unsaid = f"{task.task}/{turn.said.step}/text" in hidden
         text = "" if unsaid else turn.said.content
         if text or calls or not hidden:
-            thought = turn.said.reasoning if reasoning and not unsaid else ""
+            gone = unsaid or f"{task.task}/{turn.said.step}/thought" in hidden
+            thought = turn.said.reasoning if reasoning and not gone else ""
             messages.append(_assistant(turn, text, calls, thought))
         messages += [
             {"role": "tool", "tool_call_id": call.id, "content": turn.results[call.id]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Coroutine
 
 from services.inference.adapters.bus import Direct, Presence, Tokens, lanes_of
 from services.inference.adapters.conversations import LogConversations
@@ -31,7 +32,8 @@ def main() -> None:
     async def compose(bus: Bus, stop: asyncio.Event) -> None:
         row = row_of(settings)
         bus.log.info("engine.loading", model=settings.model, engine=row.engine)
-        chat = await asyncio.to_thread(chat_model, row, settings.data / "cache", variable)
+        reading = asyncio.to_thread(chat_model, row, settings.data / "cache", variable)
+        chat = await _loaded(bus, stop, reading)
         try:
             await serve(bus, stop, settings, row, chat)
         finally:
@@ -42,6 +44,22 @@ def main() -> None:
             await compose(bus, stop)
 
     run_service("inference", settings, guarded)
+
+
+async def _loaded[T](bus: Bus, stop: asyncio.Event, loading: Coroutine[object, object, T]) -> T:
+    """What comes of it; where the worker is told to stop meanwhile, the process ends here and now.
+
+    Nothing is in hand yet. What loads cannot be called off: it runs in threads, down in libraries,
+    and an orderly end of the interpreter would wait for it, or take away what it works with.
+    """
+    work, told = asyncio.ensure_future(loading), asyncio.ensure_future(stop.wait())
+    await asyncio.wait((work, told), return_when=asyncio.FIRST_COMPLETED)
+    if not work.done():
+        bus.log.info("service.stopped", loading=True)
+        await bus.close()
+        os._exit(0)
+    told.cancel()
+    return await work
 
 
 async def _leave(bus: Bus, chat: ChatModel) -> None:
@@ -67,7 +85,7 @@ async def serve(
     """
     watch = Watch(chat, stop, bus.log)
     try:
-        info = await chat.start()
+        info = await _loaded(bus, stop, chat.start())
         bus.log.info("engine.ready", model=settings.model, engine=row.engine)
         slots = min(row.concurrency, info.capacity)
         state = WorkerState(

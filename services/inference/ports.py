@@ -12,7 +12,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
 
-from services.inference.core.answering import Answer, Piece, Question
+from services.inference.core.answering import Answer, Piece, Question, Told
 from services.inference.core.blocks import PrefixReport
 from services.inference.core.chat import Segment
 from services.inference.core.demands import Constraint
@@ -82,9 +82,12 @@ class EndpointRefused(Broken):
         super().__init__("endpoint_refused", detail)
 
 
-Ability = Literal["constraint", "logprobs", "penalties"]
-"""What not every engine can do; `penalties` stands for the bias of single tokens, too."""
+Ability = Literal["constraint", "logprobs", "penalties", "unthinking"]
+"""What not every engine can do; `penalties` stands for the bias of single tokens, too. That a model
+answers without thinking is no matter of the engine: whoever knows its template adds `unthinking`.
+"""
 ABILITIES: frozenset[Ability] = frozenset(("constraint", "logprobs", "penalties"))
+"""What an engine can do that can do everything."""
 
 
 Keep = Literal["short", "usual", "long"]
@@ -121,8 +124,10 @@ class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
     be (a JSON value is compact); `logprobs` asks for the log-probability of each token and that
     many alternatives, None for neither.
 
-    `priority` and `keep` are hints: they change when a request is served and what is cached, never
-    a token, and an engine may ignore them.
+    `lineage` names the prompts that begin with each other and whose end somebody tells.
+
+    `priority`, `keep` and `lineage` are hints: they change when a request is served and what is
+    cached, never a token, and an engine may ignore them.
     """
 
     request_id: str
@@ -135,6 +140,7 @@ class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
     cache_salt: str = ""
     priority: Priority = "interactive"
     keep: Keep = "usual"
+    lineage: str = ""
 
 
 class TokenLogprob(msgspec.Struct, frozen=True):
@@ -258,6 +264,18 @@ class TellsPrefixes(Protocol):
         ...
 
 
+@runtime_checkable
+class Forgets(Protocol):
+    """An engine that can let go of a prefix before its memory is needed; not every one can."""
+
+    def forget(self, lineage: str) -> None:
+        """Nobody comes back to the prompts of a lineage: what only they have used may go.
+
+        Cheap, at any time; a lineage that is not known is harmless, and so is one that goes on.
+        """
+        ...
+
+
 class ChatModel(Protocol):
     """A model that is asked in messages and answers in text and calls.
 
@@ -301,6 +319,10 @@ class ChatModel(Protocol):
 
     def prefixes(self) -> PrefixReport | None:
         """As `TellsPrefixes.prefixes`; None where nobody can tell."""
+        ...
+
+    def forget(self, tenant: str, session: str) -> None:
+        """Nobody comes back to a session: what is kept for it may go. A hint, as `Forgets`."""
         ...
 
     def health(self) -> EngineBroken | EngineUnavailable | None:
@@ -376,6 +398,6 @@ class ToolShelf(Protocol):
 class TokenSink(Protocol):
     """Where deltas go. They may be lost: the fact brings the text again."""
 
-    async def delta(self, route: RouteStep, attempt: int, index: int, text: str) -> None:
+    async def delta(self, route: RouteStep, attempt: int, told: Told) -> None:
         """Send one delta without waiting for anybody; never raises."""
         ...

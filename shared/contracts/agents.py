@@ -16,6 +16,10 @@ Priority = Literal["interactive", "batch"]
 """Whether somebody waits for the answer; work in batches waits while anybody does."""
 
 
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+"""How much a model shall think before it answers (OpenAI's words); `none`: not at all."""
+
+
 class Limits(Message, frozen=True):
     """Bounds of one task. `max_tokens` counts input and output over all its model calls.
 
@@ -107,6 +111,8 @@ class AgentSpec(Message, frozen=True):
     approval_s: float = 7 * 86_400.0
     """How long a task waits for that person, or for a client's tool, in seconds."""
     priority: Priority = "interactive"
+    effort: Effort | None = None
+    """How much its model thinks, where the task says nothing; absent: as the model does."""
 
 
 BARE = AgentSpec(

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from shared.contracts.agents import Effort
 from shared.contracts.base import Message
 
 
@@ -32,3 +33,5 @@ class Demands(Message, frozen=True):
     response_format: ResponseFormat = ResponseFormat()
     logprobs: Annotated[int, msgspec.Meta(ge=0, le=20)] | None = None
     truncation: Literal["disabled", "auto"] = "disabled"
+    effort: Effort | None = None
+    """A hint, which a model follows as far as it can; but `none` is held to, or refused."""

@@ -95,6 +95,9 @@ class Inferred(Message, frozen=True):
     """The one of `Sampling.stop` that ended it."""
     reasoning: str = ""
     """What the model thought before it answered; no later prompt holds it."""
+    thought_cuts: tuple[int, ...] = ()
+    """Offsets at which `reasoning` was cut into the deltas that came before those of `content`;
+    what was thought behind the last of them was told by no delta."""
 
 
 class InferFailed(Message, frozen=True):

@@ -8,7 +8,8 @@ from shared.contracts.agents import Sampling, ToolSpec
 from shared.contracts.demands import Demands
 
 CONSTRAINT, LOGPROBS, PENALTIES = "constraint", "logprobs", "penalties"
-"""What not every engine can do (`WorkerState.abilities`)."""
+UNTHINKING = "unthinking"
+"""What not every engine can do (`WorkerState.abilities`); the last: to answer without thinking."""
 
 
 def needs_of(demands: Demands, sampling: Sampling, tools: Sequence[ToolSpec]) -> dict[str, str]:
@@ -20,6 +21,8 @@ def needs_of(demands: Demands, sampling: Sampling, tools: Sequence[ToolSpec]) ->
         found[LOGPROBS] = "logprobs"
     if field := _weighed(sampling):
         found[PENALTIES] = field
+    if demands.effort == "none":
+        found[UNTHINKING] = "reasoning_effort"
     return found
 
 

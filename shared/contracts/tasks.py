@@ -124,10 +124,14 @@ def terms_of(task: TaskSubmitted) -> Terms:
     return NO_TERMS if terms == NO_TERMS else terms  # the very default is left out on the wire
 
 
+CHILD = "sub-"
+"""How the sessions begin in which agents are asked by agents: each for one task."""
+
+
 def child_of(ref: SessionRef, task: str, step: int) -> tuple[SessionRef, str]:
     """Session and task that a call to another agent becomes: derived, so asked for once."""
     name = hashlib.blake2b(f"{ref}/{step_id(task, step)}".encode(), digest_size=12).hexdigest()
-    return SessionRef(ref.tenant, f"sub-{name}"), f"sub-{name}"
+    return SessionRef(ref.tenant, f"{CHILD}{name}"), f"{CHILD}{name}"
 
 
 def said(task: TaskSubmitted) -> str:

@@ -8,13 +8,17 @@ from shared.errors import Failure
 
 
 class TokenDelta(Message, frozen=True):
-    """`tokens.<tenant>.<session>.<task>`: the n-th piece of a step's text, counted from 0."""
+    """`tokens.<tenant>.<session>.<task>`: the n-th piece of what a step says, counted from 0.
+
+    Pieces of what it thinks before it answers come first: they have no text.
+    """
 
     task: str
     step: int
     index: int
     text: str
     attempt: int = 1
+    reasoning: str = ""
 
 
 class DirectResult(Message, frozen=True):

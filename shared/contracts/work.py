@@ -104,6 +104,8 @@ class ChatMessage(Message, frozen=True):
     tool_calls: tuple[dict[str, object], ...] = ()
     tool_call_id: str | None = None
     name: str | None = None
+    reasoning: str = ""
+    """What was thought before it, as the client got it; a model sees it within a turn only."""
 
 
 class DirectRequest(Message, frozen=True):

@@ -236,6 +236,15 @@ def abort_subject(ref: SessionRef, task: str) -> str:
     return f"cancel.{ref.tenant}.{ref.session}.{task}"
 
 
+ENDED = "ended.*.*"
+"""Ends of sessions, for whoever keeps something for the next step of one."""
+
+
+def ended_subject(ref: SessionRef) -> str:
+    """Core NATS, a hint: nobody comes back to this session."""
+    return f"ended.{ref.tenant}.{ref.session}"
+
+
 def tokens_subject(ref: SessionRef, task: str) -> str:
     """Token deltas of a task; the stream republishes them on `feed.>`."""
     return f"tokens.{ref.tenant}.{ref.session}.{task}"

@@ -80,6 +80,7 @@ AGENT = agents.AgentSpec(
     approval_s=60.5,
     agents={"expert": "Knows everything."},
     priority="batch",
+    effort="high",
 )
 REF = SessionRef("acme", "s-1")
 PARENT = tasks.Parent(session="s-0", task="t0", step=4, call="call_2a", name="ask_expert", depth=2)
@@ -98,6 +99,7 @@ DEMANDS = demands.Demands(
     response_format=FORMAT,
     logprobs=2,
     truncation="auto",
+    effort="low",
 )
 TERMS = tasks.Terms(
     tools=(TOOL,),
@@ -136,6 +138,7 @@ CHAT = work.ChatMessage(
     tool_calls=({"id": "call_1f", "type": "function"},),
     tool_call_id="call_0",
     name="helper",
+    reasoning="Cold?",
 )
 RESULT = tokens.DirectResult(
     content="391",
@@ -238,6 +241,7 @@ _ALL: tuple[msgspec.Struct, ...] = (
         task="t1", step=2, content="Let me see.", cuts=(3, 7, 11), tool_calls=(CALL,),
         finish="tool_calls", usage=USAGE, price=4_210, model="nano", worker="w1", attempt=2,
         timings=TIMINGS, cached=True, stop_string="END", reasoning="Cold?",
+        thought_cuts=(3, 5),
     ),
     facts.InferFailed(task="t1", step=2, error=FAILURE, attempt=3),
     facts.ToolDone(
@@ -335,7 +339,7 @@ _ALL: tuple[msgspec.Struct, ...] = (
         retry_of="t0", parent=PARENT, tools=(TOOL,), instructions="In euros.", route="deep",
         demands=DEMANDS, priority="batch", fingerprint="5e1fd0",
     ),
-    tokens.TokenDelta(task="t1", step=2, index=3, text=" see", attempt=2),
+    tokens.TokenDelta(task="t1", step=2, index=3, text=" see", attempt=2, reasoning="Cold?"),
     SCORED,
     tokens.DirectEvent(
         text="39", done=RESULT, error=FAILURE, call=CALL, logprobs=(SCORED,), fingerprint="fp_1f",

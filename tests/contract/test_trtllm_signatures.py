@@ -18,7 +18,7 @@ from services.inference.adapters.trtllm.arguments import llm_arguments
 from services.inference.adapters.trtllm.guided import for_xgrammar
 from services.inference.adapters.trtllm.sampling import sampling_fields
 from services.inference.core.demands import CallShape, Constraint, Reasoning
-from services.inference.core.grammar import WRITTEN
+from services.inference.core.structural import TAGGED
 from services.inference.ports import GenerateRequest, Sampling
 from shared.models import Adapter, TensorRtModel
 
@@ -143,7 +143,7 @@ def forms_in(value: Any) -> Iterator[dict[str, Any]]:
                 yield from forms_in(inner)
 
 
-@pytest.mark.parametrize("markup", WRITTEN)
+@pytest.mark.parametrize("markup", sorted(TAGGED))
 @pytest.mark.parametrize("reasoning", [None, Reasoning("<think>", "</think>")])
 def test_structural_tags_are_made_of_forms_that_xgrammar_has(
     markup: str, reasoning: Reasoning | None

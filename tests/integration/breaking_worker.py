@@ -1,7 +1,8 @@
 """A worker on the embedded engine with a bug in it, `python -m tests.integration.breaking_worker`.
 
 The engine breaks in the next step when there is a file `bug` in its data folder, and hangs in it
-when that says `hang`. Unless it says `for ever` the file is gone then, and the bug shows once. All
+when that says `hang`. Unless it says `for ever` the file is gone then, and the bug shows once. With
+`load` in it the weights never come to be loaded, and the file goes as soon as that has begun. All
 the rest is the product's own.
 """
 
@@ -54,10 +55,16 @@ def main() -> None:
     row = OpenVinoModel(path=str(settings.data / "tiny"), context=1024)
     folder, bug = Path(row.path), settings.data / "bug"
 
+    def load() -> StepModel:
+        if bug.exists() and bug.read_text() == "load":
+            bug.unlink()
+            threading.Event().wait()
+        return Buggy(PagedModel(folder, OPTIONS), bug)
+
     async def compose(bus: Bus, stop: asyncio.Event) -> None:
         chat, tokenizer = build_chat(folder, OPTIONS, row.context), FolderTokenizer(folder)
         chat.engine = OpenVinoEngine(
-            lambda: Buggy(PagedModel(folder, OPTIONS), bug),
+            load,
             partial(AnswerConstraint, tokenizer.vendor, tokenizer.vocabulary),
             OPTIONS,
         )

@@ -5,6 +5,7 @@ The supervisor, the worker's process and its engine are the real ones; only the 
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -53,12 +54,16 @@ class Workers:
         return [one.detail.partition(";")[0] for one in failed]
 
 
-@asynccontextmanager
-async def workers(server: NatsServer, folder: Path) -> AsyncIterator[Workers]:
-    environment = {
+def worker_environment(server: NatsServer) -> dict[str, str]:
+    return {
         **inherited_environment(), "PYTHONPATH": str(ROOT), "MILLRACE_NATS_URL": server.url,
         "MILLRACE_NATS_TOKEN": server.token, "MILLRACE_MODEL": "nano",
     }  # fmt: skip
+
+
+@asynccontextmanager
+async def workers(server: NatsServer, folder: Path) -> AsyncIterator[Workers]:
+    environment = worker_environment(server)
     changes: list[Change] = []
     supervisor = Supervisor(folder, changes.append)
     try:
@@ -139,3 +144,27 @@ async def test_another_worker_goes_on_meanwhile(
             done, failed = await answer(loop, f"t{n}")
             assert (done.status, done.output) == ("completed", before.output)
             assert len(failed) < 3
+
+
+async def test_a_worker_that_loads_ends_at_once(nats_server: NatsServer, tmp_path: Path) -> None:
+    """In order, and not by the kill that follows where one does not come to its end."""
+    build_tiny_model(tmp_path / "tiny")
+    (bug := tmp_path / "bug").write_text("load")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "tests.integration.breaking_worker"),
+        env=worker_environment(nats_server)
+        | {"MILLRACE_DATA": str(tmp_path), "MILLRACE_WORKER_ID": "w1"},
+        cwd=ROOT,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        await until(lambda: not bug.exists(), WITHIN)
+        process.terminate()
+        _, said = await asyncio.wait_for(process.communicate(), WITHIN)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode == 0
+    assert b"event=service.stopped" in said

@@ -377,6 +377,20 @@ async def test_the_agents_that_it_asked_forget_it_too(loop: Loop, bus: Bus) -> N
         assert [one.kind for one in await RunLog(bus).read(ref)] == ["deleted"]
 
 
+async def test_a_worker_hears_which_prompts_nobody_comes_back_to(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await loop.all()
+    heard: list[str] = []
+    monkeypatch.setattr(loop.engine(), "forget", heard.append, raising=False)
+    task = await loop.client.submit("boss", "ask helper: say x", session="s1")
+    await task.result(20)
+    child, _ = child_of(REF, task.id, 1)
+    await until(lambda: heard == [str(child)])  # that one task was all of it
+    await loop.client.session("s1").delete()
+    await until(lambda: str(REF) in heard)
+
+
 async def test_an_agent_that_is_at_it_is_stopped(
     loop: Loop, bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:

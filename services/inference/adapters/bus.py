@@ -14,6 +14,7 @@ from nats.aio.subscription import Subscription
 
 from services.inference.adapters.attempts import Attempts
 from services.inference.adapters.books import Books
+from services.inference.core.answering import Told
 from services.inference.handlers import Inference
 from shared.bus import topology
 from shared.bus.batches import Entry
@@ -31,6 +32,7 @@ from shared.contracts.workers import WorkerState
 from shared.errors import Failure, Transient
 from shared.subjects import (
     DIRECT_SESSION,
+    ENDED,
     LANES,
     WORKERS,
     direct_subject,
@@ -116,7 +118,7 @@ def _read(delivery: Delivery) -> Attempted:
 
 
 class Direct:
-    """Stateless completions, and the aborts of everything.
+    """Stateless completions, the aborts of everything, the ends of sessions.
 
     `beat` is how often, in seconds, one that takes long is said to go on.
     """
@@ -134,6 +136,7 @@ class Direct:
         self._subscriptions = [
             await self._bus.nc.subscribe(self._subject, cb=self._on_request),
             await self._bus.nc.subscribe("cancel.*.*.*", cb=self._on_abort),
+            await self._bus.nc.subscribe(ENDED, cb=self._on_ended),
         ]
         self._beating = asyncio.create_task(self._beat_often())
 
@@ -153,6 +156,10 @@ class Direct:
     async def _on_abort(self, message: Msg) -> None:
         _, tenant, session, task = message.subject.split(".")
         await self._inference.abort(SessionRef(tenant, session), task)
+
+    async def _on_ended(self, message: Msg) -> None:
+        _, tenant, session = message.subject.split(".")
+        self._inference.forget(SessionRef(tenant, session))
 
     async def _on_request(self, message: Msg) -> None:
         task = asyncio.create_task(self._answer(message))
@@ -204,10 +211,15 @@ class Tokens:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
 
-    async def delta(self, route: RouteStep, attempt: int, index: int, text: str) -> None:
+    async def delta(self, route: RouteStep, attempt: int, told: Told) -> None:
         """See `TokenSink.delta`."""
         delta = TokenDelta(
-            task=route.task, step=route.step, index=index, text=text, attempt=attempt
+            task=route.task,
+            step=route.step,
+            index=told.index,
+            text=told.text,
+            attempt=attempt,
+            reasoning=told.reasoning,
         )
         headers = {
             TASK_HEADER: route.task,

@@ -46,6 +46,46 @@ class Question:
     thoughts: Mapping[int, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The next piece of a step: of its text, or before that of what the model thinks."""
+
+    index: int
+    text: str = ""
+    reasoning: str = ""
+
+
+@dataclass(slots=True)
+class Telling:
+    """Numbers what a viewer is told of a step: what was thought first, then the text.
+
+    What is thought behind the first text is left to the fact: the numbers of the pieces have to
+    follow from the fact alone.
+    """
+
+    cuts: list[int] = field(default_factory=list)
+    answering: bool = False
+
+    @property
+    def thought_cuts(self) -> tuple[int, ...]:
+        """Where the reasoning was cut, as far as it was told."""
+        return tuple(self.cuts)
+
+    def of(self, piece: Piece) -> Told | None:
+        """What is told of a piece; None for what is not."""
+        match piece:
+            case ToolCall():
+                return None
+            case ReasoningDelta(text=text):
+                if self.answering or not text:
+                    return None
+                self.cuts.append((self.cuts[-1] if self.cuts else 0) + len(text))
+                return Told(len(self.cuts) - 1, reasoning=text)
+            case index, text:
+                self.answering = True
+                return Told(len(self.cuts) + index, text)
+
+
 @dataclass(slots=True)
 class Answer:
     """A generation while it runs, and its result at the end. `ticks` gives monotonic seconds."""
@@ -55,6 +95,7 @@ class Answer:
     coalescer: Coalescer = field(default_factory=Coalescer)
     thoughts: Coalescer = field(default_factory=Coalescer)
     """The reasoning, cut on its own."""
+    telling: Telling = field(default_factory=Telling)
     first_token: float | None = None
     result: GenerationResult | None = None
     usage: TokenUsage = field(default_factory=lambda: TokenUsage(0, 0, 0))

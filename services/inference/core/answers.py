@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 from services.inference.core.generation import GenerationResult
 from services.inference.core.toolcalls import ToolCall
@@ -72,3 +73,14 @@ def message_of(message: ChatMessage) -> Json:
     """A message of a stateless completion, without what it does not have."""
     names = ("role", "content", "tool_calls", "tool_call_id", "name")
     return {name: value for name in names if (value := getattr(message, name))}
+
+
+def thoughts_of(messages: Sequence[ChatMessage]) -> dict[int, str]:
+    """What was thought in the turn that goes on, by the place of the message that it led to."""
+    said = [place for place, message in enumerate(messages) if message.role == "user"]
+    first = said[-1] if said else -1
+    return {
+        place: message.reasoning
+        for place, message in enumerate(messages)
+        if place > first and message.role == "assistant" and message.reasoning
+    }

@@ -20,6 +20,9 @@ import msgspec
 import orjson
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from services.inference.core.effort import knobs_of
+from shared.contracts.agents import Effort
+
 # Templates that write calls so look at the ids, too.
 _SHORT_IDS = "[TOOL_CALLS]"
 # DeepSeek's write the calls of a message only where it says nothing beside them, and look so.
@@ -79,6 +82,7 @@ class ChatTemplate:
             environment.globals["strftime_now"] = strftime
         try:
             self._template = environment.from_string(source)
+            self._knobs = knobs_of(environment.parse(source))
         except jinja2.TemplateError as error:
             raise TemplateFailed(f"chat template: {error}") from error
         self._variables = dict(variables or {})
@@ -90,11 +94,17 @@ class ChatTemplate:
         self._all = _any_of(words)
         self._own = _any_of(words - _REASONING)
 
+    @property
+    def can_stop_thinking(self) -> bool:
+        """Whether the template has a way to ask for an answer without thinking."""
+        return self._knobs.can_stop
+
     def render(
         self,
         messages: Sequence[Mapping[str, Any]],
         tools: Sequence[Mapping[str, Any]] = (),
         add_generation_prompt: bool = True,
+        effort: Effort | None = None,
     ) -> tuple[Segment, ...]:
         """Return the prompt; raises `TemplateFailed` when the template refuses the messages."""
         literals: list[str] = []
@@ -106,6 +116,7 @@ class ChatTemplate:
                 tools=offered or None,
                 add_generation_prompt=add_generation_prompt,
                 **self._variables,
+                **self._knobs.variables(effort),
             )
         except (jinja2.TemplateError, TypeError, ValueError, KeyError) as error:
             raise TemplateFailed(f"chat template: {error}") from error

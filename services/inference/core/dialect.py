@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from msgspec import structs
 
 from services.inference.core.demands import Constraint, Reasoning
-from services.inference.core.grammar import WRITTEN
+from services.inference.core.grammar import can_write
 from services.inference.core.toolcalls import (
     Parser,
     Reader,
@@ -118,10 +118,10 @@ class Dialect:
     def enforced(self, constraint: Constraint | None, tail: str = "") -> Constraint | None:
         """The constraint for this model behind a prompt that ends so.
 
-        Where nobody can write a grammar for the model's calls there is none: what the answer is
-        held to is looked at when it has been written.
+        Where nobody can write a grammar for the calls there is none: what the answer is held to is
+        looked at when it has been written.
         """
-        if constraint is None or (constraint.calls and self.parser not in WRITTEN):
+        if constraint is None or not can_write(self.parser, constraint.calls):
             return None
         thought = self.reasoning_at(tail)
         return structs.replace(constraint, markup=self.parser, reasoning=thought)

@@ -6,7 +6,7 @@ user and the newest exchange behind them; a call goes with its results or not at
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 Json = dict[str, object]
@@ -31,3 +31,13 @@ def without(messages: Sequence[Json], parts: Sequence[range]) -> Sequence[Json]:
     """What is left of a conversation without some of its parts."""
     gone = {n for part in parts for n in part}
     return [message for n, message in enumerate(messages) if n not in gone]
+
+
+def moved(thoughts: Mapping[int, str], parts: Sequence[range]) -> dict[int, str]:
+    """What is known of messages by their places, by the places that they have `without` parts."""
+    gone = {n for part in parts for n in part}
+    return {
+        place - sum(n < place for n in gone): thought
+        for place, thought in thoughts.items()
+        if place not in gone
+    }

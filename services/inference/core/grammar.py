@@ -7,12 +7,13 @@ masks or tokens; which marks are control tokens of a model is an argument.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
 import orjson
 
+from services.inference.core import parameters
 from services.inference.core.demands import CallShape, Constraint
 from services.inference.core.toolcalls import deepseek, harmony, mistral, tagged
 from shared.errors import Permanent
@@ -49,6 +50,18 @@ Parts = tuple[Part, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class Arguments:
+    """How a format writes arguments, where not as one JSON value.
+
+    `rules` are those of a call whose first rule has the name given; `can` tells of a call whether
+    there are any.
+    """
+
+    rules: Callable[[parameters.Schema, str, parameters.Terms], Iterator[str]]
+    can: Callable[[CallShape], bool]
+
+
+@dataclass(frozen=True, slots=True)
 class Writing:
     """How a format writes calls: what stands before and behind the arguments of one.
 
@@ -65,6 +78,7 @@ class Writing:
     thought: tuple[Parts, Mark, Parts] | None = None
     single: bool = False
     """A turn has at most one call."""
+    arguments: Arguments | None = None
 
 
 def _hermes(name: str) -> tuple[Parts, Parts]:
@@ -100,6 +114,20 @@ def _harmony(name: str) -> tuple[Parts, Parts]:
     return before, (Mark(harmony.CALL),)
 
 
+def _qwen(name: str) -> tuple[Parts, Parts]:
+    return (Mark(tagged.OPEN), f"\n<function={name}>\n"), ("</function>\n", Mark(tagged.CLOSE))
+
+
+def _python(name: str) -> tuple[Parts, Parts]:
+    return (f"{name}(",), (")",)
+
+
+def _object(call: CallShape) -> dict[str, object]:
+    return parsed(call.schema, "constraint.calls")
+
+
+_XML = Arguments(parameters.elements, lambda call: parameters.is_xml(_object(call)))
+_KEYWORDS = Arguments(parameters.keywords, lambda call: parameters.is_python(call.name))
 _DEEPSEEK_END = (Mark(deepseek.ALL_END),)
 WRITTEN: dict[str, Writing] = {
     "hermes": Writing(_hermes, between=("\n",)),
@@ -118,8 +146,26 @@ WRITTEN: dict[str, Writing] = {
         ),
         single=True,
     ),
+    "qwen3_coder": Writing(_qwen, between=("\n",), arguments=_XML),
+    "pythonic": Writing(_python, ("[",), (", ",), ("]",), arguments=_KEYWORDS),
 }
-"""Formats whose calls can be enforced, by name. The others' are looked at when they are written."""
+"""How calls are written under a constraint, by the name of the format."""
+
+
+def can_write(markup: str, calls: Sequence[CallShape]) -> bool:
+    """Whether all of these calls can be enforced; else they are looked at when they are written.
+
+    Raises:
+        SchemaRefused: a schema is not JSON.
+    """
+    if not calls:
+        return True
+    writing = WRITTEN.get(markup)
+    if writing is None or writing.arguments is None:
+        return writing is not None
+    return all(map(writing.arguments.can, calls))
+
+
 PLAIN = Writing(_llama)
 """Stands for a format that is not in the list, where there are no calls."""
 
@@ -194,7 +240,9 @@ class _Lark:
         writing, mark = self.writing, self._mark
         begin, between, end = writing.begin, writing.between, writing.end
         free = self.constraint.text and mark is not None and not writing.answer
-        rules = [f"call_{i}: {self._call(one)}" for i, one in enumerate(self.constraint.calls)]
+        rules = []
+        for place, shape in enumerate(self.constraint.calls):
+            rules += self._call(shape, f"call_{place}")
         any_call = "|".join(f"call_{i}" for i in range(len(self.constraint.calls)))
         rules.append(f"call: {any_call}")
         if mark is not None:
@@ -202,7 +250,8 @@ class _Lark:
             rules.append(f"head{lazy}: {'TEXT ' if free else ''}{self.parts((mark,))}")
         one = "call" if begin or mark is None else "head call"
         many = one if self._once else f"{one} ({self.parts(between)} {one})*"
-        opened = f"head {self.parts(begin[1:])}" if begin else ""
+        opened = self.parts(begin) if mark is None else f"head {self.parts(begin[1:])}"
+        opened = opened if begin else ""
         rules.append(f"calls: {opened} {many} {self.parts(end)}")
         rules.append("block: calls" if begin else f"block: {one}")
         if self.constraint.text and not free:
@@ -213,14 +262,17 @@ class _Lark:
         """Text instead of calls: it is marked as the answer, or does not begin as a call does."""
         if self.writing.answer:
             return [f"free: {self.parts(self.writing.answer)} TEXT"]
-        return ["free: FREE?", "FREE: /[^{\\s](.|\\n)*/"]
+        first = self.parts(self.writing.begin or self.writing.call("")[0])[1]
+        return ["free: FREE?", f"FREE: /[^\\{first}\\s](.|\\n)*/"]
 
-    def _call(self, call: CallShape) -> str:
+    def _call(self, call: CallShape, rule: str) -> list[str]:
         """One call, without the mark that its block begins with."""
         before, after = self.writing.call(call.name)
         if not self.writing.begin and isinstance(before[0], Mark):
             before = before[1:]
-        return f"{self.parts(before)} {arguments_rule(call)} {self.parts(after)}"
+        given, *more = arguments_rules(call, self.constraint.markup, f"{rule}_given")
+        whole = f"{rule}: {self.parts(before)} {rule}_given {self.parts(after)}"
+        return [whole, given, *more]
 
     def _lazy(self, mark: Mark) -> str:
         return "[lazy]" if self.token_of(mark.text) is None else ""
@@ -247,9 +299,16 @@ def lark(constraint: Constraint, token_of: TokenOf) -> str:
     return "%llguidance {}\n" + "\n".join(_Lark(constraint, token_of).rules()) + "\n"
 
 
-def arguments_rule(call: CallShape) -> str:
-    """The arguments of one call, as the right side of a rule."""
-    return _json(parsed(call.schema, "constraint.calls"), _SPACED, strict=call.strict)
+def arguments_rules(call: CallShape, markup: str, rule: str) -> list[str]:
+    """The arguments of one call, as rules of which the first one has this name."""
+
+    terms = parameters.Terms(
+        lambda schema: _json(dict(schema), _SPACED, strict=call.strict), call.strict
+    )
+    arguments = WRITTEN.get(markup, PLAIN).arguments
+    if arguments is None:
+        return [f"{rule}: {terms.json(_object(call))}"]
+    return list(arguments.rules(_object(call), rule, terms))
 
 
 def value_rule(constraint: Constraint) -> str:

@@ -34,3 +34,7 @@ class PrefixWatch:
         while self._held > self._most:
             _, oldest = self._last.popitem(last=False)
             self._held -= len(oldest)
+
+    def forget(self, session: Hashable) -> None:
+        """There is no next prompt of a session."""
+        self._held -= len(self._last.pop(session, b""))

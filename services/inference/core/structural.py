@@ -12,6 +12,9 @@ from services.inference.core.demands import CallShape, Constraint
 from services.inference.core.grammar import PLAIN, WRITTEN, Mark, Part, Writing, parsed
 
 Json = dict[str, object]
+TAGGED = frozenset(name for name, writing in WRITTEN.items() if writing.arguments is None)
+"""Formats whose calls can be said so: those with one JSON value for all arguments. xgrammar has no
+way for the others that all of its releases know."""
 _ANY: Json = {"type": "any_text"}
 
 

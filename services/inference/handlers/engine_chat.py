@@ -28,6 +28,7 @@ from services.inference.ports import (
     EngineInfo,
     EngineStats,
     EngineUnavailable,
+    Forgets,
     GenerateRequest,
     InvalidRequest,
     Sampling,
@@ -39,6 +40,7 @@ from services.inference.ports import (
 from shared.contracts import agents
 from shared.contracts.tokens import Logprob
 from shared.errors import Permanent
+from shared.models import NONE
 
 
 @dataclass(slots=True)
@@ -60,7 +62,14 @@ class EngineChat:
         """See the port."""
         info = await self.engine.start()
         self.context = min(self.context, info.context_tokens)
-        return info
+        if not self._can_stop_thinking:
+            return info
+        return replace(info, abilities=info.abilities | {"unthinking"})
+
+    @property
+    def _can_stop_thinking(self) -> bool:
+        """A model that never thinks need not be told."""
+        return self.template.can_stop_thinking or self.dialect.reasoning == NONE
 
     async def close(self) -> None:
         """See the port."""
@@ -77,6 +86,12 @@ class EngineChat:
     def prefixes(self) -> PrefixReport | None:
         """See the port."""
         return self.engine.prefixes() if isinstance(self.engine, TellsPrefixes) else None
+
+    def forget(self, tenant: str, session: str) -> None:
+        """See the port."""
+        self.watch.forget((tenant, session))
+        if isinstance(self.engine, Forgets):
+            self.engine.forget(_lineage(tenant, session))
 
     def health(self) -> EngineBroken | EngineUnavailable | None:
         """See the port."""
@@ -135,6 +150,7 @@ class EngineChat:
             priority=question.priority,
             # who has tools comes back with their results
             keep="long" if question.held.shown else "usual",
+            lineage=_lineage(question.owner.tenant, question.owner.session),
         )
 
     def _least(self, question: Question) -> int:
@@ -149,10 +165,14 @@ class EngineChat:
     def _rendered(self, question: Question) -> tuple[Segment, ...]:
         if not question.messages:
             raise Permanent("invalid_request", "there is no message", field="messages")
+        effort = question.held.demands.effort
+        if effort == "none" and not self._can_stop_thinking:
+            detail = "the model always thinks before it answers, and cannot be told not to"
+            raise UnsupportedDemand(detail, field="reasoning_effort")
         tools = [function_of(spec) for spec in question.held.shown]
         try:
             messages = self.template.recalling(question.messages, question.thoughts)
-            return self.template.render(messages, tools)
+            return self.template.render(messages, tools, effort=effort)
         except TemplateFailed as error:
             raise Permanent("invalid_request", str(error), field="messages") from error
 
@@ -188,6 +208,11 @@ class EngineChat:
         return Logprob(
             text=tokenizer.label(token), logprob=value, bytes=tuple(seen) if seen else None
         )
+
+
+def _lineage(tenant: str, session: str) -> str:
+    """What an engine knows a session's prompts by; empty for those that are nobody's."""
+    return f"{tenant}/{session}" if session else ""
 
 
 def _tail(prompt: Sequence[Segment]) -> str:

@@ -21,6 +21,7 @@ from services.inference.core.answers import (
     message_of,
     price_of,
     step_calls,
+    thoughts_of,
 )
 from services.inference.core.blocks import PrefixReport
 from services.inference.core.demands import Held
@@ -150,8 +151,8 @@ class Inference:
         try:
             async with aclosing(pieces_of(self._model.chat, question, answer)) as pieces:
                 async for piece in pieces:
-                    if not isinstance(piece, ToolCall | ReasoningDelta):
-                        await self._tokens.delta(route, attempt, *piece)
+                    if (told := answer.telling.of(piece)) is not None:
+                        await self._tokens.delta(route, attempt, told)
         except (EngineFailed, EndpointRefused) as error:
             return self.failed(work, attempt, error.as_failure())
         except EngineBroken as error:  # this engine is, the step may be answered by another one
@@ -216,7 +217,8 @@ class Inference:
         """
         messages = [message_of(one) for one in request.messages]
         owner, held = Owner(request.id, request.tenant), Held(request.demands, request.tools)
-        question = Question(messages, held, request.sampling, owner, request.priority)
+        thoughts = thoughts_of(request.messages)
+        question = Question(messages, held, request.sampling, owner, request.priority, thoughts)
         came = self._ticks()
         if request.count_only:
             answer = Answer(0.0, self._ticks)
@@ -295,6 +297,10 @@ class Inference:
         """What the model's cache holds; None where nobody can tell."""
         return self._model.chat.prefixes()
 
+    def forget(self, ref: SessionRef) -> None:
+        """Nobody comes back to a session: let go of what is kept for its next prompt."""
+        self._model.chat.forget(ref.tenant, ref.session)
+
     async def abort(self, ref: SessionRef, task: str) -> None:
         """Free the engine of what runs for a task or completion."""
         for request in list(self._running.get((ref, task), ())):
@@ -321,6 +327,7 @@ class Inference:
             timings=answer.timings(),
             stop_string=result.stop_string,
             reasoning=result.reasoning,
+            thought_cuts=answer.telling.thought_cuts,
         )
 
     def _direct_result(

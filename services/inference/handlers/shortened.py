@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from services.inference.core.answering import Answer, Piece, Question
-from services.inference.core.forgetting import forgettable, without
+from services.inference.core.forgetting import forgettable, moved, without
 from services.inference.ports import ChatModel
 from shared.errors import Permanent
 
@@ -24,9 +24,13 @@ async def pieces_of(chat: ChatModel, question: Question, answer: Answer) -> Asyn
     may = forgettable(question.messages) if question.held.demands.truncation == "auto" else []
     gone = 0
     while True:
-        left = without(question.messages, may[:gone]) if gone else question.messages
+        shorter = replace(
+            question,
+            messages=without(question.messages, may[:gone]),
+            thoughts=moved(question.thoughts, may[:gone]),
+        )
         try:
-            async with aclosing(chat.pieces(replace(question, messages=left), answer)) as pieces:
+            async with aclosing(chat.pieces(shorter if gone else question, answer)) as pieces:
                 async for piece in pieces:
                     yield piece
         except Permanent as error:

@@ -181,12 +181,13 @@ def _direct(caller: Caller, body: MessagesBody, named: Named) -> tuple[DirectReq
         detail = f"{SESSION_HEADER}: a session needs model: agent:<name>"
         raise Permanent("invalid_request", detail, field=SESSION_HEADER)
     name = mint_id("msg")
-    return caller.signed(direct_request(body, caller.tenant, name)), Envelope(name, body.model)
+    envelope = Envelope(name, body.model, thoughts=body.shown)
+    return caller.signed(direct_request(body, caller.tenant, name)), envelope
 
 
 def _task_envelope(task: TaskHandle, body: MessagesBody) -> Envelope:
     extra: Json = {"millrace": {"task": task.id, "session": task.session}}
-    return Envelope(f"msg_{task.id}", body.model, extra)
+    return Envelope(f"msg_{task.id}", body.model, extra, body.shown)
 
 
 def _task_headers(task: TaskHandle) -> dict[str, str]:

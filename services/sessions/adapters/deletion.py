@@ -34,7 +34,7 @@ from shared.contracts.control import DeleteReply, DeleteSession
 from shared.contracts.facts import Cancelled, Deleted
 from shared.contracts.log import StoredFact
 from shared.errors import Failure, Permanent, Transient
-from shared.subjects import LEDGER, RUNS, check_session, session_filter
+from shared.subjects import LEDGER, RUNS, check_session, ended_subject, session_filter
 
 _LOOK = 0.05
 STOPPING, DRAINING, ERASING, LEDGER_BEHIND = 15.0, 5.0, 5.0, 2.0
@@ -120,7 +120,10 @@ class Deletion:
         if waiting := open_tasks(await self._log.read(ref)):  # with what a fork took over
             raise _busy(waiting)
         fact = Deleted(upto=own[-1].seq, by=by, usage=usage_of(own))
-        return fact, (await self._log.append(ref, fact)).seq
+        sequence = (await self._log.append(ref, fact)).seq
+        with contextlib.suppress(Transient):
+            await self._bus.send(ended_subject(ref), b"")  # the workers' caches hold its words
+        return fact, sequence
 
     async def _children(self, ref: SessionRef, history: Sequence[StoredFact]) -> list[SessionRef]:
         """The sessions of the agents that it asked, behind those that they asked in turn."""

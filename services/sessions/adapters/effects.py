@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import assert_never
 
 from msgspec.structs import replace
@@ -13,14 +14,16 @@ from shared.bus.log import RunLog
 from shared.bus.tasks import Origin, submit_task
 from shared.bus.timers import set_timer
 from shared.contracts.base import SessionRef, encode, step_id
+from shared.contracts.facts import Done
 from shared.contracts.log import MSG_ID, TASK_HEADER
-from shared.contracts.tasks import TaskSubmitted
+from shared.contracts.tasks import CHILD, TaskSubmitted
 from shared.contracts.work import RouteStep
 from shared.errors import Transient
 from shared.subjects import (
     ROUTE,
     TIMERS,
     abort_subject,
+    ended_subject,
     timer_subject,
     tool_subject,
 )
@@ -43,6 +46,9 @@ class BusEffects:
             case Append():
                 place = action.ref or ref
                 ack = await self._log.append(place, action.fact, trace_id=action.trace_id)
+                if isinstance(action.fact, Done) and place.session.startswith(CHILD):
+                    with suppress(Transient):
+                        await self._bus.send(ended_subject(place), b"")  # it was for this one task
                 return ack.seq
             case Publish():
                 await self._publish(ref, action)

@@ -98,9 +98,12 @@ def demands_now(running: Running) -> Demands:
     """What the next model call is held to.
 
     A call that is demanded is demanded once, of the first answer to what the client has said;
-    else a loop would never come to its end.
+    else a loop would never come to its end. How much is thought is the agent's to say where the
+    client does not.
     """
     demands = running.accepted.terms.demands
+    if demands.effort is None and (effort := running.accepted.agent.effort) is not None:
+        demands = replace(demands, effort=effort)
     forced = demands.tool_choice in ("required", "function")
     if forced and not running.fresh:
         return replace(demands, tool_choice="auto", function="")

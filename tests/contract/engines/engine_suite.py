@@ -26,6 +26,7 @@ from services.inference.ports import (
     EngineFinished,
     EngineInfo,
     EngineUnavailable,
+    Forgets,
     GenerateRequest,
     InvalidRequest,
     Sampling,
@@ -369,6 +370,27 @@ class EngineSuite:
             assert (report.block_tokens, overlap(names, report.blocks)) == (info.block_tokens, 3)
             other = block_names(words(4, 3 * info.block_tokens), info.block_tokens)
             assert overlap(other, report.blocks) == 0
+
+    async def test_whoever_can_forgets_what_only_one_lineage_has_used(
+        self, make: MakeHarness
+    ) -> None:
+        async with started(make()) as (engine, info):
+            if not isinstance(engine, Forgets):
+                pytest.skip("the engine cannot be told")
+            size = info.block_tokens
+            system, own, theirs = (words(n, 2 * size) for n in (3, 4, 5))
+
+            async def cached(name: str, end: list[int], lineage: str) -> int:
+                prompt = [*system, *end, 7]
+                said = await answer(engine, ask(name, prompt, 3, lineage=lineage))
+                return said.finished.usage.cached
+
+            assert await cached("a", own, "one") == 0
+            assert await cached("b", theirs, "two") == 2 * size
+            engine.forget("one")
+            engine.forget("nobody's")
+            assert await cached("c", own, "three") == 2 * size  # what both have used is there
+            assert await cached("d", theirs, "two") == 4 * size
 
     async def test_too_little_memory_costs_time_and_no_token(self, make: MakeHarness) -> None:
         requests = [ask(f"r{n}", words(n, 40), 70) for n in range(5)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,8 @@ BEGINS = {
     "deepseek_v3": deepseek.ALL_BEGIN,
     "deepseek_v31": deepseek.ALL_BEGIN,
     "openai": "<|channel|>commentary",
+    "qwen3_coder": "<tool_call>",
+    "pythonic": "[",
 }
 """How an answer begins that is a call."""
 Tokenizers = dict[str, FolderTokenizer]
@@ -83,13 +86,14 @@ def speak(
     seed: int,
     prefer: str = "",
     tail: str = "",
+    tools: Sequence[ToolSpec] = TOOLS,
 ) -> tuple[GenerationResult, bool]:
     """Random tokens, those of `prefer` first: what is read, and whether it came to its end."""
     dice = np.random.default_rng(seed)
     enforced = dialect.enforced(constraint, tail)
     assert enforced is not None
     held = AnswerConstraint(tokenizer.vendor, tokenizer.vocabulary, enforced)
-    generation = Generation(tokenizer.decode, reader=dialect.reader(TOOLS, tail))
+    generation = Generation(tokenizer.decode, reader=dialect.reader(tools, tail))
     wanted = list(tokenizer.vendor.tokenize_str(prefer, parse_special=True))
     for _ in range(LONGEST):
         row = dice.random(tokenizer.vocabulary).astype(np.float32)
@@ -104,12 +108,19 @@ def speak(
     return generation.finish("length")[1], False
 
 
+def test_every_format_can_be_written() -> None:
+    assert {*WRITTEN} == {*FORMATS, "openai"}
+
+
 @pytest.mark.parametrize("name", WRITTEN)
 def test_random_schemas_are_always_read_back(tokenizers: Tokenizers, name: str) -> None:
     for seed in range(60):
         wanted = random_arguments(seed)
         constraint = Constraint(calls=(CallShape("f", json.dumps(wanted), strict=True),), once=True)
-        said, whole = speak(tokenizers[name], DIALECTS[name], constraint, seed, BEGINS[name])
+        tools = (ToolSpec(name="f", parameters=wanted),)
+        said, whole = speak(
+            tokenizers[name], DIALECTS[name], constraint, seed, BEGINS[name], tools=tools
+        )
         assert whole
         assert (said.content, said.malformed, len(said.tool_calls)) == ("", (), 1)
         call = said.tool_calls[0]
@@ -182,10 +193,47 @@ def test_reasoning_comes_first_and_is_free(tokenizers: Tokenizers, name: str) ->
     assert (said.reasoning, len(said.tool_calls)) == ("hm {", 1)
 
 
-@pytest.mark.parametrize("parser", sorted({*FORMATS} - {*WRITTEN}))
-def test_where_there_is_no_grammar_nothing_is_enforced(parser: str) -> None:
-    dialect = Dialect(parser)
-    assert dialect.enforced(Constraint(calls=(NUMBER,))) is None
-    value = dialect.enforced(Constraint(value="{}"))
-    assert value is not None
-    assert value.value == "{}"
+OPTIONAL = {
+    "type": "object",
+    "properties": {
+        "a": {"type": "string", "maxLength": 3},
+        "b": {"type": "boolean"},
+        "c": {"$ref": "#/$defs/c"},
+        "d": {"type": "string", "enum": ["x/y", "</tool_call>"]},
+    },
+    "required": ["b"],
+    "additionalProperties": False,
+    "$defs": {"c": {"enum": [1, "1", None]}},
+}
+
+
+@pytest.mark.parametrize("name", ["pythonic", "qwen3_coder"])
+def test_arguments_that_may_be_left_out_are_read_back(tokenizers: Tokenizers, name: str) -> None:
+    """One by one: any of those that are not required, in any company, and texts as they are."""
+    call, seen = CallShape("f", json.dumps(OPTIONAL), strict=True), set()
+    tools = (ToolSpec(name="f", parameters=OPTIONAL),)
+    for seed in range(25):
+        constraint = Constraint(calls=(call,), once=True)
+        said, whole = speak(
+            tokenizers[name], DIALECTS[name], constraint, seed, BEGINS[name], tools=tools
+        )
+        assert whole
+        (made,) = said.tool_calls
+        assert mismatch(OPTIONAL, made.arguments) == ""
+        seen.add(frozenset(made.arguments))
+    assert len(seen) > 4
+
+
+@pytest.mark.parametrize("name", ["pythonic", "qwen3_coder"])
+def test_a_tool_that_says_nothing_of_its_arguments_can_be_called(
+    tokenizers: Tokenizers, name: str
+) -> None:
+    written = {
+        "pythonic": '[f(**{"n": 1, "s": "x"})]',
+        "qwen3_coder": "<tool_call>\n<function=f>\n<parameter=n>\n1\n</parameter>\n"
+        "<parameter=s>\nx\n</parameter>\n</function>\n</tool_call>",
+    }[name]
+    constraint = Constraint(calls=(CallShape("f"),), once=True)
+    said, whole = speak(tokenizers[name], DIALECTS[name], constraint, 1, prefer=written)
+    assert whole
+    assert [call.arguments for call in said.tool_calls] == [{"n": 1, "s": "x"}]

@@ -53,7 +53,7 @@ async def ask(chat: EngineChat, seed: int, name: str) -> tuple[GenerationResult,
     return answer.result, [piece for piece in told if isinstance(piece, ToolCall)]
 
 
-@pytest.mark.parametrize("name", ["hermes", "llama3_json", "mistral"])
+@pytest.mark.parametrize("name", ["hermes", "llama3_json", "mistral", "qwen3_coder", "pythonic"])
 async def test_forced_calls_meet_random_schemas(
     chat: EngineChat, tiny_model: Path, name: str
 ) -> None:

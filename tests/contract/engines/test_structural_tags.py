@@ -20,7 +20,7 @@ from services.inference.core.demands import CallShape, Constraint, Reasoning, mi
 from services.inference.core.dialect import Dialect
 from services.inference.core.generation import Generation, GenerationResult
 from services.inference.core.grammar import WRITTEN, SchemaRefused
-from services.inference.core.structural import structural_tag
+from services.inference.core.structural import TAGGED, structural_tag
 from shared.contracts.agents import ToolSpec
 from tests.contract.engines.schemas import random_arguments
 
@@ -133,7 +133,7 @@ def begins(name: str) -> str:
     return f"{start}commentary" if name == "openai" else start
 
 
-@pytest.mark.parametrize("name", WRITTEN)
+@pytest.mark.parametrize("name", sorted(TAGGED))
 def test_random_schemas_are_always_read_back(tokenizer: FolderTokenizer, name: str) -> None:
     for seed in range(20):
         schema = random_arguments(seed)
@@ -147,7 +147,7 @@ def test_random_schemas_are_always_read_back(tokenizer: FolderTokenizer, name: s
         assert mismatch(schema, said.tool_calls[0].arguments) == ""
 
 
-@pytest.mark.parametrize("name", WRITTEN)
+@pytest.mark.parametrize("name", sorted(TAGGED))
 def test_text_a_value_and_several_calls(tokenizer: FolderTokenizer, name: str) -> None:
     plain = "<|channel|>final<|message|>plain" if name == "openai" else "plain"
     free = Constraint(calls=(NUMBER,), text=True, markup=name)

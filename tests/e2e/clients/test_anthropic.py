@@ -211,10 +211,10 @@ def test_an_agents_session_goes_on(client, system):
         ({"model": "nobody"}, anthropic.NotFoundError, "model_not_found", "model"),
         ({"model": "agent:nobody"}, anthropic.NotFoundError, "unknown_agent", "model"),
         (
-            {"thinking": {"type": "enabled", "budget_tokens": 1024}},
+            {"thinking": {"type": "enabled", "budget_tokens": 1024}},  # max_tokens is less
             anthropic.BadRequestError,
-            "unsupported_parameter",
-            "thinking",
+            "invalid_request",
+            "thinking.budget_tokens",
         ),
         (
             {"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]},

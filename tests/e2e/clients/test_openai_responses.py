@@ -269,7 +269,7 @@ async def test_what_is_not_stored_is_gone(fronts, client) -> None:
     [
         ({"tools": [{"type": "web_search"}]}, "tools.0.type"),
         ({"model": "agent:helper", "max_tool_calls": 1}, "max_tool_calls"),
-        ({"reasoning": {"effort": "high"}}, "reasoning"),
+        ({"reasoning": {"effort": "much"}}, "reasoning.effort"),
         ({"include": ["message.output_text.logprobs"]}, "include"),
         ({"model": "nothing"}, "model"),
         ({"model": "agent:nobody"}, "model"),

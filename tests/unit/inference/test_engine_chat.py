@@ -7,10 +7,12 @@ import pytest
 from services.inference.core.answering import Answer, Owner, Question
 from services.inference.core.chat import ChatTemplate
 from services.inference.core.demands import Held
+from services.inference.core.dialect import Dialect
 from services.inference.handlers import EngineChat
 from services.inference.ports import GenerateRequest
 from shared.contracts.agents import Sampling
 from shared.contracts.demands import Demands
+from shared.errors import Permanent
 from tests.fakes.instant_engine import InstantEngine, InstantOptions
 from tests.fakes.scripted_model import END, TEMPLATE, ByteTokenizer
 
@@ -103,3 +105,40 @@ async def test_what_nobody_is_told_of_yet_is_read_later(stop: tuple[str, ...], w
     assert answer.result.content == whole
     assert read == [1, len(said) - 1 if not stop else len("größe ".encode())]
     assert answer.result.finish_reason == "stop"
+
+
+SWITCH = "{{ messages[0].content }}{{ enable_thinking }}"
+
+
+@pytest.mark.parametrize(
+    ("template", "reasoning", "able"),
+    [(SWITCH, "qwen3", True), (TEMPLATE, "qwen3", False), (TEMPLATE, "none", True)],
+)
+async def test_a_model_that_cannot_but_think_says_so(
+    template: str, reasoning: str, able: bool
+) -> None:
+    prompts: list[bytes] = []
+
+    def script(request: GenerateRequest) -> list[int]:
+        prompts.append(bytes(request.prompt))
+        return [END]
+
+    engine = InstantEngine(script, InstantOptions(vocabulary=END + 1))
+    dialect = Dialect("hermes", reasoning)
+    chat = EngineChat(engine, ByteTokenizer(), ChatTemplate(template, ()), 512, dialect=dialect)
+    info = await chat.start()
+    assert ("unthinking" in info.abilities) == able
+    held = Held(Demands(effort="none"))
+    question = Question(
+        [{"role": "user", "content": "hi"}], held, Sampling(max_tokens=2), Owner("r", "t")
+    )
+    if able:
+        assert await chat.count(question) > 0
+        assert [piece async for piece in chat.pieces(question, Answer(0.0, lambda: 0.0))] == []
+        assert prompts[0].endswith(b"False" if template == SWITCH else b"hi\n")
+        return
+    with pytest.raises(Permanent) as caught:
+        await chat.count(question)
+    assert (caught.value.code, caught.value.field) == ("unsupported_demand", "reasoning_effort")
+    with pytest.raises(Permanent, match="always thinks"):
+        await anext(chat.pieces(question, Answer(0.0, lambda: 0.0)))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.inference.core.forgetting import forgettable, without
+from services.inference.core.forgetting import forgettable, moved, without
 
 SYSTEM = {"role": "system", "content": "S"}
 TURNS = st.lists(st.lists(st.integers(0, 3), max_size=4), max_size=5)
@@ -57,3 +57,16 @@ def test_what_is_left_begins_and_ends_alike_and_is_balanced(
     made = [name for one in left for name in one.get("tool_calls", ())]  # type: ignore[attr-defined]
     assert made == [one["tool_call_id"] for one in left if one["role"] == "tool"]
     assert len(left) + sum(len(part) for part in parts[:count]) == len(talk)
+
+
+def test_what_is_known_of_messages_moves_with_them() -> None:
+    messages = [
+        {"role": role, "content": str(n)}
+        for n, role in enumerate(("system", "user", "assistant", "user", "assistant", "tool"))
+    ]
+    parts = [range(1, 3)]
+    thoughts = {2: "of 2", 4: "of 4"}
+    left = without(messages, parts)
+    assert [left[place]["content"] for place in moved(thoughts, parts)] == ["4"]
+    assert moved(thoughts, parts) == {2: "of 4"}
+    assert moved(thoughts, []) == thoughts

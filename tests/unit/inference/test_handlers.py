@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from services.inference.core.answering import Told
 from services.inference.core.chat import ChatTemplate
 from services.inference.core.dialect import Dialect
 from services.inference.handlers import EngineChat, Inference, Model
@@ -20,6 +21,7 @@ from shared.contracts.facts import InferFailed, Inferred, Usage
 from shared.contracts.tokens import DirectEvent
 from shared.contracts.work import ChatMessage, DirectRequest, InferStep, RouteStep, Target
 from shared.errors import Failure, MillraceError
+from shared.events import deltas
 from tests.fakes.instant_engine import InstantEngine, InstantOptions
 from tests.fakes.scripted_model import CONTEXT, END, TEMPLATE, ByteTokenizer
 
@@ -35,6 +37,8 @@ class Session:
 
     def __init__(self, engine: InstantEngine) -> None:
         self.deltas: list[str] = []
+        self.thoughts: list[str] = []
+        self.numbers: list[int] = []
         self.engine = engine
         self.chat: EngineChat | None = None
         self.messages: tuple[dict[str, object], ...] = ({"role": "user", "content": "hi"},)
@@ -45,8 +49,12 @@ class Session:
     def specs(self, names: Sequence[str]) -> Sequence[ToolSpec]:
         return [ADD] if names else []
 
-    async def delta(self, route: RouteStep, attempt: int, index: int, text: str) -> None:
-        self.deltas.append(text)
+    async def delta(self, route: RouteStep, attempt: int, told: Told) -> None:
+        if told.text:
+            self.deltas.append(told.text)
+        else:
+            self.thoughts.append(told.reasoning)
+        self.numbers.append(told.index)
 
 
 @asynccontextmanager
@@ -154,14 +162,18 @@ async def test_reasoning_is_an_event_of_its_own_and_no_part_of_the_answer() -> N
     assert told == sorted(told, reverse=True)
 
 
-async def test_a_step_keeps_its_reasoning_in_the_fact_and_out_of_the_deltas() -> None:
+async def test_a_step_tells_what_it_thinks_before_what_it_says() -> None:
     async with worker(THOUGHT, dialect=THINKING) as (inference, session):
         (fact,) = await inference.infer(step(Demands(), "add"), 1)
     assert isinstance(fact, Inferred)
     assert (fact.reasoning, fact.content) == ("It wants <tool_call>s.", "so")
     assert "".join(session.deltas) == "so"
+    assert "".join(session.thoughts) == fact.reasoning
     assert fact.cuts == (1, 2)
     assert fact.usage.reasoning > 0
+    again = deltas(fact)
+    assert session.numbers == [one.index for one in again]
+    assert [one.reasoning for one in again if one.reasoning] == session.thoughts
 
 
 async def test_an_answer_that_was_cut_while_it_thought_has_its_reasoning() -> None:
@@ -196,11 +208,13 @@ async def test_another_format_of_calls_is_read_as_the_model_writes_it() -> None:
 
 
 async def test_a_demand_that_no_grammar_can_be_written_for_is_looked_at_afterwards() -> None:
-    async with worker("[add(n=1)]", frozenset(), Dialect("pythonic")) as (inference, _):
-        events = await events_of(inference, completion(REQUIRED, ADD))
+    one_of_several = ToolSpec(name="add", parameters={"anyOf": [{"required": ["n"]}]})
+    call = "<tool_call><function=add><parameter=n>1</parameter></function></tool_call>"
+    async with worker(call, frozenset(), Dialect("qwen3_coder")) as (inference, _):
+        events = await events_of(inference, completion(REQUIRED, one_of_several))
     assert events[-1].done is not None
-    async with worker("no", frozenset(), Dialect("pythonic")) as (inference, _):
-        unmet = (await events_of(inference, completion(REQUIRED, ADD)))[-1].error
+    async with worker("no", frozenset(), Dialect("qwen3_coder")) as (inference, _):
+        unmet = (await events_of(inference, completion(REQUIRED, one_of_several)))[-1].error
     assert unmet is not None
     assert (unmet.code, unmet.field) == ("demand_unmet", "tool_choice")
 

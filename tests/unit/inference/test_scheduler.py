@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from services.inference.adapters.openvino.blocks import BlockPool
-from services.inference.adapters.openvino.scheduler import Scheduler, Sequence, Slice
+from services.inference.adapters.openvino.scheduler import PATIENCE, Scheduler, Sequence, Slice
 
 
 def scheduler(blocks: int = 16, sequences: int = 4, tokens: int = 8) -> Scheduler:
@@ -113,3 +113,51 @@ def test_remove_of_a_waiting_or_unknown_sequence_is_harmless() -> None:
 def test_a_slice_samples_at_the_end_only() -> None:
     sequence = Sequence((1, 2, 3))
     assert [Slice(sequence, 0, n).samples for n in (2, 3)] == [False, True]
+
+
+def batch(scheduler: Scheduler, length: int) -> Sequence:
+    """Work that nobody waits for."""
+    sequence = Sequence(tuple(range(900, 900 + length)), patient=True)
+    scheduler.add(sequence)
+    return sequence
+
+
+def test_what_somebody_waits_for_is_begun_before_work_in_batches() -> None:
+    s = scheduler(sequences=1)
+    (first,) = added(s, 2)
+    step(s)
+    patient = batch(s, 2)
+    (second,) = added(s, 3)
+    s.remove(first)
+    assert [part[0] for part in step(s)] == [second]
+    s.remove(second)
+    assert [part[0] for part in step(s)] == [patient]
+
+
+def test_work_in_batches_lets_a_bounded_number_pass() -> None:
+    s = scheduler(sequences=1)
+    patient = batch(s, 2)
+    passed = 0
+    while patient in s.waiting:
+        (other,) = added(s, 1)
+        [(running, _, _)] = step(s)
+        s.remove(running)
+        if running is other:
+            passed += 1
+    assert passed == PATIENCE
+
+
+def test_work_in_batches_gives_up_its_blocks_first_and_once() -> None:
+    s = scheduler(blocks=4, tokens=16)
+    patient = batch(s, 7)
+    step(s)
+    (urgent,) = added(s, 7)
+    for _ in range(3):
+        step(s)  # both come to need a third block, and there is none
+    assert (s.running, list(s.waiting)) == ([urgent], [patient])
+    s.remove(urgent)
+    step(s)
+    added(s, 3)
+    while len(patient.ids) < 16:
+        step(s)
+        assert patient in s.running  # it has given way, and is the oldest now

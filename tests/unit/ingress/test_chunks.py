@@ -232,3 +232,26 @@ def test_choices_have_their_numbers_and_their_usage_is_added_up():
     second = DirectChunks(FRAME, index=1)
     found = [second.start(), *second.of(DirectEvent(done=result("b")))]
     assert {chunk["choices"][0]["index"] for chunk in found} == {1}
+
+
+def thought(step, said, attempt=1):
+    body = TokenDelta(task="t", step=step, index=0, text="", attempt=attempt, reasoning=said)
+    return Event("1", "delta", 0.0, "t", body)
+
+
+def test_what_an_agent_thinks_is_shown_once_for_each_step():
+    events = (
+        *(
+            thought(0, "Hm."),
+            delta(0, 1, "Moment."),
+            thought(0, "Oh.", 2),
+            delta(0, 1, "Moment.", 2),
+        ),
+        *(thought(2, "So."), delta(2, 1, "42"), done("42")),
+    )
+    said = deltas(run_task(*events))
+    assert [one["reasoning_content"] for one in said if "reasoning_content" in one] == [
+        "Hm.",
+        "So.",
+    ]
+    assert "".join(one.get("content", "") for one in said) == "Moment.\n\n42"

@@ -118,7 +118,7 @@ async def test_errors_take_anthropics_shape(http, system, error, status, kind, s
     ("ask", "status", "code", "param"),
     [
         (ASK | {"max_tokens": 0}, 400, "invalid_request", "max_tokens"),
-        (ASK | {"thinking": {"type": "adaptive"}}, 400, "unsupported_parameter", "thinking"),
+        (ASK | {"thinking": {"type": "enabled"}}, 400, "invalid_request", "thinking.budget_tokens"),
         (AGENT_ASK | {"model": "agent:nobody"}, 404, "unknown_agent", "model"),
     ],
 )

@@ -370,3 +370,46 @@ def test_a_task_that_failed_raises_why():
         run_task(done(status="failed", error=Failure(code="step_limit")))
     with pytest.raises(Permanent, match="task_cancelled"):
         whole(done(status="cancelled"))
+
+
+SHOWN = Envelope("msg_1", "default", thoughts="shown")
+
+
+def told_of(*events, number=0):
+    """Kind and text of each block of a task's stream, for who wants to see thoughts."""
+    stream = TaskMessageEvents(SHOWN, AgentTurn(Place("t", number)))
+    found = []
+    for one in shown((SUBMITTED, *events), stream):
+        if one["type"] == "content_block_start":
+            found.append([one["content_block"]["type"], ""])
+        elif one["type"] == "content_block_delta":
+            found[-1][1] += one["delta"].get("thinking", one["delta"].get("text", ""))
+    return [tuple(block) for block in found]
+
+
+def thought(step, text, attempt=1):
+    body = TokenDelta(task="t", step=step, index=0, text="", attempt=attempt, reasoning=text)
+    return Event("1", "delta", 0.0, "t", body)
+
+
+def test_each_model_call_of_an_agent_thinks_in_a_block_of_its_own():
+    assert told_of(
+        *(thought(0, "Look"), thought(0, "ing up."), delta(0, "Moment."), inferred(0, "Moment.")),
+        *(thought(2, "Now."), delta(2, "42"), inferred(2, "42"), done("42")),
+    ) == [("thinking", "Looking up."), ("text", "Moment."), ("thinking", "Now."), ("text", "42")]
+
+
+def test_what_is_thought_again_is_told_once_and_what_differs_anew():
+    assert told_of(
+        *(thought(0, "Hm. "), thought(0, "Hm. ", 2), thought(0, "So.", 2), delta(0, "42", 2)),
+        *(inferred(0, "42"), done("42")),
+    ) == [("thinking", "Hm. So."), ("text", "42")]
+    assert told_of(
+        *(thought(0, "Hm."), delta(0, "4"), thought(0, "Oh.", 2), delta(0, "42", 2)),
+        *(inferred(0, "42"), done("42")),
+    ) == [("thinking", "Hm."), ("text", "4"), ("thinking", "Oh."), ("text", "2")]
+
+
+def test_who_does_not_ask_sees_no_thought():
+    stream = run_task(thought(0, "Hm."), delta(0, "42"), inferred(0, "42"), done("42"))
+    assert blocks(stream) == ["42"]

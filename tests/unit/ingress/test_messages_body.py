@@ -12,6 +12,7 @@ from services.ingress.core.messages.body import (
     direct_request,
     sampling_of,
     task_input,
+    terms_of,
 )
 from shared.contracts.agents import Sampling
 from shared.contracts.demands import Demands
@@ -51,11 +52,8 @@ def messages(*given, **more):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("thinking", {"type": "enabled", "budget_tokens": 1024}),
-        ("thinking", {"type": "adaptive"}),
         ("service_tier", "priority"),
         ("mcp_servers", [{"type": "url"}]),
-        ("output_config", {"effort": "low"}),
         ("container", "c_1"),
         ("no_such_thing", 1),
     ],
@@ -94,7 +92,7 @@ def test_what_asks_for_nothing_special_is_accepted(name, value):
     [
         ([text("see"), {"type": "image", "source": {}}], "messages.0.content.1.type"),
         ([{"type": "document"}], "messages.0.content.0.type"),
-        ([{"type": "thinking", "thinking": "x"}], "messages.0.content.0.type"),
+        ([{"type": "server_tool_use", "id": "x"}], "messages.0.content.0.type"),
         ([RESULT | {"content": [{"type": "image"}]}], "messages.0.content.0.content.0.type"),
     ],
 )
@@ -335,3 +333,51 @@ def test_what_an_agents_client_says_beside_results():
 def test_an_answer_without_stream_is_wanted_whole() -> None:
     assert direct_request(body(), "acme", "msg_1").whole
     assert not direct_request(body(stream=True), "acme", "msg_1").whole
+
+
+@pytest.mark.parametrize(
+    ("thinking", "config", "effort", "shown"),
+    [
+        (None, None, None, "hidden"),
+        (None, "high", "high", "hidden"),
+        ({"type": "disabled"}, "high", "none", "hidden"),
+        ({"type": "between_tools"}, None, "none", "hidden"),
+        ({"type": "enabled", "budget_tokens": 1024}, None, "low", "shown"),
+        ({"type": "enabled", "budget_tokens": 10_000}, None, "medium", "shown"),
+        ({"type": "enabled", "budget_tokens": 30_000}, None, "high", "shown"),
+        ({"type": "adaptive"}, None, "medium", "shown"),
+        ({"type": "adaptive", "display": "omitted"}, "low", "low", "omitted"),
+    ],
+)
+def test_thinking_is_an_effort_and_what_is_shown_of_it(thinking, config, effort, shown):
+    given = {} if thinking is None else {"thinking": thinking}
+    asked = body(max_tokens=50_000, output_config={"effort": config}, **given)
+    assert (direct_request(asked, "acme", "m").demands.effort, asked.shown) == (effort, shown)
+    agents = MessagesBody.model_validate(asked.model_dump() | {"model": "agent:helper"})
+    assert terms_of(agents).demands.effort == effort
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"thinking": {"type": "enabled"}}, "thinking.budget_tokens"),
+        ({"thinking": {"type": "adaptive", "budget_tokens": 2000}}, "thinking.budget_tokens"),
+        ({"thinking": {"type": "enabled", "budget_tokens": 2000}}, "thinking.budget_tokens"),
+        ({"output_config": {"format": {"type": "json_schema"}}}, "output_config.format"),
+    ],
+)
+def test_thinking_that_cannot_be_is_refused(given, field):
+    with pytest.raises(Permanent) as caught:
+        body(max_tokens=2000, **given)
+    assert caught.value.field == field
+
+
+def test_thoughts_that_come_back_are_the_assistants():
+    thought = {"type": "thinking", "thinking": "hm", "signature": "of somebody else"}
+    locked = {"type": "redacted_thinking", "data": "x"}
+    told = messages(USER, {"role": "assistant", "content": [thought, locked, text("so")]}, USER)
+    assert told[1] == ChatMessage(role="assistant", content="so", reasoning="hm")
+    for block in (thought, locked):
+        with pytest.raises(Permanent) as caught:
+            body(messages=[{"role": "user", "content": [block]}])
+        assert caught.value.field == "messages.0.content.0"

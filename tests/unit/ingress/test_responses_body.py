@@ -106,7 +106,7 @@ def test_values_that_ask_for_nothing_are_taken(neutral: dict[str, object]) -> No
     [
         ({"tools": [{"type": "file_search"}]}, "unsupported_parameter", "tools.0.type"),
         ({"tool_choice": {"type": "allowed_tools"}}, "unsupported_parameter", "tool_choice.type"),
-        ({"reasoning": {"effort": "low"}}, "unsupported_parameter", "reasoning"),
+        ({"reasoning": {"effort": "some"}}, "invalid_request", "reasoning.effort"),
         ({"truncation": "middle"}, "invalid_request", "truncation"),
         (
             {"model": "agent:helper", "max_tool_calls": 3},
@@ -156,7 +156,7 @@ def test_a_call_of_a_server_is_a_pair() -> None:
 @pytest.mark.parametrize(
     ("item", "field"),
     [
-        ({"type": "reasoning", "id": "r"}, "input.0.type"),
+        ({"type": "web_search_call", "id": "r"}, "input.0.type"),
         ({"role": "robot", "content": "x"}, "input.0.role"),
         ({"role": "user", "content": 7}, "input.0.content"),
         ({"role": "user", "content": [{"type": "input_image"}]}, "input.0.content.0.type"),

@@ -17,10 +17,12 @@ from services.ingress.core.responses.render import output_items
 from shared.contracts import facts as f
 from shared.contracts.log import Event, StoredFact
 from shared.contracts.tokens import TokenDelta
-from shared.events import Merger, pieces
+from shared.events import Merger, deltas
 from tests.unit.sessions.simulation import Life
 
 Json = dict[str, object]
+LOST = ((), ("text",), ("reasoning",), ("reasoning", "text"), ("reasoning", "reasoning"))
+"""What an attempt that came to nothing may have told."""
 randoms = st.randoms(use_true_random=True, note_method_calls=False)
 
 
@@ -37,7 +39,19 @@ def with_cuts(stored: StoredFact, random: Random) -> StoredFact:
     if not isinstance(fact, f.Inferred):
         return stored
     places = sorted(random.sample(range(1, len(fact.content)), random.randrange(4)))
-    return moved(stored, fact=replace(fact, cuts=(*places, len(fact.content))))
+    thought = random.choice(("", "Let me think."))
+    told = sorted(random.sample(range(1, len(thought)), random.randrange(1, 4))) if thought else ()
+    return moved(
+        stored,
+        fact=replace(
+            fact,
+            # a call may come without a word
+            content=fact.content if random.random() < 0.7 or not fact.tool_calls else "",
+            cuts=(*places, len(fact.content)),
+            reasoning=thought,
+            thought_cuts=tuple(told),
+        ),
+    )
 
 
 def later(facts: list[StoredFact]) -> list[Event]:
@@ -60,16 +74,13 @@ def live(facts: list[StoredFact], random: Random) -> list[Event]:
 
 def spoken(fact: f.Inferred, random: Random) -> list[TokenDelta]:
     """What the worker said of it in time, after one that was lost."""
-    said = pieces(fact)[: random.randrange(len(pieces(fact)) + 1)]
+    own = deltas(fact)[: random.randrange(len(deltas(fact)) + 1)]
     where = {"task": fact.task, "step": fact.step}
     lost = [
-        TokenDelta(**where, index=n, text=f"lost {n}", attempt=number)
+        replace(TokenDelta(**where, index=n, text="", attempt=number), **{kind: f"lost {n}"})
         for number in range(1, fact.attempt)
-        for n in range(random.randrange(3))
+        for n, kind in enumerate(random.choice(LOST))
     ]
-    own = (
-        TokenDelta(**where, index=n, text=text, attempt=fact.attempt) for n, text in enumerate(said)
-    )
     return [*lost, *own]
 
 
@@ -172,6 +183,8 @@ def test_the_lives_hold_what_they_are_there_for() -> None:
     assert {
         "superseded",
         "response.output_text.delta",
+        "response.reasoning_text.delta",
+        "response.reasoning_text.done",
         "response.function_call_arguments.done",
         "response.mcp_call.completed",
         "response.mcp_call.failed",

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from services.sessions.core.control import continued, given, given_before, recorded, retried
 from services.sessions.core.replay import Replay
 from shared.contracts import facts as f
-from shared.contracts.agents import BARE, Sampling, ToolSpec
+from shared.contracts.agents import BARE, Effort, Sampling, ToolSpec
 from shared.contracts.base import encode
 from shared.contracts.control import ApproveStep, GiveResult, RejectStep, RetryTask
 from shared.contracts.demands import Demands
@@ -137,6 +137,18 @@ def test_what_is_demanded_is_demanded_of_the_first_answer() -> None:
     case.add(said(0, CALL)).appended()
     answered(case)
     assert model_call(case).demands == Demands(parallel_tool_calls=False)
+
+
+@pytest.mark.parametrize(
+    ("asked", "agents", "effort"),
+    [(None, None, None), (None, "low", "low"), ("high", "low", "high"), ("none", "low", "none")],
+)
+def test_how_much_is_thought_is_the_agents_to_say_where_the_client_does_not(
+    asked: Effort | None, agents: Effort | None, effort: Effort | None
+) -> None:
+    case = submitted(demands=Demands(effort=asked))
+    case.agents = {"helper": (4, replace(AGENT, effort=agents))}
+    assert model_call(case.appended()).demands == Demands(effort=effort)
 
 
 def test_a_result_may_bring_other_terms() -> None:

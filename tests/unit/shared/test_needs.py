@@ -18,7 +18,13 @@ JSON = ResponseFormat(type="json_object")
 
 
 def test_the_words_are_those_of_the_engines() -> None:
-    assert {needs.CONSTRAINT, needs.LOGPROBS, needs.PENALTIES} == set(get_args(ports.Ability))
+    words = {needs.CONSTRAINT, needs.LOGPROBS, needs.PENALTIES, needs.UNTHINKING}
+    assert words == set(get_args(ports.Ability))
+
+
+def test_only_not_to_think_at_all_needs_somebody_who_can() -> None:
+    found = {effort: needs_of(Demands(effort=effort), Sampling(), ()) for effort in ("none", "low")}
+    assert found == {"none": {"unthinking": "reasoning_effort"}, "low": {}}
 
 
 @pytest.mark.parametrize(

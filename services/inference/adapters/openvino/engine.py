@@ -115,6 +115,11 @@ class OpenVinoEngine:
             return PrefixReport(block_tokens=1)
         return self._worker.prefixes()
 
+    def forget(self, lineage: str) -> None:
+        """See `ports.Forgets`."""
+        if self._worker is not None:
+            self._worker.forget(lineage)
+
     def health(self) -> EngineBroken | EngineUnavailable | None:
         """See the port."""
         if self._worker is None or self._closed:

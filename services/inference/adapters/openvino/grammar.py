@@ -12,7 +12,7 @@ from llguidance import LLMatcher, LLTokenizer
 from numpy.typing import NDArray
 
 from services.inference.core.demands import Constraint
-from services.inference.core.grammar import SchemaRefused, arguments_rule, lark, value_rule
+from services.inference.core.grammar import SchemaRefused, arguments_rules, lark, value_rule
 from services.inference.ports import EngineFailed, InvalidRequest
 
 
@@ -82,17 +82,20 @@ def _token_of(tokenizer: LLTokenizer, mark: str) -> int | None:
 
 def _culprit(tokenizer: LLTokenizer, constraint: Constraint, message: str) -> InvalidRequest:
     """The schema that does not compile alone."""
-    if constraint.value is not None and (why := _wrong(tokenizer, value_rule(constraint))):
+    if constraint.value is not None and (
+        why := _wrong(tokenizer, f"start: {value_rule(constraint)}")
+    ):
         return InvalidRequest(f"the schema cannot be used: {why}", field="constraint.value")
     for call in constraint.calls:
-        if why := _wrong(tokenizer, arguments_rule(call)):
+        if why := _wrong(tokenizer, *arguments_rules(call, constraint.markup, "start")):
             detail = f"the schema of {call.name!r} cannot be used: {why}"
             return InvalidRequest(detail, field="constraint.calls")
     return InvalidRequest(_first_line(message), field="constraint")
 
 
-def _wrong(tokenizer: LLTokenizer, rule: str) -> str:
-    message = LLMatcher.validate_grammar(LLMatcher.grammar_from_lark(f"start: {rule}"), tokenizer)
+def _wrong(tokenizer: LLTokenizer, *rules: str) -> str:
+    grammar = LLMatcher.grammar_from_lark("\n".join(rules))
+    message = LLMatcher.validate_grammar(grammar, tokenizer)
     return _first_line(message) if message and not message.startswith("WARNING") else ""
 
 

@@ -4,6 +4,9 @@ Must not know tensors, threads, sampling or time: pure bookkeeping over sequence
 Who decodes goes first, then unfinished prompts, then new ones, up to `batch_tokens` a step. When
 blocks run out the youngest sequence gives up its own and waits at the front; its tokens are kept
 and computed again. The oldest can therefore always go on, and nothing starves.
+
+Work in batches gives way: others are begun before it, and it is the first to give up its blocks.
+It does so once, and lets a bounded number pass; from then on it counts as anybody's.
 """
 
 from __future__ import annotations
@@ -13,6 +16,10 @@ from typing import NamedTuple
 
 from services.inference.adapters.openvino.blocks import BlockPool, chain_key, chain_start
 from services.inference.core.blocks import ROOT, block_name
+from services.inference.ports import Keep
+
+PATIENCE = 16
+"""How many are begun before one that nobody waits for, while it could be begun itself."""
 
 
 class SchedulerStuck(RuntimeError):
@@ -23,13 +30,25 @@ class Sequence:
     """The tokens of one request and the blocks that hold their keys and values."""
 
     __slots__ = (
-        *("blocks", "cached", "chain", "computed", "ids"),
-        *("names", "published", "salt", "ticket"),
+        *("blocks", "cached", "chain", "computed", "ids", "keep", "lineage"),
+        *("names", "patience", "published", "salt", "ticket"),
     )
 
-    def __init__(self, prompt: tuple[int, ...], salt: str = "") -> None:
+    def __init__(
+        self,
+        prompt: tuple[int, ...],
+        salt: str = "",
+        keep: Keep = "usual",
+        lineage: str = "",
+        *,
+        patient: bool = False,
+    ) -> None:
+        """`patient` is work that nobody waits for; see the port for `keep` and `lineage`."""
         self.ids = list(prompt)
         self.salt = chain_start(salt)
+        self.keep: Keep = keep
+        self.lineage = lineage
+        self.patience = PATIENCE if patient else 0
         self.computed = 0
         self.published = 0
         self.cached: int | None = None
@@ -123,18 +142,19 @@ class Scheduler:
 
     def _make_room(self, sequence: Sequence, count: int, planned: dict[Sequence, int]) -> bool:
         while not self._grow(sequence, sequence.computed + count):
-            youngest = max(self.running, key=lambda s: s.ticket)
+            youngest = max(self.running, key=lambda s: (s.patience > 0, s.ticket))
             if youngest is sequence:
                 return False
             planned.pop(youngest, None)
             self.running.remove(youngest)
             self._release(youngest)
+            youngest.patience = 0
             self.waiting.appendleft(youngest)
         return True
 
     def _admit(self, planned: dict[Sequence, int], budget: int) -> None:
         while self.waiting and budget > 0 and len(self.running) < self._max_sequences:
-            sequence = self.waiting[0]
+            sequence = self._next()
             self._reuse_prefix(sequence)
             missing = self._blocks_for(len(sequence.ids)) - len(sequence.blocks)
             count = min(sequence.remaining, budget)
@@ -144,16 +164,26 @@ class Scheduler:
             self._grow(sequence, sequence.computed + count)
             if sequence.cached is None:
                 sequence.cached = sequence.computed
-            self.running.append(self.waiting.popleft())
+            self.waiting.remove(sequence)
+            self.running.append(sequence)
             planned[sequence] = count
             budget -= count
+            if self.waiting and self.waiting[0].ticket < sequence.ticket:
+                self.waiting[0].patience = max(0, self.waiting[0].patience - 1)
+
+    def _next(self) -> Sequence:
+        """The first that waits; before one that can wait longer the first that cannot."""
+        first = self.waiting[0]
+        if not first.patience:
+            return first
+        return next((one for one in self.waiting if not one.patience), first)
 
     def _reuse_prefix(self, sequence: Sequence) -> None:
         """Hold the cached blocks of the longest known prefix, leaving one token to compute."""
         if not self._prefix_cache:
             return
         for index in range((len(sequence.ids) - 1) // self._block_tokens):
-            block = self._pool.share(self._key(sequence, index))
+            block = self._pool.share(self._key(sequence, index), sequence.lineage)
             if block is None:
                 break
             sequence.blocks.append(block)
@@ -164,7 +194,7 @@ class Scheduler:
         while (sequence.published + 1) * self._block_tokens <= sequence.computed:
             index = sequence.published
             key, name = self._key(sequence, index), self._name(sequence, index)
-            self._pool.publish(sequence.blocks[index], key, name)
+            self._pool.publish(sequence.blocks[index], key, name, sequence.lineage)
             sequence.published += 1
 
     def _key(self, sequence: Sequence, index: int) -> bytes:
@@ -196,7 +226,7 @@ class Scheduler:
     def _release(self, sequence: Sequence) -> None:
         """Last block first, so that the end of a prefix is forgotten before its beginning."""
         for block in reversed(sequence.blocks):
-            self._pool.release(block)
+            self._pool.release(block, sequence.keep)
         sequence.blocks.clear()
         sequence.computed = sequence.published = 0
 

@@ -44,7 +44,13 @@ class Job:
     def __init__(self, request: GenerateRequest, constraint: AnswerConstraint | None) -> None:
         self.request = request
         self.constraint = constraint
-        self.sequence = Sequence(request.prompt, request.cache_salt)
+        self.sequence = Sequence(
+            request.prompt,
+            request.cache_salt,
+            request.keep,
+            request.lineage,
+            patient=request.priority == "batch",
+        )
         self.produced = 0
         self.counts: Counter[int] = Counter()
         self.random = _generator(request.sampling)
@@ -83,6 +89,7 @@ class Worker:
         )
         self._jobs: dict[Sequence, Job] = {}
         self._commands: deque[tuple[str, Job]] = deque()
+        self._forgotten: deque[str] = deque()
         self._wake = threading.Event()
         self._stopping = False
         self._ended = False
@@ -109,6 +116,11 @@ class Worker:
     def abort(self, job: Job) -> None:
         """End a job before the next step; harmless when it ended already."""
         self._commands.append(("abort", job))
+        self._wake.set()
+
+    def forget(self, lineage: str) -> None:
+        """Nobody comes back to its prompts."""
+        self._forgotten.append(lineage)
         self._wake.set()
 
     def stop(self) -> None:
@@ -186,6 +198,8 @@ class Worker:
                 self._scheduler.add(job.sequence)
             elif job.sequence in self._jobs:
                 self._finish(job, "aborted")
+        while self._forgotten:
+            self._pool.forget(self._forgotten.popleft())
 
     def _step(self) -> None:
         slices = self._scheduler.plan()

@@ -16,15 +16,27 @@ from services.inference.adapters.provider.openai_request import (
     answer_limit,
     check_lacks,
     check_meaning,
+    check_thinking,
 )
 from services.inference.core.answering import Json, Question
 from services.inference.core.demands import Held
 from services.inference.ports import InvalidRequest, UnsupportedDemand
-from shared.contracts.agents import Sampling, ToolSpec
-from shared.models import ProviderModel
+from shared.contracts.agents import Effort, Sampling, ToolSpec
+from shared.models import Lack, ProviderModel
 
 ABSENT = ("seed", "frequency_penalty", "presence_penalty", "logit_bias")
 """What this API has no word for; log-probabilities neither."""
+_BUDGETS: dict[Effort, int] = {
+    "minimal": 1024,
+    "low": 2048,
+    "medium": 8192,
+    "high": 16_384,
+    "xhigh": 32_768,
+    "max": 65_536,
+}
+"""Tokens to think with; fewer than the first may not be asked for."""
+_NOT_THINKING: frozenset[Lack] = frozenset(("temperature", "top_p", "top_k"))
+"""What a model that thinks does not take."""
 _SYSTEM = frozenset(("system", "developer"))
 _ID = re.compile(r"[^A-Za-z0-9_-]")
 
@@ -41,14 +53,38 @@ def messages_request(row: ProviderModel, question: Question) -> Json:
     _check(held, sampling)
     asked = dict(_asked(held, sampling))
     check_lacks(row, {**asked, "stop": asked["stop_sequences"]} if sampling.stop else asked)
+    check_thinking(row, held.demands.effort)
+    limit = answer_limit(row, sampling)
+    thought = _thinking(row, question, limit)
+    left_out = row.without | (_NOT_THINKING if "budget_tokens" in thought else frozenset())
     return {
         "model": row.name,
-        "max_tokens": answer_limit(row, sampling),
+        "max_tokens": limit,
         "stream": True,
         **prompt(question),
-        **{name: value for name, value in asked.items() if name not in row.without},
+        **{name: value for name, value in asked.items() if name not in left_out},
+        **({"thinking": thought} if thought else {}),
         **row.extra_body,
     }
+
+
+def _thinking(row: ProviderModel, question: Question, limit: int) -> Json:
+    """`thinking`; nothing where the rules of this API do not let the model think.
+
+    It must be free to call, and a turn that goes on with results has to begin with the thought
+    that led to the calls, signed: nobody keeps that.
+    """
+    effort = question.held.demands.effort
+    if effort is None or row.thinking == "none":
+        return {}
+    if effort == "none":
+        return {"type": "disabled"}
+    budget = min(_BUDGETS[effort], limit - 1)
+    forced = question.held.demands.tool_choice in ("required", "function")
+    going_on = question.messages[-1].get("role") == "tool"
+    if forced or going_on or budget < _BUDGETS["minimal"]:
+        return {}
+    return {"type": "enabled", "budget_tokens": budget}
 
 
 def prompt(question: Question) -> Json:

@@ -18,6 +18,7 @@ import msgspec
 from services.inference.adapters.provider.anthropic_request import messages_request, prompt
 from services.inference.adapters.provider.hearing import CallPart, Heard
 from services.inference.adapters.provider.key import Key
+from services.inference.adapters.provider.openai_request import unthinking
 from services.inference.adapters.provider.refusals import (
     UNAVAILABLE,
     Endpoint,
@@ -107,7 +108,8 @@ class AnthropicWire:
     def abilities(self) -> frozenset[Ability]:
         """See the protocol: log-probabilities and penalties this API does not have."""
         lacking = {"tool_choice", "response_format"} & self._row.without
-        return frozenset() if lacking else frozenset(("constraint",))
+        enforced: frozenset[Ability] = frozenset(() if lacking else ("constraint",))
+        return enforced | unthinking(self._row)
 
     def request(self, question: Question) -> Json:
         """See the protocol."""

@@ -182,6 +182,9 @@ class ProviderChat:
     def prefixes(self) -> None:
         """See the port: what an endpoint caches is its own business."""
 
+    def forget(self, tenant: str, session: str) -> None:
+        """See the port: what an endpoint keeps is its own affair."""
+
     def health(self) -> EngineUnavailable | None:
         """See the port. Out of rotation is not unwell: who comes is told why, and goes on."""
         return None if self._open else EngineUnavailable("the endpoint is not in use")

@@ -9,10 +9,12 @@ from typing import Any
 from services.inference.core.answering import Json, Question
 from services.inference.core.answers import function_of
 from services.inference.core.demands import Held
-from services.inference.ports import InvalidRequest, UnsupportedDemand
-from shared.contracts.agents import Sampling, ToolSpec
+from services.inference.ports import Ability, InvalidRequest, UnsupportedDemand
+from shared.contracts.agents import Effort, Sampling, ToolSpec
 from shared.models import Lack, ProviderModel
 
+TEMPLATE = "chat_template_kwargs"
+"""vLLM's and SGLang's way to the variables of a model's template."""
 _LEFT_OUT: frozenset[Lack] = frozenset(("temperature", "top_p"))
 """Every request has them, whoever asked: what cannot take them decides for itself."""
 
@@ -28,6 +30,7 @@ def chat_request(row: ProviderModel, question: Question) -> Json:
     held.constraint()  # a call that is demanded of a tool that is not there
     asked = dict(_asked(held, sampling))
     check_lacks(row, asked)
+    check_thinking(row, held.demands.effort)
     limit = row.limit_field or ("max_tokens" if row.base_url else "max_completion_tokens")
     return {
         "model": row.name,
@@ -37,6 +40,7 @@ def chat_request(row: ProviderModel, question: Question) -> Json:
         "stream_options": {"include_usage": True},
         **{name: value for name, value in asked.items() if name not in row.without},
         **row.extra_body,
+        **_thinking(row, held.demands.effort),
     }
 
 
@@ -77,6 +81,32 @@ def check_lacks(row: ProviderModel, asked: Mapping[str, object]) -> None:
     for field in sorted(row.without - _LEFT_OUT):
         if field in asked:
             raise UnsupportedDemand(f"the endpoint of {row.name} has no {field}", field=field)
+
+
+def check_thinking(row: ProviderModel, effort: Effort | None) -> None:
+    """Refuse not to think where nobody can be told; any other effort is a hint.
+
+    Raises:
+        Permanent: `unsupported_demand`.
+    """
+    if effort == "none" and row.thinking == "none":
+        detail = f"the endpoint of {row.name} cannot be told not to think"
+        raise UnsupportedDemand(detail, field="reasoning_effort")
+
+
+def unthinking(row: ProviderModel) -> frozenset[Ability]:
+    """The ability to answer without thinking, as far as the row tells."""
+    return frozenset(() if row.thinking == "none" else ("unthinking",))
+
+
+def _thinking(row: ProviderModel, effort: Effort | None) -> Json:
+    if effort is None or row.thinking == "none":
+        return {}
+    if row.thinking == "effort":
+        return {"reasoning_effort": effort}
+    given = row.extra_body.get(TEMPLATE)
+    always = given if isinstance(given, Mapping) else {}
+    return {TEMPLATE: {**always, "enable_thinking": effort != "none"}}
 
 
 def _asked(held: Held, sampling: Sampling) -> Iterator[tuple[str, object]]:

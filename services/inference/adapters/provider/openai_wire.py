@@ -16,7 +16,7 @@ import openai
 
 from services.inference.adapters.provider.hearing import CallPart, Heard
 from services.inference.adapters.provider.key import Key
-from services.inference.adapters.provider.openai_request import chat_request
+from services.inference.adapters.provider.openai_request import TEMPLATE, chat_request, unthinking
 from services.inference.adapters.provider.refusals import (
     UNAVAILABLE,
     Endpoint,
@@ -134,7 +134,8 @@ class OpenAiWire:
     @property
     def abilities(self) -> frozenset[Ability]:
         """See the protocol."""
-        return ABILITIES - {_ABILITY_OF[lack] for lack in self._row.without if lack in _ABILITY_OF}
+        lacking = {_ABILITY_OF[lack] for lack in self._row.without if lack in _ABILITY_OF}
+        return (ABILITIES - lacking) | unthinking(self._row)
 
     def request(self, question: Question) -> Json:
         """See the protocol."""
@@ -143,9 +144,8 @@ class OpenAiWire:
     async def answer(self, request: Json) -> AsyncGenerator[Heard]:
         """See the protocol."""
         arguments = dict(request)
-        extra = {"top_k": arguments.pop("top_k")} if "top_k" in arguments else {}
-        for name in self._row.extra_body:
-            extra[name] = arguments.pop(name)
+        foreign = ("top_k", TEMPLATE, *self._row.extra_body)
+        extra = {name: arguments.pop(name) for name in foreign if name in arguments}
         with self._translated():
             created = self._client.chat.completions.create(
                 **cast("Any", arguments), extra_body=extra

@@ -16,15 +16,17 @@ import orjson
 from services.inference.adapters.openvino.grammar import AnswerConstraint, grammar_of
 from services.inference.adapters.tokenizer import FolderTokenizer
 from services.inference.core.demands import Constraint
-from services.inference.core.structural import structural_tag
+from services.inference.core.structural import TAGGED, structural_tag
 
 Backend = Literal["xgrammar", "llguidance", "none"]
 
 
 def guided_fields(
     backend: Backend, tokenizer: FolderTokenizer, constraint: Constraint
-) -> Mapping[str, object]:
+) -> Mapping[str, object] | None:
     """The fields of `GuidedDecodingParams`, once the constraint has been found to be one.
+
+    None where calls cannot be said to xgrammar: they are looked at when they are written.
 
     It is compiled here first, by the grammar of the embedded engine: what the engine itself would
     make of a bad schema is an error without a field, in the middle of everybody's step.
@@ -35,6 +37,8 @@ def guided_fields(
     AnswerConstraint(tokenizer.vendor, tokenizer.vocabulary, constraint)
     if backend == "llguidance":
         return {"grammar": grammar_of(tokenizer.vendor, constraint)}
+    if constraint.calls and constraint.markup not in TAGGED:
+        return None
     return for_xgrammar(constraint)
 
 

@@ -14,7 +14,7 @@ from services.inference.core.demands import Constraint
 from services.inference.ports import Ability, EngineInfo
 from shared.models import TensorRtModel
 
-Guide = Callable[[Constraint], Mapping[str, object]]
+Guide = Callable[[Constraint], Mapping[str, object] | None]
 
 
 @dataclass(frozen=True, slots=True)

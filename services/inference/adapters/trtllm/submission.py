@@ -26,7 +26,10 @@ from shared.models import TensorRtModel
 _WORTH: dict[Keep, tuple[int, float]] = {"short": (5, 30.0), "long": (80, 900.0)}
 """How much blocks are worth, of 0 to 100, and for how many seconds; the engine's own is 35.
 
-A tool that runs is back within minutes; after that the prompt is worth what any other is."""
+A tool that runs is back within minutes; after that the prompt is worth what any other is. Nothing
+of 1.2 lets go of a prefix, or changes what it is worth, once it is there: no method of `LLM`, no
+field of a request (`trtllm_signatures.json`). So this engine is no `Forgets`: the end of a session
+is carried by the duration alone."""
 
 
 class Submission:

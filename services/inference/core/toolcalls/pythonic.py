@@ -59,14 +59,28 @@ def _judged(body: str, node: ast.expr, index: int) -> Event:
 def _call(node: ast.expr, index: int) -> ToolCall:
     if not isinstance(node, ast.Call):
         raise NotACall("an element of the list is no call")
-    if node.args or any(keyword.arg is None for keyword in node.keywords):
+    if node.args:
         raise NotACall("an argument has no name")
-    arguments = {str(keyword.arg): _value(keyword.value) for keyword in node.keywords}
+    arguments = _arguments(node.keywords)
     try:
         raw = orjson.dumps(arguments).decode()
     except TypeError as error:  # a lone surrogate, or an integer of more than 64 bits
         raise NotACall(str(error)) from error
     return ToolCall(index, _name(node.func), arguments, raw)
+
+
+def _arguments(keywords: list[ast.keyword]) -> dict[str, Any]:
+    """`a=1`, and `**{"a": 1}`: names that are none in Python have no other way."""
+    found: dict[str, Any] = {}
+    for keyword in keywords:
+        value = _value(keyword.value)
+        if keyword.arg is not None:
+            found[keyword.arg] = value
+        elif isinstance(value, dict):
+            found |= value
+        else:
+            raise NotACall("an argument has no name")
+    return found
 
 
 def _name(node: ast.expr) -> str:

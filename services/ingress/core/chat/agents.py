@@ -106,11 +106,14 @@ class AgentChunks:
         part = self._end(event)
         if part is None:
             return None
+        last = part.turns[-1].said if part.turns else None
+        thought = "" if last is None else last.reasoning
         if part.waiting:
-            text = part.turns[-1].said.content
-            return Choice(text, part.waiting, "tool_calls", usage=part.usage)
+            text = "" if last is None else last.content
+            calls = part.waiting
+            return Choice(text, calls, "tool_calls", usage=part.usage, reasoning=thought)
         assert isinstance(event.data, Done)  # noqa: S101  # nothing else ends a part
-        return Choice(task_output(event.data), usage=part.usage)
+        return Choice(task_output(event.data), usage=part.usage, reasoning=thought)
 
     def _end(self, event: Event) -> Response | None:
         """The part, where this event is its end."""

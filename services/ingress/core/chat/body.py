@@ -17,6 +17,7 @@ from services.ingress.core.chat.parts import (
     ChatMessageBody,
     ResponseFormatBody,
     StreamOptions,
+    TemplateBody,
     ToolBody,
     ToolChoiceBody,
     check_schema,
@@ -25,7 +26,7 @@ from services.ingress.core.chat.parts import (
     unsupported,
 )
 from services.ingress.core.http.validation import MAX_MESSAGES, supported
-from shared.contracts.agents import Sampling
+from shared.contracts.agents import Effort, Sampling
 from shared.contracts.base import check_token
 from shared.contracts.demands import Demands, ResponseFormat
 from shared.contracts.work import ChatMessage, DirectRequest
@@ -74,6 +75,10 @@ class ChatBody(BaseModel):
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
     n: int | None = Field(default=None, ge=1, le=8)
+    reasoning_effort: Effort | None = Field(
+        default=None, description="none: the model does not think; else a hint how much"
+    )
+    chat_template_kwargs: TemplateBody | None = None
     service_tier: Tier | None = Field(
         default=None, description="flex: it waits while interactive work does"
     )
@@ -129,6 +134,7 @@ def check_chat(body: ChatBody) -> None:
         _check_message(message, f"messages.{index}")
     _check_tools(body)
     _check_form(body)
+    _check_thinking(body)
     if body.agent is not None:
         _check_agent_chat(body)
     elif "session" in (body.metadata or {}):
@@ -172,6 +178,22 @@ def _check_form(body: ChatBody) -> None:
         raise invalid("top_logprobs", "top_logprobs needs logprobs: true")
 
 
+def _check_thinking(body: ChatBody) -> None:
+    template, effort = body.chat_template_kwargs, body.reasoning_effort
+    if template is None or effort is None:
+        return
+    if template.enable_thinking is not None and template.enable_thinking == (effort == "none"):
+        detail = "it says the opposite of reasoning_effort: give one of the two"
+        raise invalid("chat_template_kwargs.enable_thinking", detail)
+
+
+def _effort(body: ChatBody) -> Effort | None:
+    template = body.chat_template_kwargs
+    if body.reasoning_effort is not None or template is None or template.enable_thinking is None:
+        return body.reasoning_effort
+    return "medium" if template.enable_thinking else "none"
+
+
 def _check_agent_chat(body: ChatBody) -> None:
     check_token(body.agent or "", "model")
     refused = (
@@ -196,6 +218,7 @@ def demands_of(body: ChatBody) -> Demands:
         parallel_tool_calls=body.parallel_tool_calls is not False,
         response_format=ResponseFormat() if form is None else form.wanted(),
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+        effort=_effort(body),
     )
 
 
@@ -254,4 +277,5 @@ def _chat_message(message: ChatMessageBody) -> ChatMessage:
         tool_calls=tuple(call.model_dump() for call in message.tool_calls or ()),
         tool_call_id=message.tool_call_id,
         name=message.name,
+        reasoning=message.reasoning_content or "",
     )

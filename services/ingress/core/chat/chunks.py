@@ -258,6 +258,8 @@ class TaskChunks:
     def __init__(self, frame: Frame) -> None:
         self._frame = frame
         self._step, self._attempt = -1, 1
+        self._thinker = (-1, 1)
+        """Step and attempt whose thoughts are shown: of each step those of one."""
         self._sent = ""
         """What the viewer has of the step that spoke last."""
         self._heard = ""
@@ -274,6 +276,11 @@ class TaskChunks:
             MillraceError: why the task has failed, or `task_cancelled`.
         """
         match event.data:
+            case TokenDelta(reasoning=thought) as delta if thought:
+                if self._thinker[0] != delta.step:
+                    self._thinker = (delta.step, delta.attempt)
+                if self._thinker == (delta.step, delta.attempt):
+                    yield self._frame.chunk({"reasoning_content": thought})
             case TokenDelta() as delta:
                 if text := self._new_text(delta):
                     yield self._frame.chunk({"content": text})

@@ -45,6 +45,7 @@ class ChatMessageBody(BaseModel):
     name: str | None = None
     tool_calls: list[ToolCallBody] | None = None
     tool_call_id: str | None = None
+    reasoning_content: str | None = None
 
     def text(self) -> str | None:
         """The content with its parts joined; None where there is none."""
@@ -123,6 +124,12 @@ class StreamOptions(Body):
 
     include_usage: bool = False
     include_obfuscation: Literal[False] | None = None
+
+
+class TemplateBody(Body):
+    """Variables of the model's template, as vLLM takes them; the one that all models share."""
+
+    enable_thinking: bool | None = None
 
 
 def unsupported(field: str, detail: str = "") -> Permanent:

@@ -1,8 +1,8 @@
 """The content blocks of `POST /v1/messages`, and the turns they make up for the model.
 
-Owns which kinds of block there are: text, tool_use and tool_result. Every other kind is refused by
-name with its place. `cache_control` is accepted and asks for nothing: the prefix cache of a worker
-is automatic.
+Owns which kinds of block there are: text, tool_use, tool_result, and thinking, which a model sees
+again in the turn that goes on. Every other kind is refused by name with its place. `cache_control`
+is accepted and asks for nothing: the prefix cache of a worker is automatic.
 """
 
 from __future__ import annotations
@@ -20,7 +20,13 @@ from shared.errors import Permanent
 
 ToolName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
 CallId = Annotated[str, Field(min_length=1, max_length=256)]
-_KINDS = {"text": "TextBlockBody", "tool_use": "ToolUseBody", "tool_result": "ToolResultBody"}
+_KINDS = {
+    "text": "TextBlockBody",
+    "tool_use": "ToolUseBody",
+    "tool_result": "ToolResultBody",
+    "thinking": "ThinkingBlockBody",
+    "redacted_thinking": "RedactedBody",
+}
 
 
 class CacheControlBody(Body):
@@ -80,6 +86,21 @@ class ToolResultBody(BlockBody):
         return f"error: {said}".rstrip() if self.is_error else said
 
 
+class ThinkingBlockBody(Body):
+    """What a model thought before: of any provider, whose signature says nothing to us."""
+
+    type: Literal["thinking"]
+    thinking: str
+    signature: str = ""
+
+
+class RedactedBody(Body):
+    """What a model thought before and somebody has locked away."""
+
+    type: Literal["redacted_thinking"]
+    data: str
+
+
 def _tag(block: object) -> str | None:
     kind = block.get("type") if isinstance(block, Mapping) else getattr(block, "type", None)
     return _KINDS.get(str(kind))
@@ -88,9 +109,12 @@ def _tag(block: object) -> str | None:
 AnyBlock = Annotated[
     Annotated[TextBlockBody, Tag("TextBlockBody")]
     | Annotated[ToolUseBody, Tag("ToolUseBody")]
-    | Annotated[ToolResultBody, Tag("ToolResultBody")],
+    | Annotated[ToolResultBody, Tag("ToolResultBody")]
+    | Annotated[ThinkingBlockBody, Tag("ThinkingBlockBody")]
+    | Annotated[RedactedBody, Tag("RedactedBody")],
     Discriminator(_tag),
 ]
+Block = TextBlockBody | ToolUseBody | ToolResultBody | ThinkingBlockBody | RedactedBody
 
 
 class TurnBody(Body):
@@ -99,7 +123,7 @@ class TurnBody(Body):
     role: Literal["user", "assistant"]
     content: Text | Annotated[list[AnyBlock], Field(min_length=1)]
 
-    def blocks(self) -> Sequence[TextBlockBody | ToolUseBody | ToolResultBody]:
+    def blocks(self) -> Sequence[Block]:
         """The content as blocks; a string is short for one of text."""
         if isinstance(self.content, str):
             return [TextBlockBody(type="text", text=self.content)]
@@ -182,6 +206,10 @@ def _answer(turn: TurnBody, where: str, open_calls: dict[str, str]) -> None:
     for place, block in enumerate(turn.blocks()):
         if isinstance(block, ToolUseBody):
             raise _invalid(f"{where}.{place}", "a tool_use belongs into the assistant's message")
+        if isinstance(block, ThinkingBlockBody | RedactedBody):
+            raise _invalid(
+                f"{where}.{place}", "what was thought belongs into the assistant's message"
+            )
         if isinstance(block, ToolResultBody):
             if open_calls.pop(block.tool_use_id, None) is None:
                 raise _invalid(
@@ -214,7 +242,11 @@ def chat_messages(turns: Iterable[TurnBody]) -> list[ChatMessage]:
 def _assistant(turn: TurnBody) -> list[ChatMessage]:
     said = text_of(block for block in turn.blocks() if isinstance(block, TextBlockBody))
     calls = tuple(_call(block) for block in turn.blocks() if isinstance(block, ToolUseBody))
-    return [ChatMessage(role="assistant", content=said or None, tool_calls=calls)]
+    thought = [one.thinking for one in turn.blocks() if isinstance(one, ThinkingBlockBody)]
+    reasoning = "\n".join(filter(None, thought))
+    return [
+        ChatMessage(role="assistant", content=said or None, tool_calls=calls, reasoning=reasoning)
+    ]
 
 
 def _call(block: ToolUseBody) -> dict[str, object]:

@@ -27,6 +27,13 @@ from services.ingress.core.messages.blocks import (
     results_of,
     text_of,
 )
+from services.ingress.core.messages.thinking import (
+    OutputConfigBody,
+    Shown,
+    ThinkingBody,
+    effort_of,
+    shown_of,
+)
 from services.ingress.core.tasks.bodies import Body
 from shared.contracts.agents import Sampling, ToolSpec
 from shared.contracts.base import check_token
@@ -37,12 +44,10 @@ from shared.contracts.work import ChatMessage, DirectRequest
 from shared.errors import Permanent
 
 _NEUTRAL: dict[str, tuple[object, ...]] = {
-    "thinking": ({"type": "disabled"},),
     "service_tier": ("auto", "standard_only"),
     "mcp_servers": ([],),
     "speed": ("standard",),
     "context_management": ({}, {"edits": []}),
-    "output_config": ({},),
 }
 _REFUSALS = {"thread": "thread_unsupported_request"}
 """Parameters whose refusal has a code that Anthropic's clients know: they do without, then."""
@@ -123,6 +128,9 @@ class PromptBody(BaseModel):
         default=None, description="accepted; every prefix is cached in any case"
     )
 
+    thinking: ThinkingBody | None = None
+    output_config: OutputConfigBody | None = None
+
     @model_validator(mode="before")
     @classmethod
     def _supported(cls, body: object) -> object:
@@ -154,6 +162,18 @@ class MessagesBody(PromptBody):
     top_p: float | None = Field(default=None, gt=0, le=1)
     top_k: int | None = Field(default=None, ge=0)
     metadata: WhoBody | None = None
+
+    @model_validator(mode="after")
+    def _leaves_room(self) -> Self:
+        budget = None if self.thinking is None else self.thinking.budget_tokens
+        if budget is not None and budget >= self.max_tokens:
+            raise _invalid("thinking.budget_tokens", "it must be less than max_tokens")
+        return self
+
+    @property
+    def shown(self) -> Shown:
+        """What the client sees of what the model thinks."""
+        return shown_of(self.thinking)
 
     @property
     def answered(self) -> int:
@@ -208,6 +228,10 @@ def refuse_unsupported(body: Mapping[str, object], known: Mapping[str, Any]) -> 
     kept = supported(body, known, _NEUTRAL, _REFUSALS)
     refuse_other_blocks(kept.get("messages"), kept.get("system"))
     _refuse_server_tools(kept.get("tools"))
+    config = kept.get("output_config")
+    if isinstance(config, dict) and config.get("format") is not None:
+        detail = "output_config.format: the form of an answer cannot be demanded here"
+        raise Permanent("unsupported_parameter", detail, field="output_config.format")
     return kept
 
 
@@ -296,11 +320,15 @@ def _prompt(body: PromptBody, tenant: str, message_id: str) -> DirectRequest:
 
 
 def terms_of(body: PromptBody) -> Terms:
-    """The client's own tools, and how they are to be called."""
+    """The client's own tools, how they are to be called, and how much thought they are worth."""
+    effort = effort_of(body.thinking, body.output_config)
     choice = body.tool_choice or ToolChoiceBody(type="auto")
     if not body.tools or choice.type == "none":
-        return NO_TERMS
-    return Terms(tools=tuple(tool.spec() for tool in body.tools), demands=choice.demands())
+        return NO_TERMS if effort is None else Terms(demands=Demands(effort=effort))
+    return Terms(
+        tools=tuple(tool.spec() for tool in body.tools),
+        demands=replace(choice.demands(), effort=effort),
+    )
 
 
 def task_input(body: MessagesBody, *, existing: bool) -> str | tuple[InputMessage, ...]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from services.ingress.core.chat.chunks import task_output
+from services.ingress.core.messages.thinking import UNSIGNED, Shown, thinking_block
 from services.ingress.core.responses.fold import Place, Response, TaskFold
 from shared.contracts.facts import Done, Finish, Inferred, ToolCall, Usage
 from shared.contracts.log import Event
@@ -31,6 +32,8 @@ class Envelope:
     id: str
     model: str
     extra: Json = field(default_factory=dict)
+    thoughts: Shown = "hidden"
+    """What is shown of what the model thinks."""
 
     def message(self, content: Sequence[Json], ending: Ending | None, usage: Usage) -> Json:
         """A message; without an ending it has only begun."""
@@ -43,6 +46,10 @@ class Envelope:
             **(ending or Ending(None)).as_json(),
             "usage": usage_json(usage),
         } | self.extra
+
+    def thought(self, text: str) -> list[Json]:
+        """What the model thought, as the client wants to see it."""
+        return [thinking_block(text, self.thoughts)] if text and self.thoughts != "hidden" else []
 
     def start(self) -> Json:
         """The first event. What the prompt has cost is known at the end, so its usage is 0."""
@@ -111,7 +118,8 @@ def direct_message(envelope: Envelope, result: DirectResult) -> Json:
         Transient: `aborted`.
         Broken: `malformed_tool_call`.
     """
-    blocks = [text_block(result.content)] if result.content else []
+    blocks = envelope.thought(result.reasoning)
+    blocks += [text_block(result.content)] if result.content else []
     blocks += [tool_use_block(call) for call in result.tool_calls]
     return envelope.message(blocks, ending(result.finish, result.stop_string), result.usage)
 
@@ -124,6 +132,8 @@ class TurnEnd:
     calls: tuple[ToolCall, ...]
     ending: Ending
     usage: Usage
+    thought: str = ""
+    """Before it said that."""
 
 
 class AgentTurn:
@@ -155,11 +165,12 @@ class AgentTurn:
 
     def _end(self, part: Response, fact: object) -> TurnEnd:
         last = part.turns[-1].said if part.turns else None
+        thought = "" if last is None else last.reasoning
         if isinstance(fact, Done):
             usage = part.usage if self._number else fact.totals.usage
-            return TurnEnd(task_output(fact), (), _of_task(last), usage)
+            return TurnEnd(task_output(fact), (), _of_task(last), usage, thought)
         said = "" if last is None else last.content
-        return TurnEnd(said, part.waiting, Ending("tool_use"), part.usage)
+        return TurnEnd(said, part.waiting, Ending("tool_use"), part.usage, thought)
 
 
 def task_message(envelope: Envelope, end: TurnEnd) -> Json:
@@ -168,7 +179,8 @@ def task_message(envelope: Envelope, end: TurnEnd) -> Json:
     Raises:
         Broken: `malformed_tool_call`.
     """
-    blocks = [text_block(end.said)] if end.said else []
+    blocks = envelope.thought(end.thought)
+    blocks += [text_block(end.said)] if end.said else []
     blocks += [tool_use_block(call) for call in end.calls]
     return envelope.message(blocks, end.ending, end.usage)
 
@@ -183,15 +195,28 @@ def _of_task(last: Inferred | None) -> Ending:
 class _Blocks:
     """The blocks of a stream: numbers them, opens and closes them."""
 
-    def __init__(self) -> None:
+    def __init__(self, thoughts: Shown) -> None:
+        self._thoughts = thoughts
         self._index = -1
-        self._open = False
+        self._open = ""
+        """The kind of the block that is open."""
 
     def text(self, text: str) -> Iterator[Json]:
         """More text, in the block that is open or in a new one."""
-        if not self._open:
+        if self._open != "text":
+            yield from self.close()
             yield from self._start(text_block(""))
         yield self._delta({"type": "text_delta", "text": text})
+
+    def thought(self, text: str) -> Iterator[Json]:
+        """More of what the model thinks, as far as the client wants to see it."""
+        if self._thoughts == "hidden":
+            return
+        if self._open != "thinking":
+            yield from self.close()
+            yield from self._start(thinking_block("", "shown") | {"signature": ""})
+        if self._thoughts == "shown":
+            yield self._delta({"type": "thinking_delta", "thinking": text})
 
     def tool_use(self, call: ToolCall) -> Iterator[Json]:
         """A block of its own for a call; its input comes as JSON text."""
@@ -203,13 +228,15 @@ class _Blocks:
 
     def close(self) -> Iterator[Json]:
         """The end of the block that is open, where one is."""
+        if self._open == "thinking":
+            yield self._delta({"type": "signature_delta", "signature": UNSIGNED})
         if self._open:
-            self._open = False
+            self._open = ""
             yield {"type": "content_block_stop", "index": self._index}
 
     def _start(self, block: Json) -> Iterator[Json]:
         self._index += 1
-        self._open = True
+        self._open = str(block["type"])
         yield {"type": "content_block_start", "index": self._index, "content_block": block}
         if self._index == 0:
             yield PING
@@ -228,8 +255,8 @@ class DirectMessageEvents:
 
     def __init__(self, envelope: Envelope) -> None:
         self._envelope = envelope
-        self._blocks = _Blocks()
-        self._said = 0
+        self._blocks = _Blocks(envelope.thoughts)
+        self._said = self._thought = 0
 
     def start(self) -> Json:
         """The first event."""
@@ -243,11 +270,16 @@ class DirectMessageEvents:
         """
         if event.error is not None:
             raise error_of(event.error)
+        if event.reasoning:
+            self._thought += len(event.reasoning)
+            yield from self._blocks.thought(event.reasoning)
         if event.text:
             self._said += len(event.text)
             yield from self._blocks.text(event.text)
         if (result := event.done) is not None:
             end = ending(result.finish, result.stop_string)
+            if thought := result.reasoning[self._thought :]:
+                yield from self._blocks.thought(thought)
             if rest := result.content[self._said :]:
                 yield from self._blocks.text(rest)
             yield from self._blocks.close()
@@ -257,7 +289,8 @@ class DirectMessageEvents:
 
 
 class TaskMessageEvents:
-    """The stream of an agent's turn: a block of text for each model call that says something.
+    """The stream of an agent's turn: a block of text for each model call that says something,
+    before it one of what it thought, for clients that ask for it.
 
     The agent's tools run on our side, so their calls are not shown: a client would try to run
     them. The last blocks are the whole answer's. A retried model call repeats itself; what was
@@ -267,12 +300,14 @@ class TaskMessageEvents:
 
     def __init__(self, envelope: Envelope, turn: AgentTurn) -> None:
         self._envelope, self._turn = envelope, turn
-        self._blocks = _Blocks()
+        self._blocks = _Blocks(envelope.thoughts)
         self.ended = False
         self._speaker = (-1, 1)
         """Step and attempt that speak at present."""
         self._sent = self._heard = ""
         """What the open block holds, and what the present attempt has said so far."""
+        self._pondered = self._thought = ""
+        """Likewise of what it thinks."""
 
     def start(self) -> Json:
         """The first event."""
@@ -304,6 +339,9 @@ class TaskMessageEvents:
 
     def _hear(self, delta: TokenDelta) -> Iterator[Json]:
         yield from self._turn_to(delta.step, delta.attempt)
+        if delta.reasoning:
+            yield from self._think(delta.reasoning)
+            return
         self._heard += delta.text
         if not self._sent.startswith(self._heard):  # else a second attempt repeats the first
             yield from self._say(self._heard)
@@ -312,9 +350,22 @@ class TaskMessageEvents:
         before, self._speaker = self._speaker, (step, attempt)
         if step != before[0]:
             yield from self._blocks.close()
-            self._sent = self._heard = ""
+            self._sent = self._heard = self._pondered = self._thought = ""
         elif attempt != before[1]:
-            self._heard = ""
+            self._heard = self._thought = ""
+
+    def _think(self, text: str) -> Iterator[Json]:
+        """What is thought again is told once; what differs gets a block of its own."""
+        self._thought += text
+        if self._pondered.startswith(self._thought):
+            return
+        if self._thought.startswith(self._pondered):
+            text = self._thought[len(self._pondered) :]
+        else:
+            yield from self._blocks.close()
+            text = self._thought
+        self._pondered = self._thought
+        yield from self._blocks.thought(text)
 
     def _say(self, text: str) -> Iterator[Json]:
         """Let the last block hold `text`: by its rest, or by a new block where it differs."""

@@ -18,14 +18,13 @@ from services.ingress.core.http.validation import supported
 from services.ingress.core.responses.fold import ECHO
 from services.ingress.core.responses.input import MOST
 from services.ingress.core.tasks.bodies import Body
-from shared.contracts.agents import BARE, Sampling, ToolSpec
+from shared.contracts.agents import BARE, Effort, Sampling, ToolSpec
 from shared.contracts.demands import Demands, ResponseFormat
 from shared.contracts.tasks import Terms
 from shared.errors import Permanent
 
 _NEUTRAL: dict[str, tuple[object, ...]] = {
     "include": ([], ["reasoning.encrypted_content"]),
-    "reasoning": ({},),
     "top_logprobs": (0,),
     "prompt_cache_retention": ("in_memory", "in-memory", "24h"),
     "context_management": ([], {}),
@@ -102,6 +101,14 @@ class StreamOptionsBody(Body):
     include_obfuscation: Literal[False] | None = None
 
 
+class ReasoningBody(Body):
+    """How much the model thinks. What it thought is shown whole: there is no summary of it."""
+
+    effort: Effort | None = None
+    summary: Literal["auto", "concise", "detailed"] | None = None
+    generate_summary: Literal["auto", "concise", "detailed"] | None = None
+
+
 class ConversationBody(Body):
     """A conversation by its id."""
 
@@ -133,6 +140,7 @@ class ResponseBody(BaseModel):
     tool_choice: Literal["none", "auto", "required"] | ChosenFunctionBody | None = None
     parallel_tool_calls: bool | None = None
     text: TextBody | None = None
+    reasoning: ReasoningBody | None = None
     temperature: float | None = Field(default=None, ge=0, le=2)
     service_tier: Tier | None = Field(
         default=None, description="flex: it waits while interactive work does"
@@ -273,6 +281,7 @@ def _demands(body: ResponseBody) -> Demands:
         parallel_tool_calls=body.parallel_tool_calls is not False,
         response_format=ResponseFormat() if wanted is None else wanted.as_format(),
         truncation=body.truncation or "disabled",
+        effort=body.reasoning.effort if body.reasoning is not None else None,
     )
 
 
@@ -290,6 +299,7 @@ def _metadata(body: ResponseBody) -> dict[str, str]:
         "user": body.user,
         "safety_identifier": body.safety_identifier,
         "prompt_cache_key": body.prompt_cache_key,
+        "summary": body.reasoning.summary if body.reasoning is not None else None,
     }
     kept = {name: value for name, value in echo.items() if value is not None}
     return (body.metadata or {}) | {ECHO: orjson.dumps(kept).decode()}

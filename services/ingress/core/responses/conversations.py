@@ -16,6 +16,8 @@ from shared.contracts.log import StoredFact
 from shared.errors import Permanent
 
 MOST_ITEMS = 20
+_PARTS = {"message": "text", "reasoning": "thought"}
+"""What of an answer an item is that stands for it once."""
 Items = Annotated[list[dict[str, Any]], Field(max_length=MOST_ITEMS)]
 Tags = Annotated[dict[str, Annotated[str, Field(max_length=512)]], Field(max_length=16)]
 
@@ -146,9 +148,9 @@ def _entries(response: Response) -> list[Entry]:
 def _place(item: Json) -> str:
     """Where an item that a model made stands: its id says it."""
     _, _, where = str(item["id"]).partition("_")
-    if item["type"] == "message":
+    if item["type"] in _PARTS:
         task, _, step = where.rpartition("_")
-        return f"{task}/{step}/text"
+        return f"{task}/{step}/{_PARTS[str(item['type'])]}"
     head, _, call = where.rpartition("_")
     task, _, step = head.rpartition("_")
     return f"{task}/{step}/{call}"

@@ -1,7 +1,9 @@
 """The typed events of a response, with numbers that are places in the log, not counts.
 
     0 created, 1 queued, 2 in_progress; then of the n-th answer of the model, from n * STRIDE:
-        attempt a:  a * ATTEMPT + 0 item added, + 1 part added, + 2 + i the i-th delta
+        attempt a:  a * ATTEMPT + 0 item added, + 1 part added, + 2 + i the i-th delta; where the
+                    model thought first, that item's end and the message's beginning stand between
+                    the deltas of the two, and what follows moves by that
         the end of the text and the calls from SAID, results of our tools from RESULTS
     and the end of the response at END behind all of that
 
@@ -20,8 +22,11 @@ from services.ingress.core.responses.render import (
     call_item,
     message_id,
     message_item,
+    reasoning_id,
+    reasoning_item,
     response_json,
     text_part,
+    thought_part,
 )
 from shared.contracts.facts import ToolCall
 from shared.contracts.log import Event
@@ -31,6 +36,8 @@ STRIDE, ATTEMPT = 100_000_000, 1_000_000
 SAID, RESULTS, END = 90 * ATTEMPT, 95 * ATTEMPT, 99 * ATTEMPT
 _MOST_ATTEMPTS = 89
 _PER_CALL = 6
+_THOUGHT_ENDS = 3
+"""Events at the end of what was thought."""
 _TERMINAL = {
     "completed": "response.completed",
     "incomplete": "response.incomplete",
@@ -45,8 +52,8 @@ class ResponseEvents:
     def __init__(self, task: str, number: int = 0) -> None:
         self.fold = TaskFold(task)
         self._number = number
-        self._speaking: tuple[int, int] | None = None
-        """Turn and attempt whose item has been added."""
+        self._speech: Speech | None = None
+        """The attempt that speaks, or spoke last."""
         self.ended = False
 
     def of(self, event: Event) -> list[Json]:
@@ -84,20 +91,65 @@ class ResponseEvents:
     def _delta(self, response: Response, delta: TokenDelta) -> list[Json]:
         turn = len(response.turns) + 1
         attempt = min(delta.attempt, _MOST_ATTEMPTS)
-        base = turn * STRIDE + attempt * ATTEMPT
-        index = _first_index(response)
-        item, where = message_id(delta.task, delta.step), {"output_index": index}
-        events: list[Json] = []
-        if self._speaking != (turn, attempt):
-            self._speaking = (turn, attempt)
+        if self._speech is None or self._speech.speaker != (turn, attempt):
+            self._speech = Speech((turn, attempt), _first_index(response))
+        return list(self._speech.of(delta))
+
+
+class Speech:
+    """What one attempt of a turn thinks and says, item by item."""
+
+    def __init__(self, speaker: tuple[int, int], index: int) -> None:
+        self.speaker, self._index = speaker, index
+        turn, attempt = speaker
+        self._base = turn * STRIDE + attempt * ATTEMPT
+        self._thought, self._speaking = "", False
+
+    def of(self, delta: TokenDelta) -> Iterator[Json]:
+        """The events of one more piece."""
+        yield from self._thinking(delta) if delta.reasoning else self._saying(delta)
+
+    def _thinking(self, delta: TokenDelta) -> Iterator[Json]:
+        item = reasoning_id(delta.task, delta.step)
+        where: Json = {"item_id": item, "output_index": self._index, "content_index": 0}
+        if not self._thought:
+            begun = reasoning_item(delta.task, delta.step, None)
+            yield from _item_begun(self._base, self._index, begun, thought_part(""))
+        self._thought += delta.reasoning
+        number = self._base + 2 + delta.index
+        yield _event(number, "response.reasoning_text.delta", **where, delta=delta.reasoning)
+
+    def _saying(self, delta: TokenDelta) -> Iterator[Json]:
+        index = self._index + bool(self._thought)
+        moved = _THOUGHT_ENDS + 2 if self._thought else 0
+        number = self._base + 2 + delta.index + moved
+        if not self._speaking:
+            self._speaking = True
             begun = message_item(delta.task, delta.step, None)
-            part: Json = {"item_id": item, **where, "content_index": 0, "part": text_part("")}
-            events = [
-                _event(base, "response.output_item.added", **where, item=begun),
-                _event(base + 1, "response.content_part.added", **part),
-            ]
-        said = {"item_id": item, **where, "content_index": 0, "delta": delta.text, "logprobs": []}
-        return [*events, _event(base + 2 + delta.index, "response.output_text.delta", **said)]
+            if self._thought:
+                first = number - moved
+                thought = reasoning_item(delta.task, delta.step, self._thought)
+                yield from _thought_ends(first, self._index, thought, self._thought)
+            yield from _item_begun(number - 2, index, begun, text_part(""))
+        item = message_id(delta.task, delta.step)
+        where: Json = {"item_id": item, "output_index": index, "content_index": 0}
+        yield _event(number, "response.output_text.delta", **where, delta=delta.text, logprobs=[])
+
+
+def _item_begun(number: int, index: int, item: Json, part: Json) -> Iterator[Json]:
+    """An item that is still empty, and its only part."""
+    yield _event(number, "response.output_item.added", output_index=index, item=item)
+    where: Json = {"item_id": item["id"], "output_index": index, "content_index": 0}
+    yield _event(number + 1, "response.content_part.added", **where, part=part)
+
+
+def _thought_ends(number: int, index: int, item: Json, text: str) -> Iterator[Json]:
+    """The model has thought: the text, its part, its item."""
+    where: Json = {"item_id": item["id"], "output_index": index, "content_index": 0}
+    part = thought_part(text)
+    yield _event(number, "response.reasoning_text.done", **where, text=text)
+    yield _event(number + 1, "response.content_part.done", **where, part=part)
+    yield _event(number + 2, "response.output_item.done", output_index=index, item=item)
 
 
 def _event(number: int, type_: str, **fields: object) -> Json:
@@ -123,7 +175,7 @@ def _first_index(response: Response, turn: Turn | None = None) -> int:
     for one in response.turns:
         if one is turn:
             return index
-        index += bool(one.said.content) + len(one.said.tool_calls)
+        index += one.before_calls + len(one.said.tool_calls)
     return index
 
 
@@ -131,6 +183,11 @@ def _said(response: Response, turn: Turn) -> Iterator[Json]:
     """The end of a text, and the calls behind it."""
     said, index = turn.said, _first_index(response, turn)
     base = len(response.turns) * STRIDE + SAID
+    if turn.thought:
+        if not said.content:  # else it ended where the text began
+            thought = reasoning_item(said.task, said.step, turn.thought)
+            yield from _thought_ends(base - _THOUGHT_ENDS, index, thought, turn.thought)
+        index += 1
     if said.content:
         where: Json = {
             "item_id": message_id(said.task, said.step),
@@ -175,7 +232,7 @@ def _result(response: Response, turn: Turn, call: ToolCall) -> Iterator[Json]:
     if call.name in response.clients:
         return
     place = turn.said.tool_calls.index(call)
-    index = _first_index(response, turn) + bool(turn.said.content) + place
+    index = _first_index(response, turn) + turn.before_calls + place
     result = turn.results[call.id]
     base = len(response.turns) * STRIDE + RESULTS + 2 * result.order
     item = call_item(response, turn, place, call)

@@ -81,6 +81,20 @@ class Turn:
     parked: set[str] = field(default_factory=set)
     """Calls that wait for the client."""
 
+    @property
+    def thought(self) -> str:
+        """What the model thought before it spoke, as far as viewers were told.
+
+        Logs of releases that told nobody are shown as they were.
+        """
+        cuts = self.said.thought_cuts
+        return self.said.reasoning[: cuts[-1]] if cuts else ""
+
+    @property
+    def before_calls(self) -> int:
+        """How many items stand before its calls: what was thought, what was said."""
+        return bool(self.thought) + bool(self.said.content)
+
     def call_at(self, step: int) -> f.ToolCall | None:
         """The call that a step stands for."""
         place = step - self.said.step - 1  # the steps of an answer's calls follow its own

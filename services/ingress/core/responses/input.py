@@ -1,7 +1,8 @@
 """The input of a response: OpenAI's items as messages of ours.
 
 An answer with calls is several items there and one message here; a result finds its call by its id.
-What we do not have (images, files, reasoning of other models) is refused by name.
+What was thought in earlier answers is taken and shown to no model. What we do not have (images,
+files) is refused by name.
 """
 
 from __future__ import annotations
@@ -119,6 +120,8 @@ def _messages(item: Item, field: str) -> list[InputMessage]:
             return [InputMessage(role="tool", content=_output(item, field), tool_call_id=call)]
         case "mcp_call":
             return _server_call(item, field)
+        case "reasoning":
+            return []
     detail = f"items of type {str(kind)[:40]!r} are not supported here"
     raise Permanent("unsupported_parameter", detail, field=f"{field}.type")
 

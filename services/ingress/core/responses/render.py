@@ -44,7 +44,7 @@ def response_json(response: Response, *, status: str = "") -> Json:
         "previous_response_id": echo.get("previous_response_id"),
         "conversation": echo.get("conversation"),
         "prompt_cache_key": echo.get("prompt_cache_key"),
-        "reasoning": {"effort": None, "summary": None},
+        "reasoning": {"effort": terms.demands.effort, "summary": echo.get("summary")},
         "safety_identifier": echo.get("safety_identifier"),
         "service_tier": "flex" if terms.priority == "batch" else "default",
         "store": echo.get("store", True),
@@ -122,9 +122,31 @@ def output_items(response: Response) -> list[Json]:
 def turn_items(response: Response, turn: Turn) -> list[Json]:
     """The items of one answer."""
     said = turn.said
-    items = [message_item(said.task, said.step, said.content)] if said.content else []
+    items = [reasoning_item(said.task, said.step, turn.thought)] if turn.thought else []
+    items += [message_item(said.task, said.step, said.content)] if said.content else []
     calls = enumerate(said.tool_calls)
     return items + [call_item(response, turn, place, call) for place, call in calls]
+
+
+def reasoning_id(task: str, step: int) -> str:
+    """The id of what the model thought in a step."""
+    return f"rs_{task}_{step}"
+
+
+def thought_part(text: str) -> Json:
+    """A part of what the model thought."""
+    return {"type": "reasoning_text", "text": text}
+
+
+def reasoning_item(task: str, step: int, text: str | None) -> Json:
+    """What the model thought; without a text it only begins to. Nobody sums it up."""
+    return {
+        "id": reasoning_id(task, step),
+        "type": "reasoning",
+        "status": "in_progress" if text is None else "completed",
+        "summary": [],
+        "content": [] if text is None else [thought_part(text)],
+    }
 
 
 def message_id(task: str, step: int) -> str:

@@ -74,6 +74,8 @@ def event_data(event: Event) -> Json:
     """
     body = full(event.data)
     own = body if isinstance(body, dict) else {}
+    if event.kind == "delta" and not own.get("reasoning"):
+        own.pop("reasoning", None)  # of by far the most, and each of them is sent
     time = {} if event.kind == "delta" else {"time": event.time}
     return {"task": event.task, **time, **own}
 

@@ -136,3 +136,47 @@ def test_what_is_no_text_is_refused() -> None:
     with pytest.raises(Permanent) as refused:
         asked(messages=[{"role": "user", "content": [{"type": "image_url"}]}])
     assert (refused.value.code, refused.value.field) == ("invalid_request", "messages")
+
+
+HELLO = [{"role": "user", "content": "Hi"}]
+RESULT = [
+    {"role": "user", "content": "1 + 1?"},
+    {"role": "assistant", "tool_calls": TALK[2]["tool_calls"]},
+    {"role": "tool", "tool_call_id": "call_1", "content": "2"},
+]
+
+
+@pytest.mark.parametrize(
+    ("effort", "most", "expected"),
+    [
+        ("none", 4000, {"type": "disabled"}),
+        ("low", 4000, {"type": "enabled", "budget_tokens": 2048}),
+        ("high", 4000, {"type": "enabled", "budget_tokens": 3999}),
+        ("max", 100_000, {"type": "enabled", "budget_tokens": 65_536}),
+        ("low", 512, None),
+        (None, 4000, None),
+    ],
+)
+def test_an_effort_is_a_budget_that_leaves_room_for_an_answer(effort, most, expected) -> None:
+    big = row(api="anthropic", context=200_000)
+    body = asked(
+        row=big, messages=HELLO, demands=Demands(effort=effort), max_tokens=most, top_p=0.5
+    )
+    assert body.get("thinking") == expected
+    thinks = expected is not None and expected["type"] == "enabled"
+    assert ("temperature" in body, "top_p" in body) == (not thinks, not thinks)
+
+
+@pytest.mark.parametrize(
+    ("messages", "choice"), [(RESULT, "auto"), (HELLO, "required")], ids=["results", "forced"]
+)
+def test_nobody_is_asked_to_think_where_it_would_be_refused(messages, choice) -> None:
+    body = asked(
+        CALCULATOR,
+        row=row(api="anthropic", context=200_000),
+        messages=messages,
+        demands=Demands(effort="high", tool_choice=choice),
+        max_tokens=9000,
+    )
+    assert "thinking" not in body
+    assert "temperature" in body

@@ -151,3 +151,27 @@ def test_nothing_to_answer_is_refused() -> None:
     with pytest.raises(Permanent) as refused:
         asked(messages=[])
     assert (refused.value.code, refused.value.field) == ("invalid_request", "messages")
+
+
+@pytest.mark.parametrize(
+    ("thinking", "effort", "expected"),
+    [
+        ("effort", None, {}),
+        ("effort", "none", {"reasoning_effort": "none"}),
+        ("effort", "high", {"reasoning_effort": "high"}),
+        ("template", "none", {"chat_template_kwargs": {"k": 1, "enable_thinking": False}}),
+        ("template", "low", {"chat_template_kwargs": {"k": 1, "enable_thinking": True}}),
+        ("none", "high", {}),
+    ],
+)
+def test_how_much_to_think_is_said_as_the_endpoint_takes_it(thinking, effort, expected) -> None:
+    always = {"chat_template_kwargs": {"k": 1}} if thinking == "template" else {}
+    body = asked(row=row(thinking=thinking, extra_body=always), demands=Demands(effort=effort))
+    given = {"reasoning_effort", "chat_template_kwargs"} & set(body)
+    assert {name: body[name] for name in given} == (expected or always)
+
+
+def test_not_to_think_is_refused_where_nobody_can_be_told() -> None:
+    with pytest.raises(Permanent) as caught:
+        asked(row=row(thinking="none"), demands=Demands(effort="none"))
+    assert (caught.value.code, caught.value.field) == ("unsupported_demand", "reasoning_effort")
