@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from infra.local import broker, folder, health
+from infra.local import broker, folder, health, scraping
 from infra.local.plan import NATS, SERVICES, read_replicas
 from infra.local.programs import Programs, programs
 from infra.local.readiness import wait_until_ready
@@ -22,6 +22,7 @@ from infra.local.supervisor import GRACE, Supervisor
 from infra.local.view import Addresses, View
 from shared.clock import monotonic
 from shared.errors import MillraceError, Permanent
+from shared.metrics.exporter import TARGETS_FILE
 from shared.telemetry import configure
 
 Watch = Coroutine[None, None, None]
@@ -75,6 +76,8 @@ async def run(settings: LocalSettings, quiet: bool) -> None:
     found = programs(settings, inherited_environment())
     view = View((NATS, *found.names) if embedded else found.names, data, quiet)
     (data / broker.CLIENT_FILE).unlink(missing_ok=True)  # a killed system leaves its own behind
+    if found.metrics:
+        scraping.write_targets(data, scraping.targets(settings.metrics_host, found.metrics))
     supervisor = Supervisor(data, view.changed)
     stop, hurry = asyncio.Event(), asyncio.Event()
     _on_signals(stop, hurry)
@@ -91,6 +94,7 @@ async def run(settings: LocalSettings, quiet: bool) -> None:
         view.end()
         view.say("stopping ...")
         await supervisor.stop(hurry)
+        (data / TARGETS_FILE).unlink(missing_ok=True)
         (data / broker.CLIENT_FILE).unlink(missing_ok=True)
         view.say("stopped")
 
