@@ -41,6 +41,8 @@ TARGETS_FILE = "metrics.json"
 STUCK = 30.0
 """Seconds without a sign of life of the event loop after which the process is not healthy."""
 _LOOK = 0.5
+_NOTICE = 0.1
+"""Seconds after which the server notices that it is to end, which the process waits for."""
 Answer = tuple[str, dict[str, str]]
 
 
@@ -130,7 +132,9 @@ def _listen(service: str, host: str, port: int, vital: Vital, log: Log) -> _Serv
         log.error("metrics.unseen", host=host, port=port, error=error.strerror or str(error))
         return None
     server.set_app(_app(service, vital, _names_of(host)))
-    server.thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
+    server.thread = threading.Thread(
+        target=server.serve_forever, args=(_NOTICE,), name="metrics", daemon=True
+    )
     server.thread.start()
     log.info("metrics.listening", host=host, port=server.server_port)
     return server
