@@ -238,9 +238,9 @@ async def _answer(answer: Coroutine[None, None, object]) -> None:
 def _show(queue: str) -> None:
     """Have everything about a queue there from the start, at 0."""
     for outcome in get_args(Outcome):
-        MESSAGES.child((queue, outcome))
+        MESSAGES.show(queue, outcome)
     for metric in (REDELIVERIES, DEAD_LETTERS, MESSAGE_WAIT, MESSAGE_SECONDS):
-        metric.child((queue,))
+        metric.show(queue)
 
 
 class _Credit:

@@ -9,7 +9,7 @@ def value(metric: AnyMetric, *labels: str, part: str = "") -> float:
     """The value of one series; `part` is `_count` or `_sum` of a histogram. 0 where it is not."""
     wanted = dict(zip(metric.labels, labels, strict=True))
     name = metric.name + part
-    for family in metric.collector.collect():
+    for family in metric.collect():
         for sample in family.samples:
             if sample.name == name and sample.labels == wanted:
                 return float(sample.value)

@@ -55,7 +55,7 @@ async def test_a_queue_that_is_gone_is_not_shown_any_more(bus: Bus) -> None:
     assert value(QUEUE_WAITING, WORK, "infer-w") == 1
     await topology.delete_consumer(bus, lane)
     await Queues(bus).look()
-    [family] = QUEUE_WAITING.collector.collect()
+    [family] = QUEUE_WAITING.collect()
     assert "infer-w" not in {sample.labels["queue"] for sample in family.samples}
 
 

@@ -36,13 +36,13 @@ def show(model: str) -> None:
     """Have everything about a model there from the start, at 0."""
     for kind in (STEP, "completion", "embedding"):
         for outcome in OUTCOMES:
-            MODEL_CALLS.child((model, kind, outcome))
+            MODEL_CALLS.show(model, kind, outcome)
     for kind in TOKEN_KINDS:
-        TOKENS.child((model, kind))
+        TOKENS.show(model, kind)
     for metric in (COST, FIRST_TOKEN, TOKEN_GAP):
-        metric.child((model,))
+        metric.show(model)
     for component in ("queue", "model"):
-        STEP_SECONDS.child((component,))
+        STEP_SECONDS.show(component)
 
 
 def stepped(model: str, work: InferStep, results: Iterable[Message]) -> None:

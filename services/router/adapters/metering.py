@@ -14,10 +14,10 @@ PLACES = ("worker", "lane", "direct")
 
 def show(models: Iterable[str]) -> None:
     """Have everything about these models there from the start, at 0."""
-    STEP_SECONDS.child(("route",))
+    STEP_SECONDS.show("route")
     for model in models:
         for place in PLACES:
-            ROUTED.child((model, place))
+            ROUTED.show(model, place)
 
 
 def routed(step: InferStep) -> None:

@@ -48,8 +48,8 @@ class LoopMeter:
     def __init__(self) -> None:
         self._highest = 0
         self._tasks: OrderedDict[tuple[SessionRef, str], _Task] = OrderedDict()
-        STEP_SECONDS.child(("overhead",))
-        MESSAGE_WAIT.child((QUEUE,))
+        STEP_SECONDS.show("overhead")
+        MESSAGE_WAIT.show(QUEUE)
 
     def saw(self, stored: StoredFact, now: float) -> None:
         """A fact came."""

@@ -13,11 +13,11 @@ UNKNOWN = "unknown"
 
 def show(tools: Iterable[str]) -> None:
     """Have everything about these tools there from the start, at 0."""
-    STEP_SECONDS.child(("tool",))
+    STEP_SECONDS.show("tool")
     for tool in tools:
-        TOOL_SECONDS.child((tool,))
+        TOOL_SECONDS.show(tool)
         for outcome in ("ok", "failed"):
-            TOOL_CALLS.child((tool, outcome))
+            TOOL_CALLS.show(tool, outcome)
 
 
 def ran(facts: Iterable[Message]) -> None:

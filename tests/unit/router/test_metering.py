@@ -41,7 +41,7 @@ def test_a_model_without_workers_has_none_and_one_that_is_gone_is_not_shown() ->
     metering.known([nano, nano], ["nano", "gpt"])
     assert (value(WORKERS, "nano"), value(WORKERS, "gpt")) == (2, 0)
     metering.known([], ["gpt"])
-    [family] = WORKERS.collector.collect()
+    [family] = WORKERS.collect()
     assert [sample.labels["model"] for sample in family.samples] == ["gpt"]
 
 
