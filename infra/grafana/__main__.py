@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
@@ -27,6 +28,14 @@ from shared.metrics.exporter import TARGETS_FILE
 
 FOLDER = Path(__file__).resolve().parent / "dashboards"
 _MARKS = {"data": "[green]✓[/]", "quiet": "[dim]·[/]", "nothing": "[red]✗[/]", "error": "[red]✗[/]"}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How long to scrape, and how to tell what was found."""
+
+    seconds: float
+    json: bool
 
 
 def files() -> dict[Path, bytes]:
@@ -48,20 +57,20 @@ def write() -> int:
     return 0
 
 
-async def check(console: Console, targets: Path, program: str, seconds: float) -> int:
+async def check(console: Console, targets: Path, program: str, options: Options) -> int:
     """Look at the running system."""
     async with prometheus(program, targets) as server:
-        await server.settled(seconds)
+        await server.settled(options.seconds)
         found = await findings(server)
         broken = await failing_rules(server)
         alerts = await firing_alerts(server)
-    _show(console, found)
-    for text in broken:
-        console.print(f"[red]rule[/] {text}")
-    for text in alerts:
-        console.print(f"[yellow]alert[/] {text}")
     good = sum(one.good for one in found)
-    console.print(f"{good} of {len(found)} queries have an answer; {len(broken)} rules fail")
+    if options.json:
+        told = {"queries": found, "failing_rules": broken, "alerts": alerts}
+        console.print_json(orjson.dumps(told).decode())
+    else:
+        _show(console, found, broken, alerts)
+        console.print(f"{good} of {len(found)} queries have an answer; {len(broken)} rules fail")
     return int(good < len(found) or bool(broken))
 
 
@@ -81,7 +90,7 @@ def targets_of(data: Path) -> Path:
     return path
 
 
-def _show(console: Console, found: list[Finding]) -> None:
+def _show(console: Console, found: list[Finding], broken: list[str], alerts: list[str]) -> None:
     table = Table()
     for title in ("", "dashboard", "panel", "found"):
         table.add_column(title)
@@ -89,6 +98,10 @@ def _show(console: Console, found: list[Finding]) -> None:
         told = one.found if one.good else f"{one.found} {one.expr}".strip()
         table.add_row(_MARKS[one.outcome], one.board, one.panel, told)
     console.print(table)
+    for text in broken:
+        console.print(f"[red]rule[/] {text}")
+    for text in alerts:
+        console.print(f"[yellow]alert[/] {text}")
 
 
 def main() -> int:
@@ -98,13 +111,15 @@ def main() -> int:
     parser.add_argument("--data", type=Path, help="data folder of the system (MILLRACE_DATA)")
     parser.add_argument("--prometheus", help="the program, where it is not on the path")
     parser.add_argument("--seconds", type=float, default=5.0, help="how long to scrape")
+    parser.add_argument("--json", action="store_true", help="print what was found as JSON")
     chosen = parser.parse_args()
     if chosen.what == "write":
         return write()
     data = chosen.data or LocalSettings().data
     try:
         program = binary(chosen.prometheus)
-        work = check(Console(highlight=False), targets_of(data), program, chosen.seconds)
+        options = Options(chosen.seconds, chosen.json)
+        work = check(Console(highlight=False), targets_of(data), program, options)
         return asyncio.run(work)
     except MillraceError as error:
         sys.stderr.write(f"infra.grafana: {error.detail or error}\n")

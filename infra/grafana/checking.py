@@ -23,6 +23,7 @@ class Finding:
     expr: str
     outcome: Literal["data", "quiet", "nothing", "error"]
     found: str = ""
+    highest: float | None = None
 
     @property
     def good(self) -> bool:
@@ -56,7 +57,8 @@ async def _ask(prometheus: Prometheus, board: str, panel: str, expr: str) -> Fin
     if not real:
         return Finding(board, panel, expr, "quiet", f"{len(values)} series without events")
     highest = max(real)
-    return Finding(board, panel, expr, "data", f"{len(values)} series, highest {highest:.4g}")
+    told = f"{len(values)} series, highest {highest:.4g}"
+    return Finding(board, panel, expr, "data", told, highest)
 
 
 async def failing_rules(prometheus: Prometheus) -> list[str]:

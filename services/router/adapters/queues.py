@@ -28,7 +28,7 @@ from shared.subjects import DEAD, DOCS, RUNS, STREAMS, TIMERS, WORK, queue_of
 EVERY = 5.0
 _READ = (RUNS, WORK, TIMERS, DOCS, DEAD)
 """Streams with durable readers; the others have none, or viewers."""
-Page = Mapping[str, Any]
+Info = Mapping[str, Any]
 
 
 class Queues:
@@ -66,7 +66,7 @@ class Queues:
         waiting: Counter[tuple[str, ...]] = Counter()
         taken: Counter[tuple[str, ...]] = Counter()
         for stream in _READ:
-            async for one in self._pages(f"CONSUMER.LIST.{stream}", "consumers"):
+            async for one in self._consumers(stream):
                 queue = (stream, queue_of(one["name"]))
                 waiting[queue] += one["num_pending"]
                 taken[queue] += one["num_ack_pending"]
@@ -76,18 +76,16 @@ class Queues:
         QUEUES_SEEN.set(now())
 
     async def _streams(self) -> None:
-        ours = {row.name for row in STREAMS}
-        async for one in self._pages("STREAM.LIST", "streams"):
-            name = one["config"]["name"]
-            if name in ours:
-                STREAM_MESSAGES.set(one["state"]["messages"], name)
-                STREAM_BYTES.set(one["state"]["bytes"], name)
+        for row in STREAMS:
+            state = (await self._bus.api(f"STREAM.INFO.{row.name}"))["state"]
+            STREAM_MESSAGES.set(state["messages"], row.name)
+            STREAM_BYTES.set(state["bytes"], row.name)
 
-    async def _pages(self, call: str, key: str) -> AsyncGenerator[Page]:
+    async def _consumers(self, stream: str) -> AsyncGenerator[Info]:
         offset, total = 0, 1
         while offset < total:
-            answer = await self._bus.api(call, {"offset": offset})
-            page = answer[key] or ()
+            answer = await self._bus.api(f"CONSUMER.LIST.{stream}", {"offset": offset})
+            page = answer["consumers"] or ()
             for one in page:
                 yield one
             offset += len(page)
