@@ -114,6 +114,7 @@ def _panel(panel: Panel) -> dict[str, Any]:
                 "datasource": SOURCE,
                 "expr": query.expr,
                 "legendFormat": query.legend or "__auto",
+                "format": "table" if panel.shape == "table" else "time_series",
                 "instant": instant,
                 "range": not instant,
             }

@@ -76,8 +76,7 @@ async def run(settings: LocalSettings, quiet: bool) -> None:
     found = programs(settings, inherited_environment())
     view = View((NATS, *found.names) if embedded else found.names, data, quiet)
     (data / broker.CLIENT_FILE).unlink(missing_ok=True)  # a killed system leaves its own behind
-    if found.metrics:
-        scraping.write_targets(data, scraping.targets(settings.metrics_host, found.metrics))
+    scraping.write_targets(data, settings.metrics_host, found.metrics)
     supervisor = Supervisor(data, view.changed)
     stop, hurry = asyncio.Event(), asyncio.Event()
     _on_signals(stop, hurry)

@@ -87,9 +87,12 @@ def targets(host: str, ports: Mapping[str, int]) -> bytes:
     return orjson.dumps(rows, option=orjson.OPT_INDENT_2)
 
 
-def write_targets(data: Path, body: bytes) -> None:
-    """Replace the file in one step; whoever runs Prometheus may read it."""
+def write_targets(data: Path, host: str, ports: Mapping[str, int]) -> None:
+    """Replace the file in one step; whoever runs Prometheus may read it. Without ports it goes."""
     path = data / TARGETS_FILE
+    if not ports:
+        path.unlink(missing_ok=True)
+        return
     draft = path.with_name(f"{path.name}.new")
-    draft.write_bytes(body)
+    draft.write_bytes(targets(host, ports))
     draft.replace(path)

@@ -35,32 +35,31 @@ ALARMS = Counter(
     known=(("permission_violation",),),
 )
 
-# Every process that reads a durable consumer.
-_READERS = (SESSIONS, ROUTER, INFERENCE, TOOLS, RETRIEVAL, LEDGER)
+# Every process that reads a durable consumer; the others have no series of these.
 MESSAGES = Counter(
     "messages_total",
     "Messages settled: done, to be tried again later, dead, or given back at the end of a process",
     ("queue", "outcome"),
-    of=_READERS,
+    of=EVERYBODY,
 )
 MESSAGE_WAIT = Histogram(
     "message_wait_seconds",
     "From the moment that a message was stored until somebody began with it, first deliveries only",
     ("queue",),
-    of=_READERS,
+    of=EVERYBODY,
 )
 MESSAGE_SECONDS = Histogram(
     "message_seconds",
     "From the begin with a message to its acknowledgement",
     ("queue",),
-    of=_READERS,
+    of=EVERYBODY,
 )
-REDELIVERIES = Counter("redeliveries_total", "Messages that came again", ("queue",), of=_READERS)
+REDELIVERIES = Counter("redeliveries_total", "Messages that came again", ("queue",), of=EVERYBODY)
 DEAD_LETTERS = Counter(
     "dead_letters_total",
     "Messages that this process gave up on, each with a letter",
     ("queue",),
-    of=_READERS,
+    of=EVERYBODY,
 )
 
 # The loop.

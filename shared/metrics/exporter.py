@@ -35,6 +35,7 @@ from shared.settings import Place
 from shared.telemetry import Log
 
 VERSION = "0.1.0"
+"""As in `pyproject.toml`, which an installed system does not have."""
 TARGETS_FILE = "metrics.json"
 """In the data folder of a local system: its processes, as Prometheus' `file_sd` names targets."""
 STUCK = 30.0
@@ -112,6 +113,9 @@ class _Server(ThreadingMixIn, WSGIServer):
         self.server_name, self.server_port = self.socket.getsockname()[:2]
         self.setup_environ()
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Nothing: whoever asked went away in the middle, or never asked."""
+
 
 class _Handler(WSGIRequestHandler):
     """Patient with nobody, and silent."""
@@ -154,13 +158,20 @@ def _names_of(host: str) -> frozenset[str] | None:
     return frozenset({"localhost", "127.0.0.1", "::1", host}) if loopback else None
 
 
+def _host_of(environ: WSGIEnvironment) -> str:
+    """Whom a request names; this machine, where it names nobody, as no browser does."""
+    try:
+        return urlsplit(f"//{environ.get('HTTP_HOST', '')}").hostname or "localhost"
+    except ValueError:
+        return ""
+
+
 def _app(service: str, vital: Vital, names: frozenset[str] | None) -> WSGIApplication:
     exposition: WSGIApplication = make_wsgi_app(registry_of(service))
 
     def answer(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
-        asked = urlsplit(f"//{environ.get('HTTP_HOST', '')}").hostname
-        if names is not None and asked is not None and asked not in names:
+        if names is not None and _host_of(environ) not in names:
             status, body = "403 Forbidden", {"status": "foreign_host"}
         elif path == "/metrics":
             return exposition(environ, start)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from infra.local.scraping import free_ports, targets, write_targets
+from infra.local.scraping import free_ports, write_targets
 from services.cli.adapters.scrapes import metrics_check
 from shared.metrics.exporter import TARGETS_FILE, exporting
 from shared.settings import Place
@@ -19,7 +19,7 @@ HOST = "127.0.0.1"
 async def test_each_process_that_does_not_answer_or_is_not_ready_is_named(tmp_path: Path) -> None:
     tools, router, ledger = free_ports(HOST, 3)
     ports = {"tools": tools, "router": router, "ledger-2": ledger}
-    write_targets(tmp_path, targets(HOST, ports))
+    write_targets(tmp_path, HOST, ports)
     log = structlog.get_logger(service="test")
     async with (
         exporting("tools", Place(HOST, tools), log) as vital,
@@ -32,7 +32,7 @@ async def test_each_process_that_does_not_answer_or_is_not_ready_is_named(tmp_pa
         assert "ledger-2: not ready" in found.found
         assert "tools" not in found.found
         other.present = lambda: True
-        write_targets(tmp_path, targets(HOST, {"tools": tools, "ledger": ledger}))
+        write_targets(tmp_path, HOST, {"tools": tools, "ledger": ledger})
         found = await metrics_check(tmp_path)
     assert (found.outcome, found.found) == ("ok", "all 2 processes answer")
 

@@ -53,7 +53,8 @@ async def test_a_page_that_rebinds_its_name_is_refused(log: Log) -> None:
         exporting("tools", Place(port=port), log),
         httpx.AsyncClient(trust_env=False) as http,
     ):
-        assert (await http.get(url, headers={"Host": "evil.example"})).status_code == 403
+        for name in ("evil.example", "[", "localhost.evil.example:80"):
+            assert (await http.get(url, headers={"Host": name})).status_code == 403
         assert (await http.get(url, headers={"Host": f"localhost:{port}"})).status_code == 200
 
 

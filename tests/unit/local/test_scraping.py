@@ -59,13 +59,19 @@ def test_each_program_is_told_its_own_port_whatever_was_inherited() -> None:
 
 
 def test_the_targets_are_named_by_their_programs(tmp_path: Path) -> None:
-    scraping.write_targets(tmp_path, scraping.targets("::1", {"sessions-2": 9401}))
+    scraping.write_targets(tmp_path, "::1", {"sessions-2": 9401})
     assert json.loads((tmp_path / scraping.TARGETS_FILE).read_bytes()) == [
         {
             "targets": ["[::1]:9401"],
             "labels": {"service": "sessions", "instance": "sessions-2"},
         }
     ]
+
+
+def test_a_system_that_shows_nothing_leaves_no_targets_of_the_one_before(tmp_path: Path) -> None:
+    scraping.write_targets(tmp_path, "127.0.0.1", {"tools": 9401})
+    scraping.write_targets(tmp_path, "127.0.0.1", {})
+    assert not list(tmp_path.iterdir())
 
 
 def test_every_program_of_a_system_has_a_port() -> None:

@@ -15,6 +15,8 @@ from infra.prometheus.rules import Rule, known_metrics, read_rules
 from shared.metrics.catalogue import ALL
 
 RULES = read_rules()
+KNOWN = known_metrics()
+FILES = files()
 ALERTS = [rule for rule in RULES if rule.alert]
 
 
@@ -26,33 +28,31 @@ def _queries() -> list[tuple[str, str]]:
     ]
 
 
-@pytest.mark.parametrize("path", files(), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_what_is_made_is_current(path) -> None:
-    assert path.read_bytes() == files()[path], "make it anew: python -m infra.grafana write"
+    assert path.read_bytes() == FILES[path], "make it anew: python -m infra.grafana write"
 
 
 def test_there_is_no_file_of_a_dashboard_that_is_gone() -> None:
-    assert {path for path in FOLDER.iterdir()} == set(files()) - {reference.README}
+    assert {path for path in FOLDER.iterdir()} == set(FILES) - {reference.README}
 
 
 def test_every_query_of_every_dashboard_asks_for_what_is_exported() -> None:
-    known = known_metrics()
-    assert [(at, fault) for at, expr in _queries() for fault in promql.unknown(expr, known)] == []
+    assert [(at, fault) for at, expr in _queries() for fault in promql.unknown(expr, KNOWN)] == []
 
 
 def test_every_legend_is_of_labels_that_its_query_leaves() -> None:
-    known = known_metrics()
     for board in BOARDS:
         for panel, query in board.queries():
             use = promql.read(query.expr)
-            left = use.groups or frozenset().union(*(known[name] for name in use.names))
+            left = use.groups or frozenset().union(*(KNOWN[name] for name in use.names))
             told = {one.split("}}")[0] for one in query.legend.split("{{")[1:]}
             assert told <= left, panel.title
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 def test_every_rule_asks_for_what_is_exported(rule: Rule) -> None:
-    assert list(promql.unknown(rule.expr, known_metrics())) == []
+    assert list(promql.unknown(rule.expr, KNOWN)) == []
 
 
 @pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule.name)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import tomllib
 
 import pytest
 from prometheus_client import generate_latest
 
 from infra.local.plan import SERVICES
+from infra.local.settings import ROOT
 from shared.metrics.catalogue import ALL, TOKENS
-from shared.metrics.exporter import STUCK, Vital, registry_of
+from shared.metrics.exporter import STUCK, VERSION, Vital, registry_of
 from shared.metrics.kinds import EVERYBODY, MOST, OTHER, AnyMetric, Counter, Gauge, Histogram
 from tests.fakes.counted import value
 
@@ -91,6 +93,10 @@ def test_a_service_exports_its_own_and_what_everybody_does(service: str) -> None
     assert found == wanted
     assert "process_resident_memory_bytes" in text
     assert ("millrace_tokens_total" in found) == (service in TOKENS.of)
+
+
+def test_the_version_is_that_of_the_project() -> None:
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == VERSION
 
 
 def test_a_process_is_ready_when_it_is_connected_and_has_started() -> None:
