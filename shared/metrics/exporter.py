@@ -41,7 +41,7 @@ TARGETS_FILE = "metrics.json"
 STUCK = 30.0
 """Seconds without a sign of life of the event loop after which the process is not healthy."""
 _LOOK = 0.5
-_NOTICE = 0.1
+_NOTICE = 0.25
 """Seconds after which the server notices that it is to end, which the process waits for."""
 Answer = tuple[str, dict[str, str]]
 
