@@ -75,14 +75,6 @@ def replica_name(name: str, number: int) -> str:
     return name if number == 1 else f"{name}-{number}"
 
 
-def service_of(program: str) -> str:
-    """The service that a program runs."""
-    if program in SERVICES:
-        return program
-    name, _, _ = program.rpartition("-")
-    return name if name in SERVICES else "inference"
-
-
 def program_names(replicas: Mapping[str, int]) -> tuple[str, ...]:
     """Every service program by its name, in order."""
     return tuple(

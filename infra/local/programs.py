@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from infra.local.plan import (
     Program,
@@ -19,7 +19,7 @@ from infra.local.plan import (
     service_programs,
     without,
 )
-from infra.local.scraping import ports_of, with_ports
+from infra.local.scraping import Target, ports_of, targets_of, with_ports
 from infra.local.settings import ROOT, LocalSettings
 from shared.models import read_models
 
@@ -30,7 +30,7 @@ class Programs:
 
     services: tuple[Program, ...]
     common: Mapping[str, str]
-    metrics: Mapping[str, int] = field(default_factory=dict)
+    metrics: tuple[Target, ...] = ()
     """Where each shows how it is."""
 
     @property
@@ -66,4 +66,4 @@ def programs(settings: LocalSettings, inherited: Mapping[str, str]) -> Programs:
     found = (*services, *hosted_programs(sys.executable, common, hosted))
     place = settings.metrics_place()
     ports = ports_of(place, [program.name for program in found])
-    return Programs(with_ports(found, place.host, ports), common, ports)
+    return Programs(with_ports(found, place.host, ports), common, targets_of(found, ports))

@@ -8,17 +8,26 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import orjson
 
-from infra.local.plan import Program, service_of
+from infra.local.plan import Program
 from shared.errors import Permanent
 from shared.metrics.exporter import TARGETS_FILE
 from shared.settings import Place
 
 _PORT = "MILLRACE_METRICS_PORT"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A process that is scraped: its program's name, and the service that it runs."""
+
+    name: str
+    service: str
+    port: int
 
 
 def free_ports(host: str, count: int) -> list[int]:
@@ -74,25 +83,29 @@ def with_ports(
     )
 
 
-def targets(host: str, ports: Mapping[str, int]) -> bytes:
-    """What Prometheus reads: a target for each process, named by its program."""
-    at = f"[{host}]" if ":" in host else host
-    rows = [
-        {
-            "targets": [f"{at}:{port}"],
-            "labels": {"service": service_of(name), "instance": name},
-        }
-        for name, port in ports.items()
-    ]
-    return orjson.dumps(rows, option=orjson.OPT_INDENT_2)
+def targets_of(programs: Sequence[Program], ports: Mapping[str, int]) -> tuple[Target, ...]:
+    """The programs that have a port; each runs the module of its service."""
+    return tuple(
+        Target(one.name, one.argv[-1].rpartition(".")[2], ports[one.name])
+        for one in programs
+        if one.name in ports
+    )
 
 
-def write_targets(data: Path, host: str, ports: Mapping[str, int]) -> None:
-    """Replace the file in one step; whoever runs Prometheus may read it. Without ports it goes."""
+def write_targets(data: Path, host: str, found: Sequence[Target]) -> None:
+    """Write what Prometheus reads, in one step; whoever runs it may. Without targets it goes."""
     path = data / TARGETS_FILE
-    if not ports:
+    if not found:
         path.unlink(missing_ok=True)
         return
     draft = path.with_name(f"{path.name}.new")
-    draft.write_bytes(targets(host, ports))
+    at = f"[{host}]" if ":" in host else host
+    rows = [
+        {
+            "targets": [f"{at}:{one.port}"],
+            "labels": {"service": one.service, "instance": one.name},
+        }
+        for one in found
+    ]
+    draft.write_bytes(orjson.dumps(rows, option=orjson.OPT_INDENT_2))
     draft.replace(path)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from infra.local.scraping import free_ports, write_targets
+from infra.local.scraping import Target, free_ports, write_targets
 from services.cli.adapters.scrapes import metrics_check
 from shared.metrics.exporter import TARGETS_FILE, exporting
 from shared.settings import Place
@@ -18,8 +18,12 @@ HOST = "127.0.0.1"
 
 async def test_each_process_that_does_not_answer_or_is_not_ready_is_named(tmp_path: Path) -> None:
     tools, router, ledger = free_ports(HOST, 3)
-    ports = {"tools": tools, "router": router, "ledger-2": ledger}
-    write_targets(tmp_path, HOST, ports)
+    seen = [
+        Target("tools", "tools", tools),
+        Target("router", "router", router),
+        Target("ledger-2", "ledger", ledger),
+    ]
+    write_targets(tmp_path, HOST, seen)
     log = structlog.get_logger(service="test")
     async with (
         exporting("tools", Place(HOST, tools), log) as vital,
@@ -32,7 +36,7 @@ async def test_each_process_that_does_not_answer_or_is_not_ready_is_named(tmp_pa
         assert "ledger-2: not ready" in found.found
         assert "tools" not in found.found
         other.present = lambda: True
-        write_targets(tmp_path, HOST, {"tools": tools, "ledger": ledger})
+        write_targets(tmp_path, HOST, [seen[0], seen[2]])
         found = await metrics_check(tmp_path)
     assert (found.outcome, found.found) == ("ok", "all 2 processes answer")
 

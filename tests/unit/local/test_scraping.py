@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from infra.local import scraping
-from infra.local.plan import Program, service_of
+from infra.local.plan import SERVICES, Program
 from infra.local.programs import programs
 from infra.local.settings import LocalSettings
 from shared.errors import Permanent
@@ -40,12 +40,13 @@ def test_what_cannot_be_is_refused_by_name(place: Place) -> None:
     assert str(caught.value.field).startswith("MILLRACE_METRICS_")
 
 
-@pytest.mark.parametrize(
-    ("program", "service"),
-    [("router", "router"), ("sessions-2", "sessions"), ("worker-gpt-4", "inference")],
-)
-def test_a_program_is_of_a_service(program: str, service: str) -> None:
-    assert service_of(program) == service
+def test_a_program_is_of_the_service_whose_module_it_runs() -> None:
+    runs = {"sessions-2": "sessions", "worker-gpt-4": "inference", "unseen": "tools"}
+    found = [Program(name, ("python", "-m", f"services.{one}")) for name, one in runs.items()]
+    assert scraping.targets_of(found, {"sessions-2": 1, "worker-gpt-4": 2}) == (
+        scraping.Target("sessions-2", "sessions", 1),
+        scraping.Target("worker-gpt-4", "inference", 2),
+    )
 
 
 def test_each_program_is_told_its_own_port_whatever_was_inherited() -> None:
@@ -59,7 +60,7 @@ def test_each_program_is_told_its_own_port_whatever_was_inherited() -> None:
 
 
 def test_the_targets_are_named_by_their_programs(tmp_path: Path) -> None:
-    scraping.write_targets(tmp_path, "::1", {"sessions-2": 9401})
+    scraping.write_targets(tmp_path, "::1", [scraping.Target("sessions-2", "sessions", 9401)])
     assert json.loads((tmp_path / scraping.TARGETS_FILE).read_bytes()) == [
         {
             "targets": ["[::1]:9401"],
@@ -69,13 +70,14 @@ def test_the_targets_are_named_by_their_programs(tmp_path: Path) -> None:
 
 
 def test_a_system_that_shows_nothing_leaves_no_targets_of_the_one_before(tmp_path: Path) -> None:
-    scraping.write_targets(tmp_path, "127.0.0.1", {"tools": 9401})
-    scraping.write_targets(tmp_path, "127.0.0.1", {})
+    scraping.write_targets(tmp_path, "127.0.0.1", [scraping.Target("tools", "tools", 9401)])
+    scraping.write_targets(tmp_path, "127.0.0.1", [])
     assert not list(tmp_path.iterdir())
 
 
 def test_every_program_of_a_system_has_a_port() -> None:
     found = programs(LocalSettings(replicas="tools=2", metrics_port=9400), {})
-    assert set(found.metrics) == set(found.names)
+    assert [one.name for one in found.metrics] == list(found.names)
+    assert {one.service for one in found.metrics} == set(SERVICES)
     ports = [one.environment["MILLRACE_METRICS_PORT"] for one in found.services]
     assert ports == [str(9400 + n) for n in range(len(found.services))]
