@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
 import orjson
 from pydantic import Field, SecretStr
@@ -20,7 +22,8 @@ PREFIX = "MILLRACE_"
 _NAMES = """
     AGENTS AUTH BODY_LIMIT BODY_TIMEOUT BUDGET_PER_DAY BUDGET_PER_MONTH CHUNK_TOKENS CONCURRENCY
     DATA DATABASE_URL HEAD_TIMEOUT HEARTBEAT HTTP_BODY_MEMORY HTTP_HOST HTTP_PORT LOG_LEVEL
-    MAX_STREAMS MILVUS_TOKEN MILVUS_URI MIN_SCORE MODEL MODELS NATS_CREDS NATS_TOKEN NATS_URL
+    MAX_STREAMS METRICS_HOST METRICS_PORT
+    MILVUS_TOKEN MILVUS_URI MIN_SCORE MODEL MODELS NATS_CREDS NATS_TOKEN NATS_URL
     QUEUE_LIMIT REPLICAS REQUESTS_PER_MINUTE SNAPSHOT_EVERY STREAM_REPLICAS SYNC TOKENS_PER_MINUTE
     VIEWER_PATIENCE WORKER_ID
 """
@@ -54,6 +57,12 @@ class BusSettings(BaseSettings):
         default=1, ge=1, le=5, description="servers that hold each stream; 3 in a cluster"
     )
     log_level: str = "info"
+    metrics_host: str = Field(
+        default="127.0.0.1", description="where a process answers /metrics, /healthz and /readyz"
+    )
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] | Literal["off"] = Field(
+        default=0, description="0: any free one, which its log names; off: none"
+    )
 
     def model_post_init(self, _context: object) -> None:
         """Refuse misspelt names.
@@ -68,6 +77,10 @@ class BusSettings(BaseSettings):
                 + ", ".join(PREFIX + name for name in sorted(KNOWN)),
                 field=names[0],
             )
+
+    def metrics_place(self) -> Place:
+        """Where this process shows how it is."""
+        return Place(self.metrics_host, self.metrics_port)
 
     def address(self) -> Address:
         """The broker's address: the one that is set, else what the embedded server wrote down.
@@ -89,6 +102,14 @@ class BusSettings(BaseSettings):
                 f"and {PREFIX}NATS_URL is not set",
             ) from error
         return Address(url, token, None, self.stream_replicas)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a process shows how it is. Port 0 is any free one, `off` none."""
+
+    host: str = "127.0.0.1"
+    port: int | Literal["off"] = 0
 
 
 class Address:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from infra.local import broker, folder, health
+from infra.local import broker, folder, health, scraping
 from infra.local.plan import NATS, SERVICES, read_replicas
 from infra.local.programs import Programs, programs
 from infra.local.readiness import wait_until_ready
@@ -23,6 +23,7 @@ from infra.local.supervisor import GRACE, Supervisor
 from infra.local.view import Addresses, View
 from shared.clock import monotonic
 from shared.errors import MillraceError, Permanent
+from shared.metrics.exporter import TARGETS_FILE
 from shared.telemetry import configure
 
 Watch = Coroutine[None, None, None]
@@ -88,6 +89,7 @@ async def run(settings: LocalSettings, how: How) -> None:
         found = replace(found, services=())
     view = View((NATS, *found.names) if embedded else found.names, data, how.quiet)
     (data / broker.CLIENT_FILE).unlink(missing_ok=True)  # a killed system leaves its own behind
+    scraping.write_targets(data, settings.metrics_host, found.metrics)
     supervisor = Supervisor(data, view.changed)
     stop, hurry = asyncio.Event(), asyncio.Event()
     _on_signals(stop, hurry)
@@ -104,6 +106,7 @@ async def run(settings: LocalSettings, how: How) -> None:
         view.end()
         view.say("stopping ...")
         await supervisor.stop(hurry)
+        (data / TARGETS_FILE).unlink(missing_ok=True)
         (data / broker.CLIENT_FILE).unlink(missing_ok=True)
         view.say("stopped")
 

@@ -19,6 +19,7 @@ from infra.local.plan import (
     service_programs,
     without,
 )
+from infra.local.scraping import Target, ports_of, targets_of, with_ports
 from infra.local.settings import ROOT, LocalSettings
 from shared.models import read_models
 
@@ -29,6 +30,8 @@ class Programs:
 
     services: tuple[Program, ...]
     common: Mapping[str, str]
+    metrics: tuple[Target, ...] = ()
+    """Where each shows how it is."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -60,4 +63,7 @@ def programs(settings: LocalSettings, inherited: Mapping[str, str]) -> Programs:
     }
     replicas = read_replicas(settings.replicas)
     services = service_programs(sys.executable, common, replicas, own)
-    return Programs((*services, *hosted_programs(sys.executable, common, hosted)), common)
+    found = (*services, *hosted_programs(sys.executable, common, hosted))
+    place = settings.metrics_place()
+    ports = ports_of(place, [program.name for program in found])
+    return Programs(with_ports(found, place.host, ports), common, targets_of(found, ports))

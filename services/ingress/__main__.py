@@ -47,6 +47,7 @@ from services.ingress.handlers.usage import UsageHandlers
 from services.ingress.settings import Settings
 from shared.bus.service import tame_collector
 from shared.errors import MillraceError
+from shared.metrics.exporter import exporting
 from shared.models import ModelsFile, read_models
 from shared.settings import masked
 from shared.telemetry import Log, configure
@@ -120,7 +121,16 @@ async def serve(settings: Settings, log: Log) -> None:
     keys = settings.auth == "keys"
     follow = ring.open() if keys else nullcontext()
     count = spending.open() if keys else nullcontext()
-    async with link.open(settings.address), follow, count, gate.open(), records.open():
+    show = exporting("ingress", settings.metrics_place(), log)
+    async with (
+        show as vital,
+        link.open(settings.address),
+        follow,
+        count,
+        gate.open(),
+        records.open(),
+    ):
+        vital.connected = vital.present = link.up
         log.info("ingress.listening", host=settings.http_host, port=settings.http_port)
         await Server(config, streams, Bounds(seconds=settings.head_timeout)).serve()
     log.info("ingress.stopped")

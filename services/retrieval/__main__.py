@@ -8,6 +8,7 @@ from pathlib import Path
 
 from faststream.nats import NatsBroker
 
+from services.retrieval.adapters.metering import embedding, indexed, searching
 from services.retrieval.adapters.milvus import MilvusStore
 from services.retrieval.adapters.milvus_client import MilvusBorder
 from services.retrieval.adapters.minilm import TAG, MiniLmEmbedder
@@ -71,8 +72,8 @@ def application(settings: RetrievalSettings, bus: Bus, handlers: Handlers) -> Na
     """The FastStream application: one durable consumer and three questions."""
     broker = make_broker(settings.address(), "retrieval")
     subscribe(broker, bus, Job(INDEXER, read, handlers.index, emit), CONCURRENCY)
-    answer(broker, bus, SEARCH, SearchRequest, handlers.search, no_search)
-    answer(broker, bus, EMBED, EmbedRequest, handlers.embed, no_embed)
+    answer(broker, bus, SEARCH, SearchRequest, searching(handlers.search), no_search)
+    answer(broker, bus, EMBED, EmbedRequest, embedding(handlers.embed), no_embed)
     answer(broker, bus, INDEX_STATE, Message, handlers.state, no_state)
     return broker
 
@@ -88,8 +89,9 @@ def read(delivery: Delivery) -> StoredDocument:
     return read_document(delivery.subject, delivery.sequence, delivery.body)
 
 
-async def emit(_document: StoredDocument, _results: object) -> None:
+async def emit(document: StoredDocument, _results: object) -> None:
     """Indexing publishes nothing: its progress is the consumer's own."""
+    indexed(document)
 
 
 def no_search(failure: Failure) -> SearchReply:

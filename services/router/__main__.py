@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+from services.router.adapters import metering
 from services.router.adapters.bus import BusRescue, Completions, WorkerWatch, routing
+from services.router.adapters.queues import Queues
 from services.router.handlers import Router
 from services.router.settings import Settings
 from shared import clock
@@ -20,12 +22,14 @@ def main() -> None:
 
     async def compose(bus: Bus, stop: asyncio.Event) -> None:
         models = read_models(settings.models)
+        metering.show(models.models)
         router = Router(models, BusRescue(bus), clock.now, clock.monotonic)
         async with running(
             bus,
             WorkerWatch(bus, router),
             routing(bus, RunLog(bus), router),
             Completions(bus, router),
+            Queues(bus),
         ):
             await stop.wait()
 

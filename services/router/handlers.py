@@ -61,6 +61,14 @@ class Router:
         wanted = Wanted(asked.model, needs=asked.needs)
         return place_direct(wanted, self._models, self.workers, self._ticks())
 
+    def states(self) -> list[WorkerState]:
+        """What the workers that are there have said last."""
+        return [seen.state for seen in self.workers.seen.values()]
+
+    def models(self) -> tuple[str, ...]:
+        """Those of the models file."""
+        return tuple(self._models.models)
+
     def report(self, state: WorkerState) -> None:
         """A worker is alive."""
         self.workers.report(state, self._ticks())

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from services.tools.adapters import metering
 from services.tools.adapters.builtin import Builtin
 from services.tools.adapters.knowledge import BusKnowledge
 from services.tools.adapters.kv import BucketMemory, BucketSpecs
@@ -31,6 +32,7 @@ async def serve(settings: ToolsSettings, bus: Bus, stop: asyncio.Event) -> None:
     builtin = Builtin(BusKnowledge(bus), BucketMemory(bus), clock.utc, settings.min_score)
     registry = Registry(builtin.tools())
     await BucketSpecs(bus).publish(registry.specs())
+    metering.show(spec.name for spec in registry.specs())
     log = RunLog(bus)
     handlers = Handlers(registry, LogPromises(log), clock.monotonic)
     broker = make_broker(settings.address(), "tools")
@@ -46,6 +48,7 @@ def execute(handlers: Handlers, runs: RunLog) -> Job[Assignment]:
     async def emit(job: Assignment, results: Sequence[Message]) -> None:
         for fact in results:
             await runs.append(job.work.ref, fact)
+        metering.ran(results)
 
     return Job(TOOLS, reader(clock.mint_id("tools")), handlers.run, emit, handlers.give_up)
 

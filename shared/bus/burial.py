@@ -22,7 +22,8 @@ from shared.contracts.base import SessionRef, encode
 from shared.contracts.dead import DeadLetter, Try
 from shared.contracts.log import MSG_ID
 from shared.errors import Failure, Permanent
-from shared.subjects import NOBODY, Grave, owner_in
+from shared.metrics.catalogue import DEAD_LETTERS
+from shared.subjects import NOBODY, Grave, owner_in, queue_of
 
 LONGEST_BODY, CUT = 128 * 1024, "... (cut here; the original is in its stream)"
 _LONGEST_HEADERS, _LONGEST_HEADER = 64 * 1024, 1024
@@ -174,6 +175,8 @@ async def store_letter(bus: Bus, grave: Grave, letter: DeadLetter) -> None:
     except Permanent as error:
         if error.code != "wrong_last_sequence":
             raise
+    else:
+        DEAD_LETTERS.add(queue_of(letter.consumer))
 
 
 def as_text(body: bytes) -> str:

@@ -51,6 +51,8 @@ class Bus:
         self.name = name
         self.log = log
         self.replicas = replicas
+        self.ready = False
+        """Whether the service behind it has started, so that it answers."""
         self.replies = Replies(nc)
         self._waiting: dict[str, asyncio.Future[Msg]] = {}
         self._pages: dict[str, list[Msg]] = {}

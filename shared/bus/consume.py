@@ -18,6 +18,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
 
 import nats.errors
 from nats.aio.msg import Msg
@@ -27,9 +28,17 @@ from shared.bus.burial import Delivery as Delivery
 from shared.bus.burial import Tries, delivery_of, publish_dead
 from shared.bus.connect import Bus
 from shared.bus.pull import Pull
+from shared.clock import monotonic, now
 from shared.contracts.base import Message
 from shared.errors import Broken, Failure, MillraceError, Permanent, Transient, failure_of
-from shared.subjects import Consumer, owner_of
+from shared.metrics.catalogue import (
+    DEAD_LETTERS,
+    MESSAGE_SECONDS,
+    MESSAGE_WAIT,
+    MESSAGES,
+    REDELIVERIES,
+)
+from shared.subjects import Consumer, owner_of, queue_of
 from shared.telemetry import Log
 
 FIRST_DELAY, LONGEST_DELAY = 0.2, 10.0
@@ -75,21 +84,37 @@ def retry_delay(deliveries: int, failure: Failure) -> float:
     return float(min(LONGEST_DELAY, FIRST_DELAY * 2 ** (deliveries - 1)))
 
 
+Outcome = Literal["done", "retried", "dead", "returned"]
+
+
 async def settle[M](bus: Bus, message: Msg, job: Job[M]) -> None:
     """Take one message from delivery to its end. Never raises, except when cancelled."""
     delivery = delivery_of(message)
+    queue, begun = queue_of(job.consumer.name), monotonic()
+    if delivery.deliveries > 1:
+        REDELIVERIES.add(queue)
+    else:
+        MESSAGE_WAIT.observe(now() - delivery.time, queue)
+    outcome: Outcome = "returned"
+    try:
+        outcome = await _settle(bus, message, delivery, job)
+    finally:
+        MESSAGES.add(queue, outcome)
+        if outcome == "done":
+            MESSAGE_SECONDS.observe(monotonic() - begun, queue)
+
+
+async def _settle[M](bus: Bus, message: Msg, delivery: Delivery, job: Job[M]) -> Outcome:
     try:
         subject = job.read(await whole(bus, delivery))
     except Permanent as error:
-        await _bury(bus, message, delivery, job, error.as_failure())
-        return
+        return await _bury(bus, message, delivery, job, error.as_failure())
     except Transient as error:  # a body that lies elsewhere cannot be had now
         await _answer(message.nak(delay=retry_delay(delivery.deliveries, error.as_failure())))
-        return
+        return "retried"
     except Exception as error:  # a reader's bug: the same bytes would meet it again
         bus.log.exception("message.broken", consumer=job.consumer.name, exc_info=error)
-        await _bury(bus, message, delivery, job, failure_of(error))
-        return
+        return await _bury(bus, message, delivery, job, failure_of(error))
     beat = Heartbeat(message, job.consumer.ack_wait / 3)
     try:
         _check_tries(job.consumer, delivery)
@@ -100,9 +125,10 @@ async def settle[M](bus: Bus, message: Msg, job: Job[M]) -> None:
         await _answer(message.nak())  # shutting down: somebody else takes it at once
         raise
     except Exception as error:
-        await _failed(bus, message, delivery, job, (subject, error))
+        return await _failed(bus, message, delivery, job, (subject, error))
     finally:
         beat.stop()
+    return "done"
 
 
 async def whole(bus: Bus, delivery: Delivery) -> Delivery:
@@ -131,7 +157,7 @@ def _check_tries(consumer: Consumer, delivery: Delivery) -> None:
 
 async def _failed[M](
     bus: Bus, message: Msg, delivery: Delivery, job: Job[M], what: tuple[M, Exception]
-) -> None:
+) -> Outcome:
     subject, error = what
     failure = failure_of(error)
     fields = {"consumer": job.consumer.name, "subject": delivery.subject, "code": failure.code}
@@ -143,20 +169,20 @@ async def _failed[M](
         job.tries.note(delivery, failure)
         bus.log.info("message.retry", **fields, delay=delay, attempt=delivery.deliveries)
         await _answer(message.nak(delay=delay))
-        return
+        return "retried"
     try:
         if job.give_up is not None:
             await job.emit(subject, job.give_up(subject, failure))
     except MillraceError as again:
         bus.log.warning("message.give_up_failed", **fields, error=str(again))
         await _answer(message.nak(delay=LONGEST_DELAY))
-        return
-    await _bury(bus, message, delivery, job, failure)
+        return "retried"
+    return await _bury(bus, message, delivery, job, failure)
 
 
 async def _bury[M](
     bus: Bus, message: Msg, delivery: Delivery, job: Job[M], failure: Failure
-) -> None:
+) -> Outcome:
     """Dead letter first, then termination: what is not stored yet must not be dropped."""
     name, tries = job.consumer.name, job.tries.take(delivery)
     bus.log.warning("message.dead", consumer=name, subject=delivery.subject, code=failure.code)
@@ -165,8 +191,9 @@ async def _bury[M](
     except MillraceError as error:
         bus.log.warning("message.dead_letter_failed", consumer=name, error=str(error))
         await _answer(message.nak(delay=LONGEST_DELAY))
-        return
+        return "retried"
     await _answer(message.term())
+    return "dead"
 
 
 async def attempt[A](action: Callable[[], Awaitable[A]], log: Log) -> A | Failure:
@@ -208,6 +235,14 @@ async def _answer(answer: Coroutine[None, None, object]) -> None:
         return
 
 
+def _show(queue: str) -> None:
+    """Have everything about a queue there from the start, at 0."""
+    for outcome in get_args(Outcome):
+        MESSAGES.show(queue, outcome)
+    for metric in (REDELIVERIES, DEAD_LETTERS, MESSAGE_WAIT, MESSAGE_SECONDS):
+        metric.show(queue)
+
+
 class _Credit:
     """The room that one message takes; given back once, when it is finished or has begun."""
 
@@ -239,6 +274,7 @@ class Consuming[M]:
     def __init__(self, bus: Bus, job: Job[M], concurrency: int) -> None:
         self._bus, self._job = bus, job
         self._running: set[asyncio.Task[None]] = set()
+        _show(queue_of(job.consumer.name))
         self._pull = Pull(
             bus,
             job.consumer,

@@ -17,6 +17,7 @@ from nats.aio.msg import Msg
 from shared.bus import topology
 from shared.bus.connect import Bus, open_bus
 from shared.errors import MillraceError, Transient
+from shared.metrics.exporter import exporting
 from shared.settings import BusSettings, masked
 from shared.telemetry import Log, configure
 
@@ -58,7 +59,11 @@ async def _run(name: str, settings: BusSettings, main: Main, log: Log) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with open_bus(settings.address(), name, log) as bus:
+    async with (
+        exporting(name, settings.metrics_place(), log) as vital,
+        open_bus(settings.address(), name, log) as bus,
+    ):
+        vital.connected, vital.present = (lambda: bus.nc.is_connected), (lambda: bus.ready)
         await ensure_patiently(bus)
         log.info("service.started")
         await main(bus, stop)
@@ -131,8 +136,10 @@ async def running(bus: Bus, *parts: Runs) -> AsyncIterator[None]:
             started.append(part)
             await part.start()
         await _present(bus)
+        bus.ready = True
         yield
     finally:
+        bus.ready = False
         ended = await asyncio.gather(
             *(part.stop() for part in reversed(started)), return_exceptions=True
         )

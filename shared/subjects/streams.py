@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from shared.contracts.base import SessionRef, as_token
 from shared.subjects.addresses import (
@@ -12,6 +14,7 @@ from shared.subjects.addresses import (
     DELTA,
     DOCS,
     FEED,
+    LANES,
     MINUTE,
     PARTITIONS,
     ROUTE,
@@ -194,6 +197,23 @@ def _infer_consumer(name: str, subject: str) -> Consumer:
 def is_model_lane(consumer: str) -> bool:
     """Whether a consumer of WORK, by its name, reads model calls."""
     return consumer.startswith("infer-")
+
+
+_MANY = ("infer-w", "rescue", "sessions", "spending")
+_LANE = re.compile("-(?:" + "|".join(lane.replace(".", "-") for lane in LANES) + ")$")
+
+
+@lru_cache(maxsize=1024)
+def queue_of(consumer: str) -> str:
+    """The queue that a consumer is a part of, as it is called where queues are counted.
+
+    There is one for each kind of reader, and one for each model's shared lanes: workers, partitions
+    and replicas come and go, and are too many to be told apart there.
+    """
+    for kind in _MANY:
+        if consumer.startswith(f"{kind}-"):
+            return kind
+    return _LANE.sub("", consumer)
 
 
 @dataclass(frozen=True, slots=True)

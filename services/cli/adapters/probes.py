@@ -14,6 +14,7 @@ import httpx
 
 from services.cli.adapters.client import CommandClient
 from services.cli.adapters.gpu import GpuProbes
+from services.cli.adapters.scrapes import metrics_check
 from services.cli.core.checks import Check, disk_check, python_check, server_check, streams_check
 from services.cli.core.place import Place
 from services.cli.core.words import plural, size
@@ -88,7 +89,7 @@ class SystemProbes:
                 inside = await self._inside(client)
         except MillraceError as error:
             inside = [Check("broker", "failed", error.detail or error.code, "`make run`")]
-        return (*inside, await self._http())
+        return (*inside, await self._http(), await metrics_check(self._place.data.absolute()))
 
     async def gpu(self) -> Sequence[Check]:
         """See `GpuProbes`."""

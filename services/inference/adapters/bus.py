@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from services.inference.adapters import metering
 from services.inference.adapters.attempts import Attempts
 from services.inference.adapters.books import Books
 from services.inference.core.answering import Told
@@ -68,7 +69,7 @@ class Lane:
         name: str | None = None,
     ) -> None:
         self._bus, self._log, self._inference = bus, RunLog(bus), inference
-        self._own = name is None
+        self._own, self._model = name is None, state.model
         if name is None:
             self._row = infer_consumer(state.model, state.worker)
         else:
@@ -102,6 +103,7 @@ class Lane:
     async def _emit(self, job: Attempted, results: Sequence[Message]) -> None:
         for fact in results:
             await self._log.append(job.work.route.ref, fact)
+        metering.stepped(self._model, job.work, results)
 
     def _give_up(self, job: Attempted, failure: Failure) -> Sequence[Message]:
         attempt = job.work.route.attempt + job.delivery.deliveries - 1
@@ -191,6 +193,7 @@ class Direct:
     def _enter(self, request: DirectRequest, fact: Completed) -> None:
         if not request.count_only:  # who only counts is charged nothing
             ref = SessionRef(request.tenant, DIRECT_SESSION)
+            metering.completed(fact.model, request.tenant, fact)
             self._books.enter(Entry(ref, fact, request.trace_id))
 
     async def _stream(self, message: Msg, heard: list[DirectRequest]) -> None:
@@ -247,6 +250,7 @@ class Presence:
 
     async def start(self) -> None:
         """Report for the first time: from now on the router sends work."""
+        metering.show(self._state.model)
         await self._report()
         self._task = asyncio.create_task(self._often())
 
@@ -268,11 +272,14 @@ class Presence:
         if stats.prefixes_broken > self._broken:
             self._bus.log.warning("prompt.prefix_broken", times=stats.prefixes_broken)
             self._broken = stats.prefixes_broken
+        slots = min(self._slots, stats.capacity)
+        waiting = stats.waiting + self._inference.gate.waiting
+        metering.busy(self._state.model, slots, waiting, stats)
         state = replace(
             self._state,
-            slots=min(self._slots, stats.capacity),
+            slots=slots,
             running=stats.running,
-            waiting=stats.waiting + self._inference.gate.waiting,
+            waiting=waiting,
             blocks=stats.blocks_total,
             blocks_free=stats.blocks_free,
             blocks_cached=stats.blocks_cached,

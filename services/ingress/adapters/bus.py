@@ -55,6 +55,10 @@ class Link:
         self._log = log
         self._client: Millrace | None = None
 
+    def up(self) -> bool:
+        """Whether there is a connection."""
+        return self._client is not None and self._client.bus.nc.is_connected
+
     def client(self, tenant: str = "default") -> Millrace:
         """The client in a tenant's name.
 

@@ -12,8 +12,10 @@ from collections.abc import Callable, Sequence
 
 from services.ledger.core import changes_of
 from services.ledger.ports import LedgerStore
+from shared.clock import monotonic, now
 from shared.contracts.log import StoredFact
 from shared.errors import Broken, Transient
+from shared.metrics.catalogue import LEDGER_COMMIT, LEDGER_DELAY, LEDGER_FACTS, LEDGER_RETRIES
 
 GROUP = 512
 """Facts in one transaction at most."""
@@ -89,13 +91,18 @@ class Recorder:
         highest = max(fact.seq for fact in facts)
         delay = FIRST_DELAY
         while True:
+            begun = monotonic()
             try:
                 await self._store.apply(changes, highest)
             except Transient as error:
+                LEDGER_RETRIES.add()
                 self._warn(error.code, delay)
                 await asyncio.sleep(delay)
                 delay = min(LONGEST_DELAY, delay * 2)
             else:
+                LEDGER_COMMIT.observe(monotonic() - begun)
+                LEDGER_DELAY.observe(now() - min(fact.time for fact in facts))
+                LEDGER_FACTS.add(by=len(facts))
                 return
 
 

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from services.router.adapters import metering
 from services.router.handlers import Router
 from shared.bus import topology
 from shared.bus.burial import delivery_of, publish_dead
@@ -66,6 +67,7 @@ def routing(bus: Bus, log: RunLog, router: Router) -> Consuming[RouteStep]:
             if isinstance(result, InferStep):
                 headers = step_headers(step, "infer")
                 await bus.publish(_lane_subject(result), encode(result), headers)
+                metering.routed(result)
             else:
                 await log.append(step.ref, result)
 
@@ -111,6 +113,7 @@ class Completions:
         target = self._router.direct(asked(message.data))
         body = placed(message.data, target)
         await self._bus.send(direct_subject(target.worker), body, message.headers, message.reply)
+        metering.forwarded(target)
 
 
 class WorkerWatch:
@@ -154,10 +157,12 @@ class WorkerWatch:
                 await asyncio.wait_for(self._wake.wait(), _SWEEP)
             self._wake.clear()
             late, swept = monotonic() - swept > 2 * _SWEEP, monotonic()
+            metering.known(self._router.states(), self._router.models())
             try:
                 if late:  # we were stopped ourselves: that nothing was heard says nothing of them
                     await self._look()
                 for state in await self._router.sweep():
+                    metering.lost(state)
                     self._bus.log.warning("worker.lost", worker=state.worker, model=state.model)
             except (Transient, Permanent) as error:
                 self._bus.log.warning("worker.rescue_failed", error=str(error))

@@ -22,6 +22,7 @@ from shared.bus.kv import Entry, KeyValue
 from shared.bus.service import ensure_patiently
 from shared.clock import monotonic
 from shared.errors import Permanent, Transient
+from shared.metrics.catalogue import PARTITIONS_HELD, SESSIONS_ACTIVE
 from shared.subjects import CHECKPOINTS, PARTITIONS
 
 _EVERY, _LOOK, _PAUSE = 2.0, 0.25, 0.05
@@ -155,4 +156,6 @@ class Owner:
     def _places(self) -> list[tuple[Partition, Checkpoint]]:
         unfinished = self._sessions.unfinished()
         held = [one for one in self._partitions if one.held]
+        PARTITIONS_HELD.set(len(held))
+        SESSIONS_ACTIVE.set(sum(len(unfinished.get(one.number, ())) for one in held))
         return [(one, one.place(unfinished.get(one.number, ()))) for one in held]

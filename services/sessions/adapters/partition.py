@@ -21,6 +21,7 @@ import nats.errors
 from msgspec.structs import replace
 from nats.aio.msg import Msg
 
+from services.sessions.adapters.metering import LoopMeter
 from services.sessions.handlers import Sessions
 from shared.bus import claims, topology
 from shared.bus.burial import Delivery, delivery_of, publish_dead
@@ -28,6 +29,7 @@ from shared.bus.connect import Bus
 from shared.bus.kv import Entry, KeyValue
 from shared.bus.log import RunLog, body_of
 from shared.bus.pull import Pull
+from shared.clock import now
 from shared.contracts.base import Message, SessionRef, decode, encode
 from shared.contracts.facts import Done
 from shared.contracts.log import Malformed, StoredFact, read_fact
@@ -87,7 +89,7 @@ class Partition:
         self._held = False
         self._open: set[int] = set()
         self._unsettled: dict[int, int] = {}
-        self._log = RunLog(bus)
+        self._log, self._meter = RunLog(bus), LoopMeter()
         self._highest = 0
         self._next = 1
         self._saved, self._revision = Checkpoint(), 0
@@ -252,6 +254,7 @@ class Partition:
         if stored is None:
             await settle(True)
             return
+        self._meter.saw(stored, now())
         await self._sessions.on_fact(stored, settle)
 
     async def _read(self, arrived: Delivery) -> StoredFact | None:

@@ -12,6 +12,8 @@ from services.ledger.core import Change
 from services.ledger.handlers.recording import Recorder
 from shared.contracts.ledger import TasksQuery
 from shared.errors import Broken, Transient
+from shared.metrics.catalogue import LEDGER_COMMIT, LEDGER_DELAY, LEDGER_FACTS, LEDGER_RETRIES
+from tests.fakes.counted import Moved
 from tests.fakes.ledger_log import eventful
 
 LOG = eventful()
@@ -89,3 +91,11 @@ async def test_closing_ends_the_wait_for_a_database() -> None:
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
+
+
+async def test_commits_are_counted_with_their_facts_and_vain_attempts() -> None:
+    facts, retries = Moved(LEDGER_FACTS), Moved(LEDGER_RETRIES)
+    commits, delays = (Moved(one, part="_count") for one in (LEDGER_COMMIT, LEDGER_DELAY))
+    recorder = Recorder(SlowStore(away=1), Warnings())
+    await asyncio.gather(*(recorder.record(fact) for fact in LOG[:5]))
+    assert (facts.by, retries.by, commits.by, delays.by) == (5, 1, 1, 1)

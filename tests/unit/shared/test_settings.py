@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 import services
 from shared.errors import Permanent, Transient
-from shared.settings import KNOWN, PREFIX, Address, BusSettings, masked, unknown_names
+from shared.settings import KNOWN, PREFIX, Address, BusSettings, Place, masked, unknown_names
 
 
 def test_names_that_nobody_knows_are_found() -> None:
@@ -92,3 +92,18 @@ def test_every_setting_of_a_service_can_be_set(service: str) -> None:
     names = {name.upper() for one in classes for name in one.model_fields}
     assert names
     assert names <= KNOWN
+
+
+@pytest.mark.parametrize(("text", "port"), [("off", "off"), ("0", 0), ("9464", 9464)])
+def test_a_process_shows_how_it_is_on_a_port_or_not_at_all(
+    text: str, port: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MILLRACE_METRICS_PORT", text)
+    assert BusSettings().metrics_place() == Place("127.0.0.1", port)
+
+
+@pytest.mark.parametrize("text", ["-1", "65536", "on"])
+def test_other_words_are_no_port(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MILLRACE_METRICS_PORT", text)
+    with pytest.raises(ValidationError):
+        BusSettings()

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.ingress.adapters.http.errors import TRACE_KEY, refusal
+from services.ingress.adapters.http.errors import CODE_KEY, TRACE_KEY, refusal
 from services.ingress.adapters.http.metrics import Metrics
 from services.ingress.adapters.http.recording import RECORDING_KEY, Recording, route_of
 from services.ingress.adapters.http.transport import Refused
@@ -73,17 +73,10 @@ class Measured:
         if scope["type"] not in _REQUESTS:
             await self._app(scope, receive, send)
             return
-        started = monotonic()
-        method = scope.get("method", "WS")
-        status, streams = 500, False
+        seen = _Seen(self._metrics, scope)
 
         async def sending(message: Message) -> None:
-            nonlocal status, streams
-            if message["type"] == "websocket.accept":
-                status, streams = 101, True
-            elif message["type"] in _STARTS:
-                status = message["status"]
-                streams = (header(message, b"content-type") or "").startswith("text/event-stream")
+            seen.sends(message)
             await send(message)
 
         scope[RECORDING_KEY], journal = self._recording, Journal()
@@ -92,12 +85,42 @@ class Measured:
             await self._app(scope, receive, sending)
         finally:
             JOURNAL.reset(token)
-            route = route_of(scope)
-            self._metrics.answered(method, route, status)
-            if not streams:
-                self._metrics.took(method, route, monotonic() - started)
-            if status >= 400 and self._recording is not None and not journal.handed:
-                self._recording.ended(scope, route, status)
+            seen.ended()
+            if seen.status >= 400 and self._recording is not None and not journal.handed:
+                self._recording.ended(scope, route_of(scope), seen.status)
+
+
+class _Seen:
+    """One request, as far as it has come."""
+
+    __slots__ = ("_began", "_method", "_metrics", "_scope", "_started", "_streams", "status")
+
+    def __init__(self, metrics: Metrics, scope: Scope) -> None:
+        self._metrics, self._scope, self._started = metrics, scope, monotonic()
+        self._method = scope.get("method", "WS")
+        self.status, self._streams, self._began = 500, False, False
+
+    def sends(self, message: Message) -> None:
+        """A part of the answer goes out."""
+        if message["type"] == "websocket.accept":
+            self.status, self._streams = 101, True
+        elif message["type"] in _STARTS:
+            self.status = message["status"]
+            kind = header(message, b"content-type") or ""
+            self._streams = kind.startswith("text/event-stream")
+        elif self._streams and not self._began and message.get("body"):
+            self._began = True
+            route, took = route_of(self._scope), monotonic() - self._started
+            self._metrics.began(self._method, route, took)
+
+    def ended(self) -> None:
+        """Nothing more comes."""
+        route = route_of(self._scope)
+        self._metrics.answered(self._method, route, self.status)
+        if not self._streams:
+            self._metrics.took(self._method, route, monotonic() - self._started)
+        if CODE_KEY in self._scope:
+            self._metrics.refused(str(self._scope[CODE_KEY]))
 
 
 class LocalOnly:

@@ -1,0 +1,1 @@
+"""Dashboards as code: described in `boards`, built by `build`; `python -m infra.grafana`."""

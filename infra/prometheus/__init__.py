@@ -1,0 +1,1 @@
+"""What Prometheus reads (configuration, rules), and what is checked of it."""
