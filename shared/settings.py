@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import orjson
 from pydantic import Field, SecretStr
@@ -18,6 +19,7 @@ from shared.errors import Permanent, Transient
 
 PREFIX = "MILLRACE_"
 _NAMES = """
+    LOG_FORMAT
     AGENTS AUTH BODY_LIMIT BODY_TIMEOUT BUDGET_PER_DAY BUDGET_PER_MONTH CHUNK_TOKENS CONCURRENCY
     DATA DATABASE_URL HEAD_TIMEOUT HEARTBEAT HTTP_BODY_MEMORY HTTP_HOST HTTP_PORT LOG_LEVEL
     MAX_STREAMS MILVUS_TOKEN MILVUS_URI MIN_SCORE MODEL MODELS NATS_CREDS NATS_TOKEN NATS_URL
@@ -54,6 +56,7 @@ class BusSettings(BaseSettings):
         default=1, ge=1, le=5, description="servers that hold each stream; 3 in a cluster"
     )
     log_level: str = "info"
+    log_format: Literal["logfmt", "json"] = "logfmt"
 
     def model_post_init(self, _context: object) -> None:
         """Refuse misspelt names.

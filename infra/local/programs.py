@@ -17,10 +17,12 @@ from infra.local.plan import (
     read_replicas,
     service_environment,
     service_programs,
+    tracing_programs,
     without,
 )
 from infra.local.settings import ROOT, LocalSettings
 from shared.models import read_models
+from shared.otlp import OtelSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,4 +62,6 @@ def programs(settings: LocalSettings, inherited: Mapping[str, str]) -> Programs:
     }
     replicas = read_replicas(settings.replicas)
     services = service_programs(sys.executable, common, replicas, own)
-    return Programs((*services, *hosted_programs(sys.executable, common, hosted)), common)
+    traces = tracing_programs(sys.executable, common) if OtelSettings().wanted else ()
+    workers = hosted_programs(sys.executable, common, hosted)
+    return Programs((*services, *traces, *workers), common)

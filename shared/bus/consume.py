@@ -30,7 +30,7 @@ from shared.bus.pull import Pull
 from shared.contracts.base import Message
 from shared.errors import Broken, Failure, MillraceError, Permanent, Transient, failure_of
 from shared.subjects import Consumer, owner_of
-from shared.telemetry import Log
+from shared.telemetry import Handled, Log, handling
 
 FIRST_DELAY, LONGEST_DELAY = 0.2, 10.0
 GRACE = 5.0
@@ -78,6 +78,7 @@ def retry_delay(deliveries: int, failure: Failure) -> float:
 async def settle[M](bus: Bus, message: Msg, job: Job[M]) -> None:
     """Take one message from delivery to its end. Never raises, except when cancelled."""
     delivery = delivery_of(message)
+    handling(Handled(delivery.subject, delivery.headers, sequence=delivery.sequence))
     try:
         subject = job.read(await whole(bus, delivery))
     except Permanent as error:

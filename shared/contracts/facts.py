@@ -73,6 +73,17 @@ class Accepted(Message, frozen=True):
     """What the task wants beside its input; its route is in `agent` already."""
 
 
+class Leg(Message, frozen=True):
+    """A part of a tool's work that another service did: when it began (after the tool itself) and
+    how long it took, in milliseconds, with figures about it. Never with content.
+    """
+
+    name: Literal["retrieval"]
+    start_ms: float = 0.0
+    duration_ms: float = 0.0
+    figures: dict[str, str | int] = msgspec.field(default_factory=dict)
+
+
 class Inferred(Message, frozen=True):
     """A model answered: what it said, never the prompt it was given."""
 
@@ -95,6 +106,8 @@ class Inferred(Message, frozen=True):
     """The one of `Sampling.stop` that ended it."""
     reasoning: str = ""
     """What the model thought before it answered; no later prompt holds it."""
+    placed: str = ""
+    """Why the router chose this worker."""
 
 
 class InferFailed(Message, frozen=True):
@@ -104,6 +117,9 @@ class InferFailed(Message, frozen=True):
     step: int
     error: Failure
     attempt: int = 1
+    model: str = ""
+    worker: str = ""
+    """Whoever tried; empty where it came to none."""
 
 
 class Totals(Message, frozen=True):
@@ -128,6 +144,7 @@ class ToolDone(Message, frozen=True):
     attempt: int = 1
     spent: Totals | None = None
     """What another agent used to answer; it counts for the limits, its own task pays."""
+    legs: tuple[Leg, ...] = ()
 
 
 class ToolFailed(Message, frozen=True):

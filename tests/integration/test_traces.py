@@ -1,0 +1,234 @@
+"""Traces as a collector gets them, of a loop on a real server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from services.tracing.__main__ import serve
+from shared.bus.connect import Bus, open_bus
+from shared.client import Millrace
+from shared.contracts.base import SessionRef
+from shared.contracts.tasks import child_of
+from shared.contracts.work import RunTool
+from shared.errors import Permanent
+from shared.otlp import OtelSettings
+from shared.subjects import task_subject
+from shared.telemetry import configure
+from shared.trace import TraceContext, span_id_of, trace_id_of
+from tests.fakes.collector import Collector, Seen, collector
+from tests.integration.broker_process import NatsServer
+from tests.integration.running_loop import Loop, running_loop
+from tests.integration.waiting import until
+
+pytestmark = pytest.mark.integration
+REF = SessionRef("default", "s1")
+CLIENT = TraceContext("ab" * 16, "cd" * 8)
+
+
+@pytest.fixture
+def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
+    with collector() as found:
+        for name, value in found.environment().items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
+        yield found
+
+
+@pytest.fixture
+async def loop(nats_server: NatsServer, bus: Bus, tmp_path: Path) -> AsyncIterator[Loop]:
+    (tmp_path / "boss.yaml").write_text('agents: {helper: "Does it."}\ntools: [shout]')
+    async with running_loop(nats_server, tmp_path, bus) as loop:
+        yield loop
+
+
+@asynccontextmanager
+async def tracing(server: NatsServer) -> AsyncIterator[None]:
+    """The service, on a connection of its own."""
+    stop = asyncio.Event()
+    async with AsyncExitStack() as stack:
+        bus = await stack.enter_async_context(
+            open_bus(server.address(), "tracing", configure("test", "critical"))
+        )
+        running = asyncio.create_task(serve(OtelSettings(), bus, stop))
+        try:
+            yield
+        finally:
+            stop.set()
+            await running
+
+
+async def told(receiver: Collector, task: str, count: int) -> list[Seen]:
+    await until(lambda: len(receiver.of_task(task)) >= count)
+    return receiver.of_task(task)
+
+
+def one(spans: list[Seen], name: str, step: int | None = None) -> Seen:
+    (found,) = [
+        span
+        for span in spans
+        if span.name == name and step in (None, span.attributes.get("millrace.step"))
+    ]
+    return found
+
+
+async def test_a_task_with_two_tools_is_one_connected_trace(
+    loop: Loop, nats_server: NatsServer, receiver: Collector
+) -> None:
+    await loop.all()
+    async with tracing(nats_server):
+        task = await loop.client.submit("helper", "tools 2", session="s1", traceparent=str(CLIENT))
+        assert (await task.result(20)).output == "got shout0 shout1"
+        spans = await told(receiver, task.id, 7)
+    assert sorted(span.name for span in spans) == [
+        *("chat nano", "chat nano", "execute_tool shout", "execute_tool shout"),
+        *("invoke_agent helper", "route", "route"),
+    ]
+    root = one(spans, "invoke_agent helper")
+    assert (root.trace_id, root.parent_id) == (CLIENT.trace_id, CLIENT.span_id)
+    assert {(span.trace_id, span.parent_id) for span in spans if span is not root} == {
+        (CLIENT.trace_id, root.span_id)
+    }
+    assert {span.service for span in spans} == {
+        *("millrace-sessions", "millrace-router", "millrace-inference", "millrace-tools"),
+    }
+    chat = one(spans, "chat nano", 0)
+    assert chat.attributes["gen_ai.usage.input_tokens"]
+    assert chat.attributes["millrace.worker"] == "w1"
+    assert one(spans, "route", 0).attributes["millrace.placed"] == "emptiest"
+    assert all(root.start <= span.start <= span.end <= root.end for span in spans)
+    assert one(spans, "execute_tool shout", 1).start >= chat.start
+    facts = await task.facts()
+    assert {fact.trace_id for fact in facts} == {CLIENT.trace_id}, "every message is of the trace"
+
+
+async def test_a_bare_publish_has_a_trace_of_its_own(
+    loop: Loop, nats_server: NatsServer, receiver: Collector, bus: Bus
+) -> None:
+    """Any NATS client may submit, and say nothing of itself."""
+    await loop.all()
+    async with tracing(nats_server):
+        headers = {"Nats-Msg-Id": "bare"}
+        await bus.publish(task_subject(REF, "helper"), b'{"input": "say hello"}', headers)
+        spans = await told(receiver, "bare", 3)
+    root = one(spans, "invoke_agent helper")
+    assert (root.trace_id, root.parent_id) == (trace_id_of(REF, "bare"), "")
+
+
+async def test_a_lost_worker_s_attempt_is_a_sibling_of_the_one_that_answered(
+    loop: Loop, nats_server: NatsServer, receiver: Collector
+) -> None:
+    loop.seconds_per_token = 0.3
+    await loop.all()
+    async with tracing(nats_server):
+        task = await loop.client.submit("helper", "say hello", session="s1")
+        await until(lambda: loop.engine("w1").stats().running)
+        await loop.crash("w1")
+        loop.seconds_per_token = 0.0
+        await loop.start("w2")
+        assert (await task.result(30)).output == "hello"
+        spans = await told(receiver, task.id, 4)
+    chats = [span for span in spans if span.name == "chat nano"]
+    lost, answered = chats
+    assert lost.failed
+    assert lost.attributes["error.type"] == "attempt_lost"
+    assert lost.attributes["millrace.attempt"] == 1
+    assert answered.attributes["millrace.worker"] == "w2"
+    assert isinstance(answered.attributes["millrace.attempt"], int)
+    assert answered.attributes["millrace.attempt"] > 1
+    assert lost.parent_id == answered.parent_id == one(spans, "invoke_agent helper").span_id
+
+
+async def test_the_task_of_another_agent_is_a_part_of_the_step_that_asked(
+    loop: Loop, nats_server: NatsServer, receiver: Collector
+) -> None:
+    await loop.all()
+    async with tracing(nats_server):
+        task = await loop.client.submit("boss", "ask helper: steps 1", session="s1")
+        await task.result(20)
+        spans = await told(receiver, task.id, 6)
+        _, below = child_of(REF, task.id, 1)
+        found = await told(receiver, below, 6)
+    asking = one(spans, "execute_tool ask_helper")
+    child = one(found, "invoke_agent helper")
+    assert (child.trace_id, child.parent_id) == (asking.trace_id, asking.span_id)
+    assert asking.start <= child.start <= child.end
+
+
+async def test_what_the_clients_sampler_left_out_is_not_told_nor_is_what_it_asked(
+    loop: Loop, nats_server: NatsServer, receiver: Collector
+) -> None:
+    await loop.all()
+    unwanted = str(TraceContext("12" * 16, "34" * 8, sampled=False))
+    async with tracing(nats_server):
+        task = await loop.client.submit(
+            "boss", "ask helper: steps 1", session="s1", traceparent=unwanted
+        )
+        await task.result(20)
+        wanted = await loop.client.submit("helper", "say hello", session="s2")
+        await wanted.result(20)
+        await told(receiver, wanted.id, 3)
+    assert {span.trace_id for span in receiver.spans} == {
+        trace_id_of(SessionRef("default", "s2"), wanted.id)
+    }
+
+
+async def test_a_collector_that_was_away_gets_every_trace_under_the_same_ids(
+    loop: Loop, nats_server: NatsServer, receiver: Collector
+) -> None:
+    await loop.all()
+    receiver.status = 503
+    tasks = [await loop.client.submit("helper", f"say {n}", session=f"s{n}") for n in range(3)]
+    async with tracing(nats_server):
+        for task in tasks:
+            assert (await task.result(20)).status == "completed", "nobody waits for the collector"
+        await until(lambda: receiver.requests)
+    assert not receiver.spans, "and this service may even have been stopped meanwhile"
+    receiver.status = 200
+    async with tracing(nats_server):
+        for task in tasks:
+            await told(receiver, task.id, 3)
+    for n, task in enumerate(tasks):
+        root = one(receiver.of_task(task.id), "invoke_agent helper")
+        assert root.span_id == span_id_of(SessionRef("default", f"s{n}"), task.id)
+
+
+async def test_a_slow_collector_holds_up_nothing(
+    loop: Loop, nats_server: NatsServer, receiver: Collector
+) -> None:
+    await loop.all()
+    receiver.delay = 0.7
+    async with tracing(nats_server):
+        for n in range(5):
+            task = await loop.client.submit("helper", f"say {n}", session="s1")
+            await task.result(20)
+        assert len(receiver.named("invoke_agent helper")) < 5, "the loop was faster"
+        await until(lambda: len(receiver.named("invoke_agent helper")) == 5)
+        assert receiver.requests < 5, "what came meanwhile was sent together"
+
+
+async def test_a_tool_call_is_as_long_as_it_took(
+    loop: Loop, nats_server: NatsServer, receiver: Collector
+) -> None:
+    async def slowly(_work: RunTool) -> str:
+        await asyncio.sleep(0.4)
+        return "done"
+
+    loop.run_call = slowly
+    await loop.all()
+    async with tracing(nats_server):
+        task = await loop.client.submit("helper", "tools 1", session="s1")
+        await task.result(20)
+        spans = await told(receiver, task.id, 6)
+    assert one(spans, "execute_tool shout").seconds >= 0.4
+    assert one(spans, "invoke_agent helper").seconds >= 0.4
+
+
+async def test_a_malformed_context_is_refused_by_name(bus: Bus) -> None:
+    with pytest.raises(Permanent) as refused:
+        await Millrace(bus).submit("helper", "say hello", traceparent="00-1-2-3")
+    assert (refused.value.code, refused.value.field) == ("invalid_traceparent", "traceparent")
