@@ -17,12 +17,15 @@ from shared.contracts.tasks import child_of
 from shared.contracts.work import RunTool
 from shared.errors import Permanent
 from shared.otlp import OtelSettings
+from shared.otlp.sdk import Live
 from shared.subjects import task_subject
 from shared.telemetry import configure
 from shared.trace import TraceContext, span_id_of, trace_id_of
 from tests.fakes.collector import Collector, Seen, collector
 from tests.integration.broker_process import NatsServer
+from tests.integration.ingress_system import Ingress, ingress
 from tests.integration.running_loop import Loop, running_loop
+from tests.integration.service_processes import MODELS
 from tests.integration.waiting import until
 
 pytestmark = pytest.mark.integration
@@ -226,6 +229,58 @@ async def test_a_tool_call_is_as_long_as_it_took(
         spans = await told(receiver, task.id, 6)
     assert one(spans, "execute_tool shout").seconds >= 0.4
     assert one(spans, "invoke_agent helper").seconds >= 0.4
+
+
+@asynccontextmanager
+async def front(server: NatsServer, folder: Path, loop: Loop) -> AsyncIterator[Ingress]:
+    """A real ingress before the loop; the loop's worker tells of completions."""
+    (folder / "models.yaml").write_text(MODELS)
+    live = Live(OtelSettings())
+    loop.spans = live.spans
+    await loop.all()
+    where = {"MILLRACE_NATS_URL": server.url, "MILLRACE_NATS_TOKEN": server.token}
+    try:
+        async with ingress(folder, MILLRACE_MODELS=str(folder / "models.yaml"), **where) as found:
+            await found.ready("retrieval", "ledger")
+            yield found
+    finally:
+        await live.close()
+
+
+async def test_requests_over_http_are_above_what_they_ask_for(
+    loop: Loop, nats_server: NatsServer, receiver: Collector, tmp_path: Path
+) -> None:
+    body = {"agent": "helper", "input": "say hello", "session": "s1"}
+    chat = {"model": "default", "messages": [{"role": "user", "content": "say hi"}]}
+    waiting = {"traceparent": str(CLIENT), "Prefer": "wait=20"}
+    async with tracing(nats_server), front(nats_server, tmp_path, loop) as system:
+        answer = await system.http.post("/v1/tasks", json=body, headers=waiting)
+        assert answer.json()["state"] == "completed", answer.text
+        spans = await told(receiver, answer.json()["task"], 3)
+        said = await system.http.post("/v1/chat/completions", json=chat)
+        assert said.status_code == 200, said.text
+        trace = said.headers["x-trace-id"]
+        await until(lambda: len([one for one in receiver.spans if one.trace_id == trace]) == 2)
+        lost = await system.http.get("/v1/tasks/nobody")
+        await until(lambda: receiver.named("GET /v1/tasks/{task}"))
+    asked = one(receiver.named("POST /v1/tasks"), "POST /v1/tasks")
+    root = one(spans, "invoke_agent helper")
+    assert (asked.trace_id, asked.parent_id) == (CLIENT.trace_id, CLIENT.span_id)
+    assert (root.trace_id, root.parent_id) == (asked.trace_id, asked.span_id)
+    assert answer.headers["traceparent"] == f"00-{asked.trace_id}-{asked.span_id}-01"
+    assert (asked.service, asked.attributes["http.response.status_code"]) == (
+        *("millrace-ingress",),
+        answer.status_code,
+    )
+    request = one(receiver.named("POST /v1/chat/completions"), "POST /v1/chat/completions")
+    model = one(receiver.named("chat nano", trace), "chat nano")
+    assert (model.parent_id, request.parent_id) == (request.span_id, "")
+    assert model.attributes["gen_ai.usage.output_tokens"]
+    assert model.attributes["gen_ai.response.id"] == said.json()["id"]
+    missed = one(receiver.named("GET /v1/tasks/{task}"), "GET /v1/tasks/{task}")
+    assert (missed.failed, missed.attributes["http.response.status_code"]) == (False, 404)
+    assert lost.status_code == 404
+    assert "hello" not in repr(receiver.spans), "what was said is nobody's business"
 
 
 async def test_a_malformed_context_is_refused_by_name(bus: Bus) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
 
 from services.tracing.core.spans import LOST, spans_of
 from shared.contracts import facts as f
@@ -50,6 +51,12 @@ LAST = f.Inferred(
     task="t1", step=4, content="a secret", model="nano", worker="w1",
     timings=f.Timings(total_ms=500),
 )  # fmt: skip
+LEG = f.Leg(
+    name="retrieval", start_ms=50, duration_ms=200, figures={"collection": "a", "passages": 3}
+)
+WITH_LEG = f.ToolDone(
+    task="t1", step=2, call="c1", name="shout", result="x", duration_ms=300, legs=(LEG,)
+)
 DONE = f.Done(task="t1", status="completed", output="a secret", totals=f.Totals(steps=4))
 WHOLE = (
     (10.0, TaskSubmitted(input="a secret question")),
@@ -109,6 +116,17 @@ def test_attributes_have_the_names_of_the_conventions() -> None:
     assert tool.attributes["gen_ai.operation.name"] == "execute_tool"
     assert tool.attributes["gen_ai.tool.call.id"] == "c1"
     assert route.attributes["millrace.placed"] == "emptiest"
+
+
+def test_every_name_is_one_of_the_conventions() -> None:
+    """So that a release of theirs that renames something is noticed."""
+    facts = told(*WHOLE[:3], (12.5, WITH_LEG), *WHOLE[4:])
+    used = {name for span in spans_of(facts, content=True) for name in span.attributes}
+    known = {value for name, value in vars(gen_ai_attributes).items() if name.startswith("GEN_AI_")}
+    assert {name for name in used if name.startswith("gen_ai.")} <= known
+    kinds = {span.attributes.get("gen_ai.operation.name") for span in spans_of(facts)} - {None}
+    assert kinds == {"invoke_agent", "chat", "execute_tool", "retrieval"}
+    assert kinds <= {one.value for one in gen_ai_attributes.GenAiOperationNameValues}
 
 
 def test_what_was_said_is_told_to_those_who_ask_for_it_only() -> None:
@@ -197,13 +215,7 @@ def test_a_tool_that_is_tried_again_has_two_spans() -> None:
 
 
 def test_what_a_tool_asked_of_others_is_below_it() -> None:
-    leg = f.Leg(
-        name="retrieval", start_ms=50, duration_ms=200, figures={"collection": "a", "passages": 3}
-    )
-    done = f.ToolDone(
-        task="t1", step=2, call="c1", name="shout", result="x", duration_ms=300, legs=(leg,)
-    )
-    tool, below = spans_of(told(*WHOLE[:3], (12.5, done), WHOLE[-1]))[-2:]
+    tool, below = spans_of(told(*WHOLE[:3], (12.5, WITH_LEG), WHOLE[-1]))[-2:]
     assert (below.name, below.parent) == ("retrieval", tool.context)
     assert below.attributes["gen_ai.data_source.id"] == "a"
     assert below.attributes["millrace.retrieval.passages"] == 3
