@@ -170,6 +170,8 @@ def _by_fact(stored: StoredFact) -> dict[str, object]:
 
 
 _HANDLED: ContextVar[Handled | None] = ContextVar("handled", default=None)
+_REQUEST: ContextVar[TraceContext | None] = ContextVar("request", default=None)
+_ONWARD = (MSG_ID, TASK_HEADER, TRACEPARENT)
 
 
 def handling(message: Handled) -> None:
@@ -183,11 +185,22 @@ def handled() -> Handled | None:
     return _HANDLED.get()
 
 
-def _about_the_message(_logger: object, _method: str, event: Event) -> Event:
+def onward() -> dict[str, str]:
+    """The headers of a question that is asked on behalf of the message in hand: whoever answers
+    it says of which task and trace that is."""
     message = _HANDLED.get()
+    if message is None:
+        return {}
+    return {name: message.headers[name] for name in _ONWARD if name in message.headers}
+
+
+def _about_the_message(_logger: object, _method: str, event: Event) -> Event:
+    message, request = _HANDLED.get(), _REQUEST.get()
     if message is not None:
         for name, value in message.fields().items():
             event.setdefault(name, value)
+    elif request is not None:
+        event.setdefault("trace_id", request.trace_id)
     return event
 
 
@@ -208,9 +221,6 @@ def _trace_in_hand(task: str) -> str:
     if message is None or message.headers.get(TASK_HEADER) != task:
         return ""
     return message.trace_id
-
-
-_REQUEST: ContextVar[TraceContext | None] = ContextVar("request", default=None)
 
 
 def requested() -> TraceContext | None:

@@ -9,17 +9,20 @@ from pathlib import Path
 
 import pytest
 
+from services.tools.adapters.knowledge import BusKnowledge
 from services.tracing.__main__ import serve
 from shared.bus.connect import Bus, open_bus
+from shared.bus.edge import answer, make_broker
 from shared.client import Millrace
 from shared.contracts.base import SessionRef
+from shared.contracts.retrieval import SearchReply, SearchRequest
 from shared.contracts.tasks import child_of
 from shared.contracts.work import RunTool
 from shared.errors import Permanent
 from shared.otlp import OtelSettings
 from shared.otlp.sdk import Live
-from shared.subjects import task_subject
-from shared.telemetry import configure
+from shared.subjects import SEARCH, task_subject
+from shared.telemetry import Handled, configure, handled, handling
 from shared.trace import TraceContext, span_id_of, trace_id_of
 from tests.fakes.collector import Collector, Seen, collector
 from tests.integration.broker_process import NatsServer
@@ -261,6 +264,7 @@ async def test_requests_over_http_are_above_what_they_ask_for(
         assert said.status_code == 200, said.text
         trace = said.headers["x-trace-id"]
         await until(lambda: len([one for one in receiver.spans if one.trace_id == trace]) == 2)
+        assert (await system.http.get("/readyz")).status_code in (200, 503)
         lost = await system.http.get("/v1/tasks/nobody")
         await until(lambda: receiver.named("GET /v1/tasks/{task}"))
     asked = one(receiver.named("POST /v1/tasks"), "POST /v1/tasks")
@@ -280,7 +284,30 @@ async def test_requests_over_http_are_above_what_they_ask_for(
     missed = one(receiver.named("GET /v1/tasks/{task}"), "GET /v1/tasks/{task}")
     assert (missed.failed, missed.attributes["http.response.status_code"]) == (False, 404)
     assert lost.status_code == 404
+    assert not receiver.named("GET /readyz"), "probes tell nobody anything"
     assert "hello" not in repr(receiver.spans), "what was said is nobody's business"
+
+
+async def test_a_question_to_another_service_says_on_whose_behalf(
+    nats_server: NatsServer, bus: Bus
+) -> None:
+    said: list[dict[str, object]] = []
+
+    async def search(_question: SearchRequest) -> SearchReply:
+        said.append((handled() or Handled()).fields())
+        return SearchReply()
+
+    broker = make_broker(nats_server.address(), "retrieval")
+    answer(broker, bus, SEARCH, SearchRequest, search, lambda failure: SearchReply(error=failure))
+    await broker.start()
+    try:
+        headers = {"Nats-Msg-Id": "default/s1/t1.2/work", "traceparent": str(CLIENT)}
+        handling(Handled("work.tool.search_knowledge", headers))
+        await BusKnowledge(bus).search(SearchRequest(tenant="default", collection="a", query="x"))
+    finally:
+        await broker.stop()
+    base = {"tenant": "default", "session": "s1", "task": "t1", "step": 2}
+    assert said == [base | {"trace_id": CLIENT.trace_id}]
 
 
 async def test_a_malformed_context_is_refused_by_name(bus: Bus) -> None:

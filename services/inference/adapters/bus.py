@@ -41,8 +41,8 @@ from shared.subjects import (
     shared_infer_consumer,
     tokens_subject,
 )
-from shared.telemetry import traceparent
-from shared.trace import TRACEPARENT, context_of
+from shared.telemetry import serving, traceparent
+from shared.trace import TRACEPARENT, TraceContext, context_of
 
 if TYPE_CHECKING:
     from shared.otlp.sdk import Spans
@@ -208,6 +208,8 @@ class Direct:
         self._books.check()
         request = await received(self._bus, message)
         heard.append(request)
+        if request.trace_id:  # its log lines say so
+            serving(TraceContext(request.trace_id, request.trace_id[:16]))
         async with contextlib.aclosing(self._inference.complete(request)) as events:
             async for event in events:
                 await answered(self._bus, request, event, message.reply)

@@ -19,6 +19,7 @@ from shared.telemetry import (
     handled,
     handling,
     mask,
+    onward,
     requested,
     serving,
     traceparent,
@@ -156,6 +157,22 @@ def test_what_is_published_for_the_task_in_hand_is_of_its_trace() -> None:
     assert traceparent(REF, "t1", "2") == f"00-{TRACE}-{span_id_of(REF, 't1', '2')}-01"
     assert traceparent(REF, "t2", "2").split("-")[1] == trace_id_of(REF, "t2")
     assert traceparent(REF, "t1", "2", "ef" * 16).split("-")[1] == "ef" * 16
+
+
+def test_a_question_goes_on_with_what_names_its_task() -> None:
+    handling(message(Millrace_Task="t1", traceparent=GIVEN, Other="x"))
+    assert onward() == {"Millrace-Task": "t1", "traceparent": GIVEN}
+
+
+def test_a_line_of_a_request_has_its_trace(capsys: pytest.CaptureFixture[str]) -> None:
+    log = configure("test", "info", "json")
+
+    def say() -> None:
+        serving(TraceContext(TRACE, "cd" * 8))
+        log.info("thing.happened")
+
+    contextvars.Context().run(say)
+    assert orjson.loads(capsys.readouterr().err)["trace_id"] == TRACE
 
 
 def test_nothing_is_in_hand_to_begin_with() -> None:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _REQUESTS = frozenset({"http", "websocket"})
 _STARTS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
+_PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Asked every few seconds by machines, to whom the answer is all."""
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -84,8 +86,8 @@ class Trace:
                 self._spans.record(request_span(scope, own, parent, status, (begun, now())))
 
     def _own(self, scope: Scope, trace_id: str, parent: TraceContext | None) -> TraceContext | None:
-        """The span of this request; None where nobody wants any."""
-        if self._spans is None:
+        """The span of this request; None where nobody wants any, and for probes."""
+        if self._spans is None or (parent is None and scope["path"] in _PROBES):
             return None
         kept = self._spans.keeps(trace_id, parent, method_of(scope))
         return TraceContext(trace_id, mint_span(), kept)
