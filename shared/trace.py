@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal
 
 from shared.contracts.base import SessionRef
@@ -60,6 +61,7 @@ class Span:
     events: tuple[Happening, ...] = ()
 
 
+@lru_cache(maxsize=1024)  # the messages of a step, and all its deltas, have the same one
 def context_of(header: str | None) -> TraceContext | None:
     """The context in a `traceparent`; None where there is none or it is malformed.
 

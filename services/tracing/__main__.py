@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from services.tracing.adapters.collector import OtlpCollector
+from services.tracing.adapters.collector import OtlpCollector, Told
 from services.tracing.adapters.log import BusTaskLog
 from services.tracing.handlers import Tracing
 from services.tracing.settings import TracingSettings
@@ -16,6 +16,7 @@ from shared.contracts.log import StoredFact, read_fact
 from shared.errors import Permanent
 from shared.otlp import OtelSettings, outbox
 from shared.subjects import TRACES
+from shared.telemetry import Log
 
 CONCURRENCY = 64
 """Traces that are told side by side."""
@@ -23,21 +24,20 @@ CONCURRENCY = 64
 
 async def serve(otel: OtelSettings, bus: Bus, stop: asyncio.Event) -> None:
     """Tell of every task that ends, until told to stop."""
-
-    def refused() -> None:
-        bus.log.warning("collector.away", consumer=TRACES.name)
-
-    def taken() -> None:
-        bus.log.info("collector.back", consumer=TRACES.name)
-
-    collector = OtlpCollector(outbox(otel), refused, taken)
+    collector = OtlpCollector(outbox(otel), told(bus.log))
     tracing = Tracing(BusTaskLog(bus), collector, clock.now, content=otel.content)
-    try:
-        async with running(bus, Consuming(bus, job(tracing), CONCURRENCY)):
-            bus.log.info("tracing.ready")
-            await stop.wait()
-    finally:
-        await collector.close()
+    async with running(bus, collector, Consuming(bus, job(tracing), CONCURRENCY)):
+        bus.log.info("tracing.ready")
+        await stop.wait()
+
+
+def told(log: Log) -> Told:
+    """Who hears how it goes with the collector: the log, once for each change."""
+    return Told(
+        away=lambda: log.warning("collector.away"),
+        back=lambda: log.info("collector.back"),
+        given_up=lambda trace: log.warning("trace.refused", trace_id=trace),
+    )
 
 
 def job(tracing: Tracing) -> Job[StoredFact]:

@@ -39,7 +39,7 @@ class Tracing:
         """Tell the trace of a task.
 
         Raises:
-            Transient: the log or the collector cannot be reached: it is told later.
+            Transient: the log cannot be reached, or this process stops: it is told later.
         """
         if self._clock() - done.time > TOO_OLD:
             return []

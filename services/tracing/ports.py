@@ -37,9 +37,9 @@ class Collector(Protocol):
         ...
 
     async def take(self, spans: Sequence[Span]) -> None:
-        """Give it spans of a trace; it has them when this returns.
+        """Give it the spans of a trace. When this returns it has them, or has refused for good.
 
         Raises:
-            Transient: `collector_unavailable`.
+            Transient: `tracing_stops` where it is away and there is no time left to wait for it.
         """
         ...

@@ -42,7 +42,7 @@ class Log:
 
     async def take(self, spans: Sequence[Span]) -> None:
         if self.away:
-            raise Transient("collector_unavailable", "away")
+            raise Transient("tracing_stops", "away")
         self.taken.append(spans)
 
 
