@@ -217,6 +217,38 @@ async def test_a_slow_collector_holds_up_nothing(
         assert receiver.requests < 5, "what came meanwhile was sent together"
 
 
+async def test_a_fork_tells_what_it_did_itself_below_what_it_goes_on_from(
+    loop: Loop, nats_server: NatsServer, receiver: Collector
+) -> None:
+    await loop.all()
+    async with tracing(nats_server):
+        task = await loop.client.submit("helper", "steps 2", session="s1", traceparent=str(CLIENT))
+        await task.result(20)
+        await told(receiver, task.id, 9)
+        await loop.client.fork("s1", at=3, name="s2")
+        await until(lambda: len(receiver.named("invoke_agent helper")) == 2)
+    first, second = receiver.named("invoke_agent helper")
+    own = [span for span in receiver.spans if span.attributes["gen_ai.conversation.id"] == "s2"]
+    assert (second.trace_id, second.parent_id) == (CLIENT.trace_id, first.span_id)
+    assert min(span.start for span in own) == second.start > first.end
+    steps = {span.attributes.get("millrace.step", 3) for span in own}
+    assert min(map(int, map(str, steps))) == 3, "what came before is told there"
+
+
+async def test_a_task_that_never_began_has_a_trace_too(
+    loop: Loop, nats_server: NatsServer, receiver: Collector
+) -> None:
+    await loop.all()
+    async with tracing(nats_server):
+        task = await loop.client.submit("nobody", "hello", session="s1", traceparent=str(CLIENT))
+        done = await task.result(20)
+        (root,) = await told(receiver, task.id, 1)
+    assert done.error
+    assert (root.name, root.attributes["error.type"]) == ("invoke_agent nobody", done.error.code)
+    assert (root.parent_id, root.failed) == (CLIENT.span_id, True)
+    assert root.seconds > 0, "it begins with its submission"
+
+
 async def test_a_tool_call_is_as_long_as_it_took(
     loop: Loop, nats_server: NatsServer, receiver: Collector
 ) -> None:

@@ -208,3 +208,15 @@ def test_a_context_is_read(header: str, sampled: bool) -> None:
 )
 def test_what_is_no_context_is_none(header: str | None) -> None:
     assert context_of(header) is None
+
+
+@pytest.mark.parametrize(
+    "header", [GIVEN, GIVEN[:-2] + "00", "cc" + GIVEN[2:] + "-x", "cc" + GIVEN[2:], GIVEN + "-x",
+               "ff" + GIVEN[2:], GIVEN.replace("cd", "00"), GIVEN.replace("ab", "00"), "", "x"]
+)  # fmt: skip
+def test_the_log_reads_a_context_as_everybody_does(header: str) -> None:
+    stored = StoredFact(
+        1, 1.0, REF, "task", "", "t1", Cancelled(task="t1"), {"traceparent": header}
+    )
+    found = context_of(header)
+    assert stored.trace_id == (found.trace_id if found else "")

@@ -19,7 +19,6 @@ from services.ingress.adapters.http.recording import RECORDING_KEY, Recording, r
 from services.ingress.adapters.http.spans import method_of, request_span
 from services.ingress.adapters.http.transport import Refused
 from services.ingress.adapters.records import JOURNAL, Journal
-from services.ingress.core.access.caller import trace_of
 from services.ingress.core.access.memory import Held, Room
 from shared.clock import mint_span, mint_trace, monotonic, now
 from shared.errors import Failure, Transient
@@ -59,8 +58,8 @@ class Trace:
         if scope["type"] not in _REQUESTS:
             await self._app(scope, receive, send)
             return
-        given = header(scope, b"traceparent")
-        parent, trace_id = context_of(given), trace_of(given) or mint_trace()
+        parent = context_of(header(scope, b"traceparent"))
+        trace_id = parent.trace_id if parent else mint_trace()
         scope[TRACE_KEY] = trace_id
         own = self._own(scope, trace_id, parent)
         told = own or parent or TraceContext(trace_id, trace_id[:16])
