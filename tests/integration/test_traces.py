@@ -31,7 +31,7 @@ from tests.integration.running_loop import Loop, running_loop
 from tests.integration.service_processes import MODELS
 from tests.integration.waiting import until
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(90)]
 REF = SessionRef("default", "s1")
 CLIENT = TraceContext("ab" * 16, "cd" * 8)
 
@@ -247,6 +247,34 @@ async def test_a_task_that_never_began_has_a_trace_too(
     assert (root.name, root.attributes["error.type"]) == ("invoke_agent nobody", done.error.code)
     assert (root.parent_id, root.failed) == (CLIENT.span_id, True)
     assert root.seconds > 0, "it begins with its submission"
+
+
+async def test_what_people_do_to_a_task_is_of_its_trace(
+    loop: Loop, nats_server: NatsServer, receiver: Collector
+) -> None:
+    hanging, release = asyncio.Event(), asyncio.Event()
+
+    async def hang(_work: RunTool) -> str:
+        hanging.set()
+        await release.wait()
+        return ""
+
+    loop.run_call = hang
+    await loop.all()
+    async with tracing(nats_server):
+        task = await loop.client.submit(
+            "helper", "call hang", session="s1", traceparent=str(CLIENT)
+        )
+        await asyncio.wait_for(hanging.wait(), 20)
+        await task.steer("in German")
+        await task.cancel()
+        assert (await task.result(20)).status == "cancelled"
+        release.set()
+        spans = await told(receiver, task.id, 3)
+    assert {fact.trace_id for fact in await task.facts()} == {CLIENT.trace_id}
+    root = one(spans, "invoke_agent helper")
+    assert root.events == ("accepted", "steered", "cancelled")
+    assert (root.failed, root.attributes["millrace.status"]) == (False, "cancelled")
 
 
 async def test_a_tool_call_is_as_long_as_it_took(
