@@ -7,7 +7,7 @@
 
 Times are the log's, the broker's clock; durations are what whoever did it has measured. Attempts
 that failed are siblings of the one that did not. An attempt that left nothing in the log (its
-process was killed) is told as well: the next one has a higher number.
+process was killed, or gave it back) is told as well: the next one has a higher number.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from shared.trace import (
 )
 
 LOST = "attempt_lost"
-"""The error of an attempt whose process was gone before it could say anything."""
+"""The error of attempts whose processes were gone before they could say anything."""
 
 
 @dataclass(slots=True)
