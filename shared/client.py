@@ -50,6 +50,7 @@ from shared.subjects import (
     session_filter,
 )
 from shared.telemetry import configure
+from shared.trace import TraceContext, context_of
 
 __all__ = ["Documents", "Millrace", "Schedules", "Session", "Task"]
 
@@ -70,6 +71,8 @@ class TaskOptions(TypedDict, total=False):
     """What becomes of it where the session is busy; absent: what the running agent says."""
     trace_id: str
     """The W3C trace that the task belongs to; absent: derived from the task."""
+    traceparent: str
+    """The W3C context of the span that submits it, which becomes the parent of the task's."""
     key: str
     """The id of the API key that it came with."""
     fingerprint: str
@@ -120,9 +123,9 @@ class Millrace:
         """Submit a task; durable when this returns. Repeating a task id changes nothing.
 
         Raises:
-            Permanent: `invalid_name`, `payload_too_large`; `task_id_used` for an id that the
-                session had a moment ago, before it was deleted; `idempotency_conflict` for one
-                that the request of another fingerprint has named.
+            Permanent: `invalid_name`, `invalid_traceparent`, `payload_too_large`; `task_id_used`
+                for an id that the session had a moment ago, before it was deleted;
+                `idempotency_conflict` for one that the request of another fingerprint has named.
             Transient: `bus_unavailable`.
         """
         ref = SessionRef(self.tenant, session or mint_id("s"))
@@ -142,7 +145,8 @@ class Millrace:
             priority=terms.priority,
             fingerprint=options.get("fingerprint", ""),
         )
-        origin = Origin(options.get("trace_id", ""), options.get("key", ""))
+        parent = _parent(options.get("traceparent"))
+        origin = Origin(options.get("trace_id", ""), options.get("key", ""), parent)
         ack = await submit_task(self.bus, ref, agent, name, submitted, origin)
         if ack.duplicate and not await self.log.holds(ack.seq):
             raise Permanent("task_id_used", f"{name!r} was deleted with its session", field="task")
@@ -304,6 +308,16 @@ class Task(Control):
 
 def _retries(stored: StoredFact, task: str) -> bool:
     return isinstance(stored.fact, TaskSubmitted) and stored.fact.retry_of == task
+
+
+def _parent(header: str | None) -> TraceContext | None:
+    """The span that a task is submitted from, where its client names one."""
+    if header is None:
+        return None
+    if (found := context_of(header)) is None:
+        detail = f"{header[:80]!r} is no W3C traceparent: 00-<32 hex>-<16 hex>-<2 hex>"
+        raise Permanent("invalid_traceparent", detail, field="traceparent")
+    return found
 
 
 class Session:

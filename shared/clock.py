@@ -30,6 +30,11 @@ def mint_id(prefix: str) -> str:
     return f"{prefix}_{time.time_ns() // 1_000_000:012x}{os.urandom(7).hex()}"
 
 
+def mint_span() -> str:
+    """A new W3C span id: 16 hex digits."""
+    return os.urandom(8).hex()
+
+
 def mint_trace() -> str:
     """A new W3C trace id: 32 hex digits."""
     return os.urandom(16).hex()

@@ -20,6 +20,7 @@ from shared.errors import Permanent, Transient
 
 PREFIX = "MILLRACE_"
 _NAMES = """
+    LOG_FORMAT
     AGENTS AUTH BODY_LIMIT BODY_TIMEOUT BUDGET_PER_DAY BUDGET_PER_MONTH CHUNK_TOKENS CONCURRENCY
     DATA DATABASE_URL HEAD_TIMEOUT HEARTBEAT HTTP_BODY_MEMORY HTTP_HOST HTTP_PORT LOG_LEVEL
     MAX_STREAMS METRICS_HOST METRICS_PORT
@@ -63,6 +64,7 @@ class BusSettings(BaseSettings):
     metrics_port: Annotated[int, Field(ge=0, le=65535)] | Literal["off"] = Field(
         default=0, description="0: any free one, which its log names; off: none"
     )
+    log_format: Literal["logfmt", "json"] = "logfmt"
 
     def model_post_init(self, _context: object) -> None:
         """Refuse misspelt names.

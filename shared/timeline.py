@@ -17,6 +17,7 @@ from shared.contracts import facts as f
 from shared.contracts.base import SessionRef
 from shared.contracts.log import Malformed, StoredFact
 from shared.contracts.tasks import TaskSubmitted, said
+from shared.trace import trace_id_of
 from shared.waiting import Note, Try, notes, tries, waiting
 
 StepStatus = Literal["ok", "failed", "running", "parked"]
@@ -72,6 +73,7 @@ class Timeline:
     output: str = ""
     error: str = ""
     notes: tuple[Note, ...] = ()
+    trace_id: str = ""
 
     @property
     def queue_ms(self) -> float:
@@ -107,6 +109,7 @@ def timeline(facts: Iterable[StoredFact], task: str) -> Timeline | None:
         output=end.output if end else "",
         error=f"{end.error.code}: {end.error.detail}".rstrip(": ") if end and end.error else "",
         notes=notes(own),
+        trace_id=own[0].trace_id or trace_id_of(own[0].ref, task),
     )
 
 

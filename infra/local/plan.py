@@ -13,6 +13,7 @@ from shared.models import AnyModel, ProviderModel
 NATS = "nats"
 EDGE = ("ingress",)
 SERVICES = ("sessions", "router", "inference", "tools", "retrieval", "ledger", *EDGE)
+TRACING = "tracing"
 STABLE_AFTER = 20.0
 """A program that ran this long (seconds) was healthy: its next restart is quick again."""
 MOST_REPLICAS = 16
@@ -144,6 +145,11 @@ def hosted_programs(
         )
         for model, mine in own.items()
     )
+
+
+def tracing_programs(python: str, environment: Mapping[str, str]) -> tuple[Program, ...]:
+    """The service that sends traces, for a system that has somewhere to send them to."""
+    return (Program(TRACING, (python, "-m", f"services.{TRACING}"), environment),)
 
 
 def without(environment: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:

@@ -17,11 +17,13 @@ from infra.local.plan import (
     read_replicas,
     service_environment,
     service_programs,
+    tracing_programs,
     without,
 )
 from infra.local.scraping import Target, ports_of, targets_of, with_ports
 from infra.local.settings import ROOT, LocalSettings
 from shared.models import read_models
+from shared.otlp import OtelSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,8 @@ def programs(settings: LocalSettings, inherited: Mapping[str, str]) -> Programs:
     }
     replicas = read_replicas(settings.replicas)
     services = service_programs(sys.executable, common, replicas, own)
-    found = (*services, *hosted_programs(sys.executable, common, hosted))
+    traces = tracing_programs(sys.executable, common) if OtelSettings().wanted else ()
+    found = (*services, *traces, *hosted_programs(sys.executable, common, hosted))
     place = settings.metrics_place()
     ports = ports_of(place, [program.name for program in found])
     return Programs(with_ports(found, place.host, ports), common, targets_of(found, ports))

@@ -23,6 +23,7 @@ from shared.bus.service import run_service, running
 from shared.contracts.workers import WorkerState
 from shared.errors import Permanent
 from shared.models import AnyModel, read_models
+from shared.otlp import live_spans
 
 
 def main() -> None:
@@ -83,7 +84,7 @@ async def serve(
     Raises:
         EngineBroken: it can serve nothing more; what it had in hand is back in the queues.
     """
-    watch = Watch(chat, stop, bus.log)
+    watch, live = Watch(chat, stop, bus.log), live_spans()
     try:
         info = await _loaded(bus, stop, chat.start())
         bus.log.info("engine.ready", model=settings.model, engine=row.engine)
@@ -102,12 +103,14 @@ async def serve(
         inference = Inference(model, log, shelf, Tokens(bus), clock.now, clock.monotonic)
         lanes = lanes_of(bus, inference, state)
         presence = Presence(bus, inference, state, lanes)
-        direct = Direct(bus, inference, settings.worker)
+        direct = Direct(bus, inference, settings.worker, spans=live.spans if live else None)
         board = PrefixBoard(bus, inference, state)
         async with running(bus, shelf, direct, *lanes, presence, board, watch):
             await stop.wait()
     finally:
         await chat.close()
+        if live is not None:
+            await live.close()
     if watch.why is not None:
         raise watch.why
 

@@ -8,6 +8,7 @@ import resource
 import signal
 import sys
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from functools import partial
 
 import uvicorn
@@ -49,6 +50,7 @@ from shared.bus.service import tame_collector
 from shared.errors import MillraceError
 from shared.metrics.exporter import exporting
 from shared.models import ModelsFile, read_models
+from shared.otlp import live_spans
 from shared.settings import masked
 from shared.telemetry import Log, configure
 
@@ -83,13 +85,13 @@ def compose(link: Link, gate: Gate, models: ModelsFile, records: BusRecords) -> 
 
 async def serve(settings: Settings, log: Log) -> None:
     """Listen until told to stop; the bus may come and go meanwhile."""
-    link = Link(log)
+    link, live = Link(log), live_spans()
     models = read_models(settings.models)
     gate = Gate(link, settings.queue_limit, log)
     ring, records = KeyRing(link, log), BusRecords(link, log)
     accounts = Accounts(ring, settings.allowance())
     spending = Spending(link, accounts, log, ring.changed)
-    parts = compose(link, gate, models, records)
+    parts = replace(compose(link, gate, models, records), spans=live.spans if live else None)
     streams = Streams(settings.heartbeat, settings.viewer_patience)
     guard = partial(Access, ring=ring, accounts=accounts)
     app = build(
@@ -133,6 +135,8 @@ async def serve(settings: Settings, log: Log) -> None:
         vital.connected = vital.present = link.up
         log.info("ingress.listening", host=settings.http_host, port=settings.http_port)
         await Server(config, streams, Bounds(seconds=settings.head_timeout)).serve()
+    if live is not None:
+        await live.close()
     log.info("ingress.stopped")
 
 
@@ -161,7 +165,7 @@ def main() -> int:
     if chosen.print_settings:
         sys.stdout.write(masked(settings) + "\n")
         return 0
-    log = configure("ingress", settings.log_level)
+    log = configure("ingress", settings.log_level, settings.log_format)
     try:
         settings.check_auth()
         settings.check_room()

@@ -167,7 +167,7 @@ def main() -> int:
     if not chosen.rebuild:
         run_service("ledger", settings, partial(serve, settings))
         return 0
-    log = configure("ledger", settings.log_level)
+    log = configure("ledger", settings.log_level, settings.log_format)
     try:
         asyncio.run(replay(settings, log, forget=chosen.forget))
     except MillraceError as error:

@@ -116,13 +116,14 @@ def place(wanted: Wanted, models: ModelsFile, workers: Workers, now: float) -> T
             again = (seen for seen in free if seen.state.worker == wanted.served)
             chosen = next(again, free[0])
             chosen.placed += 1
-            return _target(name, chosen.state.worker, models)
+            why = "served the session" if chosen.state.worker == wanted.served else "emptiest"
+            return _target(name, chosen.state.worker, models, why)
     for name, found in able.items():
         if found and len(found) == len(alive[name]):
-            return _target(name, "any", models)
+            return _target(name, "any", models, "all are full")
         if found:
             found[0].placed += 1
-            return _target(name, found[0].state.worker, models)
+            return _target(name, found[0].state.worker, models, "full, but the others cannot")
     raise _nobody(wanted, alive, workers)
 
 
@@ -155,10 +156,10 @@ def place_direct(wanted: Wanted, models: ModelsFile, workers: Workers, now: floa
         return target
     emptiest = workers.of(target.model, now)[0]
     emptiest.placed += 1
-    return _target(target.model, emptiest.state.worker, models)
+    return _target(target.model, emptiest.state.worker, models, target.why)
 
 
-def _target(model: str, worker: str, models: ModelsFile) -> Target:
+def _target(model: str, worker: str, models: ModelsFile, why: str) -> Target:
     prices = models.models[model].prices
     return Target(
         model=model,
@@ -166,4 +167,5 @@ def _target(model: str, worker: str, models: ModelsFile) -> Target:
         input_price=micro_cents(prices.input),
         output_price=micro_cents(prices.output),
         cached_price=None if prices.cached_input is None else micro_cents(prices.cached_input),
+        why=why,
     )

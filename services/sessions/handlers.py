@@ -38,12 +38,12 @@ from shared.contracts.control import (
     NoteSession,
     RetryTask,
 )
-from shared.contracts.facts import Deleted, Done, TimerFired
+from shared.contracts.facts import Deleted, Done, Fact, TimerFired
 from shared.contracts.log import StoredFact
 from shared.contracts.work import RouteStep
 from shared.errors import MillraceError, Permanent, Transient
 from shared.subjects import partition
-from shared.telemetry import Log
+from shared.telemetry import Handled, Log, handling
 
 Settle = Callable[[bool], Awaitable[None]]
 """Ends a delivery: True acknowledges it, False asks for it again soon."""
@@ -136,8 +136,9 @@ class Sessions:
             Permanent: why it cannot be (`services.sessions.core.control.recorded`).
             Transient: the log cannot be reached.
         """
-        fact = recorded(await self._current(ref), order)
-        return ControlReply(sequence=await self._effects.perform(ref, Append(fact, "")))
+        state = await self._current(ref)
+        fact = recorded(state, order)
+        return ControlReply(sequence=await self._effects.perform(ref, _told(state, fact)))
 
     async def result(self, ref: SessionRef, order: GiveResult) -> ControlReply:
         """Record what a client's tool returned; one that was given before is found in the log.
@@ -146,10 +147,11 @@ class Sessions:
             Permanent: `unknown_call`, `not_parked`; why the terms with it cannot be.
             Transient: the log cannot be reached.
         """
-        fact = given(await self._current(ref), order)
+        state = await self._current(ref)
+        fact = given(state, order)
         if fact is None:
             return ControlReply(sequence=given_before(await self._log.read(ref), order))
-        return ControlReply(sequence=await self._effects.perform(ref, Append(fact, "")))
+        return ControlReply(sequence=await self._effects.perform(ref, _told(state, fact)))
 
     async def note(self, ref: SessionRef, order: NoteSession) -> ControlReply:
         """Set something down in a session.
@@ -195,9 +197,10 @@ class Sessions:
         Raises:
             Transient: the log cannot be reached.
         """
-        fact = fired(await self._current(ref), task, timer, now)
+        state = await self._current(ref)
+        fact = fired(state, task, timer, now)
         if fact is not None:
-            await self._effects.perform(ref, Append(fact, ""))
+            await self._effects.perform(ref, _told(state, fact))
 
     async def drain(self, partition: int | None = None) -> None:
         """Wait until everything in hand (of a partition) is dealt with."""
@@ -255,6 +258,7 @@ class Sessions:
         try:
             await self._load(actor)
             for stored, _ in batch:
+                handling(Handled(headers=stored.headers, stored=stored))
                 _fold(actor, stored)
             if not self._owns(actor.partition):
                 return  # whoever owns it now goes on from the log
@@ -342,6 +346,12 @@ class Sessions:
         if task is not None and not (isinstance(action, Append) and isinstance(action.fact, Done)):
             done = Done(task=task, status="failed", error=error.as_failure())
             await self._effects.perform(actor.state.ref, Append(done, ""))
+
+
+def _told(state: SessionState, fact: Fact) -> Append:
+    """A fact that somebody else brings, in the trace of the task that it is about."""
+    running, task = state.running, getattr(fact, "task", "")
+    return Append(fact, running.trace_id if running is not None and running.task == task else "")
 
 
 def _is_idle(actor: _Actor) -> bool:

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from services.tools.core.legs import Legs
 from services.tools.core.registry import Registry, Tool, ToolContext
 from services.tools.ports import Promises
 from shared.contracts.base import Message, SessionRef
@@ -80,13 +81,14 @@ class Handlers:
 
     async def _once(self, job: Assignment) -> Message:
         work, begun = job.work, self._ticks()
+        legs = Legs(self._ticks, begun)
         try:
             tool = self._registry.get(work.name)
             arguments = tool.read(work.arguments)
             async with self._room[work.name]:
                 if tool.side_effects and not await self._promises.begin(_start(job), work.ref):
                     return _unknown(job)
-                result = await self._bounded(tool, job, arguments)
+                result = await self._bounded(tool, job, arguments, legs)
         except Permanent as error:
             return self._failed(job, error.as_failure(), begun)
         except OutcomeUnknown:
@@ -101,13 +103,16 @@ class Handlers:
             result=result,
             duration_ms=self._elapsed(begun),
             attempt=job.attempt,
+            legs=legs.found,
         )
 
     def give_up(self, job: Assignment, failure: Failure) -> Sequence[Message]:
         """What is published when the last try has failed."""
         return [self._failed(job, failure, self._ticks())]
 
-    async def _bounded(self, tool: Tool, job: Assignment, arguments: dict[str, object]) -> str:
+    async def _bounded(
+        self, tool: Tool, job: Assignment, arguments: dict[str, object], legs: Legs
+    ) -> str:
         """The result, in time: the tool's own bound or what the task has left."""
         work = job.work
         left = work.deadline - job.sent if work.deadline else tool.timeout
@@ -115,7 +120,7 @@ class Handlers:
             raise Permanent("deadline_exceeded", "the task has run out of time")
         try:
             async with asyncio.timeout(min(left, tool.timeout)):
-                result = await tool.run(_context(work), arguments)
+                result = await tool.run(_context(work, legs), arguments)
         except TimeoutError as error:
             if tool.side_effects:
                 raise OutcomeUnknown from error
@@ -149,7 +154,7 @@ class ToolBusy(Transient):
     """The tool itself cannot at the moment (a lost connection to the bus is none of that)."""
 
 
-def _context(work: RunTool) -> ToolContext:
+def _context(work: RunTool, legs: Legs) -> ToolContext:
     return ToolContext(
         tenant=work.ref.tenant,
         session=work.ref.session,
@@ -157,6 +162,7 @@ def _context(work: RunTool) -> ToolContext:
         step=work.step,
         call=work.call,
         collection=work.collection,
+        legs=legs,
     )
 
 

@@ -39,7 +39,7 @@ from shared.metrics.catalogue import (
     REDELIVERIES,
 )
 from shared.subjects import Consumer, owner_of, queue_of
-from shared.telemetry import Log
+from shared.telemetry import Handled, Log, handling
 
 FIRST_DELAY, LONGEST_DELAY = 0.2, 10.0
 GRACE = 5.0
@@ -90,6 +90,7 @@ Outcome = Literal["done", "retried", "dead", "returned"]
 async def settle[M](bus: Bus, message: Msg, job: Job[M]) -> None:
     """Take one message from delivery to its end. Never raises, except when cancelled."""
     delivery = delivery_of(message)
+    handling(Handled(delivery.subject, delivery.headers, sequence=delivery.sequence))
     queue, begun = queue_of(job.consumer.name), monotonic()
     if delivery.deliveries > 1:
         REDELIVERIES.add(queue)

@@ -20,6 +20,8 @@ from shared.contracts.tokens import DirectEvent
 from shared.contracts.work import DirectRequest, Target
 from shared.errors import Permanent, Transient
 from shared.subjects import DIRECT_ROUTE, DIRECT_SESSION, abort_subject
+from shared.telemetry import requested
+from shared.trace import TRACEPARENT
 
 _SILENCE = 60.0
 """Seconds without an event after which a worker counts as lost."""
@@ -65,14 +67,23 @@ async def _sent(bus: Bus, request: DirectRequest) -> tuple[bytes, dict[str, str]
     if needs := _needs(request):
         request = replace(request, needs=needs)
     body = encode(request)
+    headers = _traced(request)
     if len(body) <= claims.limit_of(bus):
-        return body, None
+        return body, headers
     owner = SessionRef(request.tenant, DIRECT_SESSION)
     claim = await claims.deposit(bus, owner, body, keep=claims.FOR_REPLIES, key=request.id)
     small = ClaimedRequest(
         id=request.id, tenant=request.tenant, model=request.model, claim=claim, needs=needs
     )
-    return encode(small), {claims.CLAIM: "1"}
+    return encode(small), {claims.CLAIM: "1"} | (headers or {})
+
+
+def _traced(request: DirectRequest) -> dict[str, str] | None:
+    """The span that asks, for whoever makes another one below it; mostly nobody does."""
+    asking = requested()
+    if asking is None or asking.trace_id != request.trace_id:
+        return None
+    return {TRACEPARENT: str(asking)}
 
 
 def _needs(request: DirectRequest) -> dict[str, str]:

@@ -28,6 +28,7 @@ from shared.bus.consume import Consuming, Job, attempt
 from shared.contracts.base import Message, decode, encode
 from shared.errors import Failure
 from shared.settings import Address
+from shared.telemetry import Handled, handling
 
 _AT_ONCE = 32
 """Requests that a replica answers side by side: one that waits must not hold up the others."""
@@ -108,6 +109,7 @@ def answer[Q: Message, A: Message](
         raw = message.raw_message
         if not raw.reply:
             return  # nobody would hear the answer
+        handling(Handled(raw.subject, raw.headers or {}))
         reply = await attempt(lambda: handle(decode(raw.data, question)), bus.log)
         await raw.respond(encode(refuse(reply) if isinstance(reply, Failure) else reply))
 

@@ -179,6 +179,15 @@ class RunLog:
         message = await self._get({"last_by_subj": fact_subject(ref, fact)})
         return None if message is None else await fact_of(self._bus, message)
 
+    async def accepted(self, ref: SessionRef, task: str) -> StoredFact | None:
+        """The acceptance of a task in its own session; None where there is none.
+
+        Raises:
+            Transient: `bus_unavailable`.
+        """
+        message = await self._get({"last_by_subj": f"{session_filter(ref)[:-1]}accepted.{task}"})
+        return None if message is None else await fact_of(self._bus, message)
+
     async def _get(self, query: Mapping[str, Any]) -> Msg | None:
         return await _one(self._bus, RUNS, query)
 

@@ -45,7 +45,7 @@ def run_service(name: str, settings: BusSettings, main: Main) -> None:
     if "--print-settings" in sys.argv[1:]:
         sys.stdout.write(masked(settings) + "\n")
         return
-    log = configure(name, settings.log_level)
+    log = configure(name, settings.log_level, settings.log_format)
     tame_collector()
     try:
         uvloop.run(_run(name, settings, main, log))

@@ -10,15 +10,18 @@ from shared.contracts.base import SessionRef, encode
 from shared.contracts.log import KEY_HEADER, MSG_ID, TASK_HEADER
 from shared.contracts.tasks import TaskSubmitted
 from shared.subjects import task_subject
-from shared.telemetry import traceparent
+from shared.telemetry import requested, traceparent
+from shared.trace import ROOT, TRACEPARENT, TraceContext
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a task comes from: the trace of its request (empty: derived), the id of its key."""
+    """Where a task comes from: the trace of its request (empty: derived), the id of its key, and
+    the span that it is a part of, where there is one."""
 
     trace_id: str = ""
     key: str = ""
+    parent: TraceContext | None = None
 
 
 async def submit_task(
@@ -38,8 +41,18 @@ async def submit_task(
     headers = {
         MSG_ID: f"{ref}/{task}/task",
         TASK_HEADER: task,
-        "traceparent": traceparent(ref, task, "task", origin.trace_id),
+        TRACEPARENT: _traceparent(ref, task, origin),
     }
     if origin.key:
         headers[KEY_HEADER] = origin.key
     return await claims.publish(bus, ref, task_subject(ref, agent), encode(body), headers)
+
+
+def _traceparent(ref: SessionRef, task: str, origin: Origin) -> str:
+    """Of the span that submits it; where nobody says which that is, the task's own."""
+    if origin.parent is not None:
+        return str(origin.parent)
+    request = requested()
+    if request is not None and origin.trace_id == request.trace_id:
+        return str(request)
+    return traceparent(ref, task, ROOT, origin.trace_id)

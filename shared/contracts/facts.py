@@ -73,6 +73,17 @@ class Accepted(Message, frozen=True):
     """What the task wants beside its input; its route is in `agent` already."""
 
 
+class Leg(Message, frozen=True):
+    """A part of a tool's work that another service did: when it began (after the tool itself) and
+    how long it took, in milliseconds, with figures about it. Never with content.
+    """
+
+    name: Literal["retrieval"]
+    start_ms: float = 0.0
+    duration_ms: float = 0.0
+    figures: dict[str, str | int] = msgspec.field(default_factory=dict)
+
+
 class Inferred(Message, frozen=True):
     """A model answered: what it said, never the prompt it was given."""
 
@@ -98,6 +109,8 @@ class Inferred(Message, frozen=True):
     thought_cuts: tuple[int, ...] = ()
     """Offsets at which `reasoning` was cut into the deltas that came before those of `content`;
     what was thought behind the last of them was told by no delta."""
+    placed: str = ""
+    """Why the router chose this worker."""
 
 
 class InferFailed(Message, frozen=True):
@@ -107,6 +120,9 @@ class InferFailed(Message, frozen=True):
     step: int
     error: Failure
     attempt: int = 1
+    model: str = ""
+    worker: str = ""
+    """Whoever tried; empty where it came to none."""
 
 
 class Totals(Message, frozen=True):
@@ -131,6 +147,7 @@ class ToolDone(Message, frozen=True):
     attempt: int = 1
     spent: Totals | None = None
     """What another agent used to answer; it counts for the limits, its own task pays."""
+    legs: tuple[Leg, ...] = ()
 
 
 class ToolFailed(Message, frozen=True):

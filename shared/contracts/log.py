@@ -17,7 +17,11 @@ from shared.subjects import BY_TOKEN, FactKind, RunAddress, check_session, parse
 MSG_ID, TASK_HEADER, ATTEMPT_HEADER = "Nats-Msg-Id", "Millrace-Task", "Millrace-Attempt"
 KEY_HEADER = "Millrace-Key"
 """The id of the API key that a task came with, if any."""
-_TRACE = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACE = re.compile(
+    r"(?:00(?=.{53}$)|(?!00|ff)[0-9a-f]{2})"
+    r"-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?"
+)
+"""As `shared.trace.context_of` reads it."""
 
 
 class Malformed(Message, frozen=True):

@@ -66,6 +66,8 @@ class Target(Message, frozen=True):
     output_price: int = 0
     cached_price: int | None = None
     """Of the input that a prefix cache held; None: as any input."""
+    why: str = ""
+    """Why this one, in a word or two (`services.router.core`); it goes into the fact."""
 
 
 class InferStep(Message, frozen=True):

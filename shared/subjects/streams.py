@@ -172,6 +172,9 @@ TOOLS = Consumer("tools", WORK, ("work.tool.>",), ack_wait=6.0, max_deliver=8, m
 FIRED = Consumer("timers", TIMERS, ("fired.>",), ack_wait=10.0, max_deliver=20)
 INDEXER = Consumer("retrieval", DOCS, ("docs.>",), ack_wait=10.0, max_ack_pending=32)
 LEDGER = Consumer("ledger", RUNS, ("run.>",), ack_wait=30.0, max_deliver=20)
+TRACES = Consumer("traces", RUNS, ("run.*.*.*.done.*",), max_deliver=-1)
+"""The ends of tasks, for the tracing service, which creates it: most systems send no traces. It
+waits while its collector is away, and gives up what has become too old itself."""
 UNDERTAKER = Consumer("undertaker", DEAD, ("dead.>", *ADVISORIES), max_deliver=50)
 STRAYS = Consumer("strays", RUNS, ("tasks.>",))
 """Tasks whose names the server could not put into a subject of ours (a wildcard, for example)."""

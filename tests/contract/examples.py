@@ -48,6 +48,9 @@ LINE = facts.UsageLine(
     agent="helper", model="nano", day="2026-01-31", calls=2, usage=USAGE, price=4_210
 )
 CALL = facts.ToolCall(id="call_1f", name="calculator", arguments='{"expression": "17 * 23"}')
+LEG = facts.Leg(
+    name="retrieval", start_ms=0.5, duration_ms=12.25, figures={"collection": "a", "passages": 3}
+)
 LIMITS = agents.Limits(
     max_steps=8, max_tokens=9000, deadline_s=30.5, max_cost=50_000, max_repeats=3, max_depth=2
 )
@@ -130,7 +133,12 @@ ROUTE = work.RouteStep(
     served="w1",
 )
 TARGET = work.Target(
-    model="nano", worker="w1", input_price=2_000_000, output_price=6_000_000, cached_price=500_000
+    model="nano",
+    worker="w1",
+    input_price=2_000_000,
+    output_price=6_000_000,
+    cached_price=500_000,
+    why="emptiest",
 )
 CHAT = work.ChatMessage(
     role="assistant",
@@ -241,12 +249,13 @@ _ALL: tuple[msgspec.Struct, ...] = (
         task="t1", step=2, content="Let me see.", cuts=(3, 7, 11), tool_calls=(CALL,),
         finish="tool_calls", usage=USAGE, price=4_210, model="nano", worker="w1", attempt=2,
         timings=TIMINGS, cached=True, stop_string="END", reasoning="Cold?",
-        thought_cuts=(3, 5),
+        thought_cuts=(3, 5), placed="emptiest",
     ),
-    facts.InferFailed(task="t1", step=2, error=FAILURE, attempt=3),
+    facts.InferFailed(task="t1", step=2, error=FAILURE, attempt=3, model="nano", worker="w1"),
+    LEG,
     facts.ToolDone(
         task="t1", step=3, call="call_1f", name="calculator", result="391 €", duration_ms=1.25,
-        attempt=2, spent=TOTALS,
+        attempt=2, spent=TOTALS, legs=(LEG,),
     ),
     facts.ToolFailed(
         task="t1", step=3, call="call_1f", name="calculator", error=FAILURE, duration_ms=1.25,

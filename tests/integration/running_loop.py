@@ -40,6 +40,7 @@ from shared.contracts.base import SessionRef, decode
 from shared.contracts.work import RunTool
 from shared.contracts.workers import WorkerState
 from shared.models import ModelsFile, OpenVinoModel
+from shared.otlp.sdk import Spans
 from shared.telemetry import configure
 from tests.fakes.instant_engine import InstantEngine
 from tests.fakes.scripted_model import CONTEXT, scripted_model
@@ -107,6 +108,7 @@ class Loop:
         self.owners: dict[str, Owner] = {}
         self.seconds_per_token, self.slots = 0.0, 8
         self.engines: dict[str, InstantEngine] = {}
+        self.spans: Spans | None = None
         for name, text in AGENTS.items():
             (folder / f"{name}.yaml").write_text(text)
 
@@ -202,13 +204,16 @@ class Loop:
             model = self.model(name)
             self.engines[name] = model.chat.engine  # type: ignore[assignment]  # it is an instant one
             await model.chat.start()
-            return worker_parts(bus, model)
+            return worker_parts(bus, model, spans=self.spans)
 
         return compose
 
 
 def worker_parts(
-    bus: Bus, model: Model, ticks: Callable[[], float] = clock.monotonic
+    bus: Bus,
+    model: Model,
+    ticks: Callable[[], float] = clock.monotonic,
+    spans: Spans | None = None,
 ) -> list[Runs]:
     state = WorkerState(
         worker=model.worker, model=model.name, engine="instant", slots=model.slots, context=CONTEXT
@@ -219,7 +224,7 @@ def worker_parts(
     lanes = lanes_of(bus, inference, state)
     return [
         shelf,
-        Direct(bus, inference, model.worker),
+        Direct(bus, inference, model.worker, spans=spans),
         *lanes,
         Presence(bus, inference, state, lanes),
     ]

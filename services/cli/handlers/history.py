@@ -142,6 +142,7 @@ def _waterfall(app: App, line: Timeline) -> None:
     head.append(f"  {line.agent} in session {line.ref.session}, {instant(line.submitted)}")
     app.out.print(head, soft_wrap=True)
     app.out.print(Text(clip(line.question, 200), style="dim"), soft_wrap=True)
+    app.out.print(Text(f"trace {line.trace_id}", style="dim"), soft_wrap=True)
     table = grid(("", True), ("step", False), ("time", False), ("", True), ("what", False))
     width = max(20, min(60, app.out.width - 62))
     for bar in bars(line, width, app.now()):

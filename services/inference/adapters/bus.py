@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import nats.errors
 from msgspec.structs import replace
@@ -15,6 +16,7 @@ from nats.aio.subscription import Subscription
 from services.inference.adapters import metering
 from services.inference.adapters.attempts import Attempts
 from services.inference.adapters.books import Books
+from services.inference.adapters.spans import completion_span
 from services.inference.core.answering import Told
 from services.inference.handlers import Inference
 from shared.bus import topology
@@ -24,6 +26,7 @@ from shared.bus.consume import GRACE, Consuming, Delivery, Job, attempt, begun
 from shared.bus.direct import BEAT, alive, answered, received
 from shared.bus.kv import KeyValue
 from shared.bus.log import RunLog
+from shared.clock import now
 from shared.contracts.base import Message, SessionRef, as_token, decode, encode
 from shared.contracts.facts import Completed
 from shared.contracts.log import ATTEMPT_HEADER, TASK_HEADER
@@ -41,7 +44,11 @@ from shared.subjects import (
     shared_infer_consumer,
     tokens_subject,
 )
-from shared.telemetry import traceparent
+from shared.telemetry import serving, traceparent
+from shared.trace import TRACEPARENT, TraceContext, context_of
+
+if TYPE_CHECKING:
+    from shared.otlp.sdk import Spans
 
 _REPORT_EVERY = 1.0
 
@@ -122,15 +129,24 @@ def _read(delivery: Delivery) -> Attempted:
 class Direct:
     """Stateless completions, the aborts of everything, the ends of sessions.
 
-    `beat` is how often, in seconds, one that takes long is said to go on.
+    `beat` is how often, in seconds, one that takes long is said to go on; `spans` is what traces
+    are told to, where anybody wants them.
     """
 
-    def __init__(self, bus: Bus, inference: Inference, worker: str, *, beat: float = BEAT) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        inference: Inference,
+        worker: str,
+        *,
+        beat: float = BEAT,
+        spans: Spans | None = None,
+    ) -> None:
         self._bus, self._books, self._inference = bus, Books(bus), inference
         self._subject = direct_subject(worker)
         self._subscriptions: list[Subscription] = []
         self._running: dict[asyncio.Task[None], str] = {}
-        self._beat = beat
+        self._beat, self._spans = beat, spans
         self._beating: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -188,7 +204,9 @@ class Direct:
                 event = DirectEvent(error=outcome, recorded=bool(heard))
                 await self._bus.send(message.reply, encode(event))
             for request in heard:  # the client knows already; the request log should too
-                self._enter(request, self._inference.not_completed(request, outcome))
+                fact = self._inference.not_completed(request, outcome)
+                self._enter(request, fact)
+                self._tell(message, request, fact)
 
     def _enter(self, request: DirectRequest, fact: Completed) -> None:
         if not request.count_only:  # who only counts is charged nothing
@@ -200,12 +218,21 @@ class Direct:
         self._books.check()
         request = await received(self._bus, message)
         heard.append(request)
+        if request.trace_id:  # its log lines say so
+            serving(TraceContext(request.trace_id, request.trace_id[:16]))
         async with contextlib.aclosing(self._inference.complete(request)) as events:
             async for event in events:
                 await answered(self._bus, request, event, message.reply)
                 if event.done is not None:
                     fact = self._inference.completed(request, event.done, event.error)
                     self._enter(request, fact)
+                    self._tell(message, request, fact)
+
+    def _tell(self, message: Msg, request: DirectRequest, fact: Completed) -> None:
+        """The trace that the request is of, where it is kept."""
+        parent = context_of((message.headers or {}).get(TRACEPARENT))
+        if self._spans is not None and parent is not None and parent.sampled:
+            self._spans.record(completion_span(request, fact, parent, now()))
 
 
 class Tokens:

@@ -207,7 +207,15 @@ class Inference:
     def failed(self, work: InferStep, attempt: int, failure: Failure) -> Sequence[Message]:
         """What the log shall say of an attempt without an answer; the loop goes on from there."""
         route = work.route
-        return [facts.InferFailed(task=route.task, step=route.step, error=failure, attempt=attempt)]
+        fact = facts.InferFailed(
+            task=route.task,
+            step=route.step,
+            error=failure,
+            attempt=attempt,
+            model=self._model.name,
+            worker=self._model.worker,
+        )
+        return [fact]
 
     async def complete(self, request: DirectRequest) -> AsyncGenerator[DirectEvent]:
         """Run a stateless completion; the last event has `done`.
@@ -328,6 +336,7 @@ class Inference:
             stop_string=result.stop_string,
             reasoning=result.reasoning,
             thought_cuts=answer.telling.thought_cuts,
+            placed=work.target.why,
         )
 
     def _direct_result(

@@ -28,6 +28,7 @@ from shared.subjects import (
     tool_subject,
 )
 from shared.telemetry import traceparent
+from shared.trace import TraceContext, span_id_of, trace_id_of
 
 LONGEST_HINT = 64 * 1024
 """Bytes of a model call with the facts that it brings along; beyond, its worker reads the log."""
@@ -53,7 +54,10 @@ class BusEffects:
             case Publish():
                 await self._publish(ref, action)
             case Delegate():
-                await self.submit(action.ref, action.agent, action.task, action.body, action.key)
+                origin = Origin(key=action.key, parent=_asking(ref, action))
+                await submit_task(
+                    self._bus, action.ref, action.agent, action.task, action.body, origin
+                )
             case SetTimer():
                 await set_timer(self._bus, ref, action.task, action.name, action.at)
             case Stop():
@@ -95,3 +99,12 @@ class BusEffects:
             await self._bus.api(f"STREAM.PURGE.{TIMERS}", {"filter": timer_subject(ref, task, "*")})
         except (ApiError, Transient) as error:
             self._bus.log.info("timer.left", task=task, error=str(error))
+
+
+def _asking(ref: SessionRef, action: Delegate) -> TraceContext | None:
+    """The span of the step that asks another agent: that one's task is a part of it."""
+    parent = action.body.parent
+    if parent is None:
+        return None
+    trace = action.trace_id or trace_id_of(ref, parent.task)
+    return TraceContext(trace, span_id_of(ref, parent.task, str(parent.step)))

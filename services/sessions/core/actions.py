@@ -94,6 +94,8 @@ class Delegate:
     """The step that waits for it."""
     key: str = ""
     """The id of the API key that pays for it."""
+    trace_id: str = ""
+    """Of the task that asks; empty: derived."""
 
     @property
     def id(self) -> str:

@@ -49,7 +49,7 @@ def _call_action(ref: SessionRef, running: Running, pending: Pending, call: Tool
         return _refused(running, pending, call, body)
     child, task = child_of(ref, running.task, pending.step)
     step = step_id(running.task, pending.step)
-    return Delegate(child, agent, task, body, step, running.key)
+    return Delegate(child, agent, task, body, step, running.key, running.trace_id)
 
 
 def _parked(

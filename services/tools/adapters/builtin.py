@@ -65,7 +65,11 @@ class Builtin:
             min_score=self._min_score,
             highlight=True,
         )
-        return render(await self._knowledge.search(request))
+        with context.legs.leg("retrieval") as figures:
+            figures["collection"] = context.collection
+            passages = await self._knowledge.search(request)
+            figures["passages"] = len(passages)
+        return render(passages)
 
     async def current_time(
         self,

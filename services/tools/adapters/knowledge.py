@@ -9,6 +9,7 @@ from shared.contracts.base import decode, encode
 from shared.contracts.retrieval import Passage, SearchReply, SearchRequest
 from shared.errors import Transient, error_of
 from shared.subjects import SEARCH
+from shared.telemetry import onward
 
 _PATIENCE = 8.0
 
@@ -22,7 +23,7 @@ class BusKnowledge:
     async def search(self, request: SearchRequest) -> Sequence[Passage]:
         """Ask, and turn every failure that a retry can mend into one the model understands."""
         try:
-            body = await self._bus.request(SEARCH, encode(request), _PATIENCE)
+            body = await self._bus.request(SEARCH, encode(request), _PATIENCE, onward())
         except Transient as error:
             raise Transient("search_unavailable", "search unavailable") from error
         reply = decode(body, SearchReply)

@@ -9,12 +9,13 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, get_type_hints
 
 import msgspec
 import orjson
 
+from services.tools.core.legs import Legs
 from shared.contracts.agents import ToolSpec
 from shared.contracts.base import TOKEN
 from shared.errors import Broken, Permanent
@@ -34,6 +35,8 @@ class ToolContext:
     step: int
     call: str
     collection: str = "default"
+    legs: Legs = field(default_factory=Legs, compare=False)
+    """Where a tool notes what it asked of other services."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,6 +101,8 @@ def test_show_draws_the_waterfall_from_the_log(cli: Cli) -> None:
     assert "84 ms in all, 2.0 ms queued · 3 steps" in outcome.out
     assert "Millrace 2.0 ms a step (p50)" in outcome.out
     shown = cli("show", "t1", "--session", "s1", "--json").json()
+    assert f"trace {shown['timeline']['trace_id']}" in outcome.out
+    assert len(shown["timeline"]["trace_id"]) == 32
     assert shown["overhead_p50_ms"] == pytest.approx(2.0, abs=0.01)
     assert [row["step"] for row in shown["timeline"]["rows"]] == [0, 1, 2]
 

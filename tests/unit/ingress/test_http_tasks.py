@@ -50,6 +50,18 @@ async def test_the_trace_of_the_request_is_the_trace_of_the_task(http, system):
     assert system.traces == [trace]
 
 
+@pytest.mark.parametrize(
+    "header", ["nonsense", f"00-{'0' * 32}-b7ad6b7169203331-01", f"00-{'ab' * 16}-{'0' * 16}-01"]
+)
+async def test_a_context_that_is_none_begins_a_trace_of_its_own(http, system, header):
+    response = await http.post("/v1/tasks", json=ASK, headers={"traceparent": header})
+    trace = response.headers["x-trace-id"]
+    assert system.traces == [trace]
+    assert len(trace) == 32
+    assert trace not in header
+    assert response.headers["traceparent"].startswith(f"00-{trace}-")
+
+
 async def test_a_key_names_the_task(http, system):
     headers = {"Idempotency-Key": "order-1"}
     first = await http.post("/v1/tasks", json=ASK, headers=headers)

@@ -129,3 +129,12 @@ routes: {default: [gpt]}
     assert all(program.environment["PATH"] == "p" for program in found.services)
     assert found.common["PATH"] == "p"
     assert not set(keys) & set(found.common)
+
+
+@pytest.mark.parametrize(("endpoint", "runs"), [("http://127.0.0.1:4318", True), ("", False)])
+def test_traces_are_sent_where_there_is_somewhere_to_send_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, endpoint: str, runs: bool
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+    found = programs(LocalSettings(data=tmp_path), {"PATH": "p"})
+    assert ("tracing" in found.names) is runs

@@ -38,8 +38,21 @@ def put(found: Workers, route: str = "default", now: float = 0.0) -> tuple[str, 
 def test_a_target_carries_the_prices() -> None:
     target = place(Wanted("default"), MODELS, workers(("a", "small", 2, 0)), 0.0)
     assert target == Target(
-        model="small", worker="a", input_price=2_000_000, output_price=6_000_000
+        model="small",
+        worker="a",
+        input_price=2_000_000,
+        output_price=6_000_000,
+        why="emptiest",
     )
+
+
+@pytest.mark.parametrize(
+    ("running", "served", "why"),
+    [(0, "", "emptiest"), (0, "a", "served the session"), (2, "a", "all are full")],
+)
+def test_a_target_says_why_it_was_chosen(running: int, served: str, why: str) -> None:
+    found = workers(("a", "small", 2, running))
+    assert place(Wanted("default", served=served), MODELS, found, 0.0).why == why
 
 
 def test_the_emptiest_worker_is_chosen() -> None:

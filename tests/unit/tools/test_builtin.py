@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import orjson
@@ -10,7 +11,9 @@ import pytest
 
 from services.tools.adapters.builtin import Builtin
 from services.tools.adapters.memory import LocalMemory
+from services.tools.core.legs import MOST, Legs
 from services.tools.core.registry import Registry, ToolContext
+from shared.contracts.facts import Leg
 from shared.contracts.retrieval import Passage, SearchRequest
 from shared.errors import Permanent
 
@@ -57,6 +60,31 @@ def test_the_built_in_tools(registry: Registry) -> None:
 
 async def test_calculator(registry: Registry) -> None:
     assert await call(registry, "calculator", context(), expression="17 * 23") == "391"
+
+
+async def test_a_search_is_noted_as_a_leg_without_its_words(registry: Registry) -> None:
+    ticks = iter((2.5, 2.75))
+    where = replace(context(), legs=Legs(lambda: next(ticks), begun=2.0))
+    await call(registry, "search_knowledge", where, query="hotel")
+    figures: dict[str, str | int] = {"collection": "h", "passages": 1}
+    assert where.legs.found == (
+        Leg(name="retrieval", start_ms=500.0, duration_ms=250.0, figures=figures),
+    )
+
+
+async def test_a_search_that_fails_took_its_time_all_the_same() -> None:
+    legs = Legs()
+    with pytest.raises(Permanent), legs.leg("retrieval"):
+        raise Permanent("no", "no")
+    assert len(legs.found) == 1
+
+
+def test_a_fact_does_not_grow_with_what_a_tool_does_in_a_loop() -> None:
+    legs = Legs()
+    for _ in range(MOST + 5):
+        with legs.leg("retrieval"):
+            pass
+    assert len(legs.found) == MOST
 
 
 async def test_search_stays_in_the_tenant_and_collection(registry: Registry, book: OneBook) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp
@@ -57,6 +57,9 @@ from services.ingress.ports import (
     TasksApi,
 )
 
+if TYPE_CHECKING:
+    from shared.otlp.sdk import Spans
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
@@ -76,6 +79,8 @@ class Parts:
     usage: UsageHandlers
     catalog: Catalog
     health: Health
+    spans: Spans | None = None
+    """What hears of every request, where anybody wants traces."""
 
 
 def build_api(parts: Parts, metrics: Metrics) -> FastAPI:
@@ -145,4 +150,4 @@ def build(
     inner = BodyLimit(Express(api), bodies)
     guarded = LocalOnly(inner, host) if guard is None else guard(inner)
     recording = None if note is None else Recording(note, open_=guard is None)
-    return Trace(Measured(guarded, metrics, recording))
+    return Trace(Measured(guarded, metrics, recording), parts.spans)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,15 +16,22 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from services.ingress.adapters.http.errors import CODE_KEY, TRACE_KEY, refusal
 from services.ingress.adapters.http.metrics import Metrics
 from services.ingress.adapters.http.recording import RECORDING_KEY, Recording, route_of
+from services.ingress.adapters.http.spans import method_of, request_span
 from services.ingress.adapters.http.transport import Refused
 from services.ingress.adapters.records import JOURNAL, Journal
-from services.ingress.core.access.caller import trace_of
 from services.ingress.core.access.memory import Held, Room
-from shared.clock import mint_trace, monotonic
+from shared.clock import mint_span, mint_trace, monotonic, now
 from shared.errors import Failure, Transient
+from shared.telemetry import serving
+from shared.trace import TraceContext, context_of
+
+if TYPE_CHECKING:
+    from shared.otlp.sdk import Spans
 
 _REQUESTS = frozenset({"http", "websocket"})
 _STARTS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
+_PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Asked every few seconds by machines, to whom the answer is all."""
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -37,29 +44,52 @@ def header(scope: Mapping[str, Any], name: bytes) -> str | None:
 
 
 class Trace:
-    """Every answer carries the trace id: the caller's, else a new one."""
+    """Every answer carries the trace id: the caller's, else a new one.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    Where anybody wants traces, `spans` is what the request is told to, as a span of its own below
+    the caller's; what it submits is then below that one.
+    """
+
+    def __init__(self, app: ASGIApp, spans: Spans | None = None) -> None:
+        self._app, self._spans = app, spans
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         if scope["type"] not in _REQUESTS:
             await self._app(scope, receive, send)
             return
-        trace_id = trace_of(header(scope, b"traceparent")) or mint_trace()
+        parent = context_of(header(scope, b"traceparent"))
+        trace_id = parent.trace_id if parent else mint_trace()
         scope[TRACE_KEY] = trace_id
+        own = self._own(scope, trace_id, parent)
+        told = own or parent or TraceContext(trace_id, trace_id[:16])
+        if own or parent:
+            serving(told)
+        status, begun = 500, now()
 
         async def sending(message: Message) -> None:
+            nonlocal status
             if message["type"] in _STARTS:
+                status = message.get("status", 101)
                 message["headers"] = [
                     *message.get("headers", ()),
                     (b"x-trace-id", trace_id.encode()),
-                    (b"traceparent", f"00-{trace_id}-{trace_id[:16]}-01".encode()),
+                    (b"traceparent", str(told).encode()),
                 ]
             await send(message)
 
-        await self._app(scope, receive, sending)
+        try:
+            await self._app(scope, receive, sending)
+        finally:
+            if self._spans is not None and own is not None and own.sampled:
+                self._spans.record(request_span(scope, own, parent, status, (begun, now())))
+
+    def _own(self, scope: Scope, trace_id: str, parent: TraceContext | None) -> TraceContext | None:
+        """The span of this request; None where nobody wants any, and for probes."""
+        if self._spans is None or (parent is None and scope["path"] in _PROBES):
+            return None
+        kept = self._spans.keeps(trace_id, parent, method_of(scope))
+        return TraceContext(trace_id, mint_span(), kept)
 
 
 class Measured:

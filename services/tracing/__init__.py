@@ -1,0 +1,1 @@
+"""The tracing service: tells OpenTelemetry what the log says."""

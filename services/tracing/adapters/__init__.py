@@ -1,0 +1,1 @@
+"""The outside of the tracing service: the log, and the collector."""

@@ -1,0 +1,1 @@
+"""Decisions of the tracing service: which spans a task has, and what stands in them."""
