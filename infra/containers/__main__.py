@@ -11,7 +11,7 @@ from infra.containers import engine, secrets
 from infra.local.settings import ROOT, LocalSettings, inherited_environment
 from shared.errors import MillraceError, Permanent
 
-PROFILES = ("gpu", "observability", engine.CLUSTER)
+PROFILES = ("gpu", "observability", "cluster")
 NATS = "nats://127.0.0.1:4222"
 """Where compose.yaml lets this machine reach the broker."""
 
@@ -109,14 +109,14 @@ async def do(options: argparse.Namespace) -> int:
     return 0
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     """The exit status; an error is told in its own words."""
     try:
-        return asyncio.run(do(read(sys.argv[1:])))
+        return asyncio.run(do(read(arguments)))
     except MillraceError as error:
         sys.stderr.write(f"containers: {error.detail or error}\n")
         return 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -10,9 +10,8 @@ from pathlib import Path
 
 from shared.errors import Permanent
 
-CLUSTER = "cluster"
-CLUSTER_FILE = "infra/docker/cluster.env"
-"""What goes with the profile `cluster`, relative to the repository."""
+VARIABLES = "infra/docker"
+"""Where the variables of a profile are, if it has any, as `<profile>.env`."""
 WAIT = 1800
 """Seconds for everything to become healthy; the images are built, or pulled, before."""
 _NONE = (
@@ -48,10 +47,10 @@ async def docker() -> str:
 def compose(found: str, root: Path, profiles: Sequence[str]) -> list[str]:
     """The beginning of every call; files of variables that are named replace the default one."""
     argv = [found, "compose", "--project-directory", str(root)]
-    if CLUSTER in profiles:
-        own = root / ".env"
-        argv += [*(("--env-file", str(own)) if own.exists() else ())]
-        argv += ["--env-file", str(root / CLUSTER_FILE)]
+    files = [path for name in profiles if (path := root / VARIABLES / f"{name}.env").exists()]
+    if files and (own := root / ".env").exists():
+        files.insert(0, own)
+    argv += [word for path in files for word in ("--env-file", str(path))]
     return [*argv, *(word for name in profiles for word in ("--profile", name))]
 
 

@@ -21,6 +21,8 @@ from shared.settings import KNOWN, PREFIX
 
 ROOT = Path(__file__).resolve().parents[3]
 Doc = dict[str, Any]
+MUTE = frozenset({"jaeger"})
+"""Images without a program that could ask how they are."""
 STORES = ("postgres", "etcd", "minio", "milvus")
 EXACT = re.compile(
     r"[\w./-]+(:(v?\d+\.\d+\.\d+[\w.-]*|RELEASE\.[\dTZ-]+)|(:[\w.-]+)?@sha256:[0-9a-f]{64})"
@@ -65,7 +67,7 @@ def environment(doc: Doc) -> Iterator[str]:
     """Only names that the code knows, and never a secret."""
     for name, row in doc["services"].items():
         for key in row.get("environment", {}):
-            if key.startswith(PREFIX) and key.removeprefix(PREFIX) not in KNOWN:
+            if "build" in row and key.startswith(PREFIX) and key.removeprefix(PREFIX) not in KNOWN:
                 yield f"{name}: no part of Millrace knows {key}"
             if re.search(r"PASSWORD$|TOKEN$|SECRET(_KEY)?$|DATABASE_URL$", key):
                 yield f"{name}: {key} is a secret in the environment"
@@ -110,17 +112,23 @@ def files(doc: Doc) -> Iterator[str]:
         if path.parent.name != "containers" or path.name != name or name not in secrets.names():
             yield f"secrets: nobody makes {row['file']}"
     for name, row in doc["services"].items():
-        for one in row.get("volumes", []):
-            source, *_, mode = one.split(":")
-            if source.startswith(".") and mode != "ro":
-                yield f"{name}: {source} of this machine can be written to"
+        yield from _folders(name, row.get("volumes", []))
+
+
+def _folders(name: str, volumes: list[str]) -> Iterator[str]:
+    for one in volumes:
+        source, *_, mode = one.split(":")
+        if source.startswith(".") and mode != "ro":
+            yield f"{name}: {source} of this machine can be written to"
+        if source.startswith("./infra/") and not (ROOT / source).exists():
+            yield f"{name}: {source} is not there"
 
 
 def health(doc: Doc) -> Iterator[str]:
     """Everything says how it is, by a command that its image has, at a port that it listens on."""
     for name, row in doc["services"].items():
         test = row.get("healthcheck", {}).get("test", [])
-        if test[:1] != ["CMD"] or len(test) < 2:
+        if name not in MUTE and (test[:1] != ["CMD"] or len(test) < 2):
             yield f"{name}: no health check by command"
         elif "build" in row:
             yield from _our_health(name, row, test)
@@ -174,10 +182,15 @@ def dependencies(doc: Doc) -> Iterator[str]:
         for other, how in row.get("depends_on", {}).items():
             if other not in rows:
                 yield f"{name}: it waits for {other}, which is not there"
-            elif rows[other].get("profiles") and how.get("required", True):
+            elif how.get("required", True) and _rarer(rows[other], row):
                 yield f"{name}: it waits for {other}, which only runs with a profile"
             elif how["condition"] == "service_healthy" and "healthcheck" not in rows[other]:
                 yield f"{name}: it waits for the health of {other}, which says nothing of it"
+
+
+def _rarer(one: Doc, another: Doc) -> bool:
+    """Whether the first needs a profile that the second does not."""
+    return not set(another.get("profiles", ["-"])) <= set(one.get("profiles", ["-"]))
 
 
 def networks(doc: Doc) -> Iterator[str]:

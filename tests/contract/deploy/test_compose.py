@@ -15,20 +15,30 @@ import pytest
 import yaml
 
 from infra.containers import secrets
-from infra.containers.engine import CLUSTER_FILE
+from infra.containers.__main__ import PROFILES
+from infra.containers.engine import VARIABLES
+from infra.local.plan import SERVICES
 from shared.settings import PREFIX, BusSettings
 from tests.contract.deploy import compose_checks
 from tests.contract.deploy.compose_checks import CHECKS, ROOT, ours
 from tests.contract.deploy.rendering import Unset, render, variables_of
 
 TEXT = (ROOT / "compose.yaml").read_text()
-CLUSTER = dict(
-    line.split("=", 1)
-    for line in (ROOT / CLUSTER_FILE).read_text().splitlines()
-    if line and not line.startswith("#")
-)
+
+
+def variables(profile: str) -> dict[str, str]:
+    """The variables that go with a profile."""
+    lines = (ROOT / VARIABLES / f"{profile}.env").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
+CLUSTER = variables("cluster")
 SINGLE = render(yaml.safe_load(TEXT), {})
-WAYS = {"alone": SINGLE, "cluster": render(yaml.safe_load(TEXT), CLUSTER)}
+WAYS = {
+    "alone": SINGLE,
+    "cluster": render(yaml.safe_load(TEXT), CLUSTER),
+    "observability": render(yaml.safe_load(TEXT), variables("observability")),
+}
 Change = Callable[[dict[str, Any]], object]
 
 
@@ -157,10 +167,28 @@ def test_a_variable_without_a_value_is_found_out(text: str) -> None:
         render({"a": [text]}, {})
 
 
-def test_every_variable_of_the_cluster_is_one_of_the_file() -> None:
-    assert set(CLUSTER) <= variables_of(TEXT)
+def test_every_variable_of_a_profile_is_one_of_the_file() -> None:
+    found = [path.stem for path in (ROOT / VARIABLES).glob("*.env")]
+    assert sorted(found) == ["cluster", "observability"]
+    assert set(found) <= set(PROFILES)
+    for profile in found:
+        assert set(variables(profile)) <= variables_of(TEXT)
+
+
+def test_the_servers_of_the_cluster_are_those_of_the_file() -> None:
     assert set(CLUSTER["NATS_SERVERS"].split(",")) == {f"nats://{n}:4222" for n in secrets.NODES}
     assert set(secrets.NODES) <= set(SINGLE["services"])
+
+
+def test_prometheus_asks_every_service_where_it_answers() -> None:
+    found = yaml.safe_load((ROOT / SINGLE["configs"]["prometheus"]["file"]).read_text())
+    (job,) = found["scrape_configs"]
+    targets = {one["targets"][0]: one["labels"]["service"] for one in job["static_configs"]}
+    assert targets == {f"{name}:9464": name for name in SERVICES}
+    for name in SERVICES:
+        assert SINGLE["services"][name]["environment"]["MILLRACE_METRICS_PORT"] == "9464"
+    mounted = [one["target"] for one in SINGLE["services"]["prometheus"]["configs"]]
+    assert {f"/etc/prometheus/{name}" for name in found["rule_files"]} <= set(mounted)
 
 
 def settings_of(module: str) -> type[BusSettings]:
@@ -188,7 +216,8 @@ def test_a_service_takes_its_settings(
     for key, value in row["environment"].items():
         monkeypatch.setenv(key, str(own) if key == "MILLRACE_SECRETS" else value)
     kind = settings_of(row["command"][-1])
-    fields = {key.removeprefix(PREFIX).lower() for key in row["environment"]} - {"secrets"}
+    own_names = [key for key in row["environment"] if key.startswith(PREFIX)]
+    fields = {key.removeprefix(PREFIX).lower() for key in own_names} - {"secrets"}
     assert fields <= set(kind.model_fields), "a setting that this service does not have"
     found = kind()
     assert found.address().token == (tmp_path / "all" / "millrace_nats_token").read_text()

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import os
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from infra.containers import secrets
-from infra.containers.__main__ import for_demo, read
+from infra.containers.__main__ import PROFILES, for_demo, main, read
 from infra.local.settings import LocalSettings
 from tests.contract.deploy.compose_checks import ROOT
 
@@ -39,36 +37,33 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def containers(*arguments: str) -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, "-m", "infra.containers", *arguments]
-    return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
-
-
 def calls(engine: Path) -> list[str]:
     """What was said to Docker beside the questions whether it is there."""
     return [line for line in (engine / "calls").read_text().splitlines() if "project" in line]
 
 
-def test_up_builds_and_waits_until_all_is_well(engine: Path) -> None:
-    found = containers("up", "--no-demo")
-    assert found.returncode == 0, found.stderr
+Captured = pytest.CaptureFixture[str]
+
+
+def test_up_builds_and_waits_until_all_is_well(engine: Path, capsys: Captured) -> None:
+    assert main(["up", "--no-demo"]) == 0
     (said,) = calls(engine)
     assert said.startswith(f"compose --project-directory {ROOT} up --build --detach --wait")
-    assert "keys create --admin" in found.stdout
+    assert "keys create --admin" in capsys.readouterr().out
     assert {path.name for path in (engine / "data" / "containers").iterdir()} == secrets.names()
 
 
 def test_the_cluster_brings_its_variables_along(engine: Path) -> None:
-    containers("up", "--no-demo", "--profile", "cluster", "--profile", "gpu")
+    main(["up", "--no-demo", "--profile", "cluster", "--profile", "gpu"])
     (said,) = calls(engine)
     assert f"--env-file {ROOT / 'infra/docker/cluster.env'} --profile cluster --profile gpu" in said
 
 
 def test_down_ends_every_profile_and_keeps_the_data(engine: Path) -> None:
-    assert containers("down").returncode == 0
-    assert containers("down", "--volumes").returncode == 0
+    assert main(["down"]) == 0
+    assert main(["down", "--volumes"]) == 0
     kept, gone = calls(engine)
-    for profile in ("gpu", "observability", "cluster"):
+    for profile in PROFILES:
         assert f"--profile {profile}" in kept
     assert "--volumes" not in kept
     assert gone.endswith("down --remove-orphans --volumes")
@@ -83,21 +78,20 @@ def test_down_ends_every_profile_and_keeps_the_data(engine: Path) -> None:
     ],
 )
 def test_what_is_missing_is_said(
-    engine: Path, monkeypatch: pytest.MonkeyPatch, fail_at: str, says: str
+    engine: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured, fail_at: str, says: str
 ) -> None:
     monkeypatch.setenv("FAIL_AT", fail_at)
-    found = containers("up")
-    assert found.returncode == 1
-    assert says in found.stderr
-    assert "Traceback" not in found.stderr
+    assert main(["up"]) == 1
+    assert says in capsys.readouterr().err
 
 
-def test_without_docker_it_says_what_to_do(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_docker_it_says_what_to_do(
+    engine: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
     (engine / "bin" / "docker").unlink()
     monkeypatch.setenv("PATH", str(engine / "bin"))
-    found = containers("up")
-    assert found.returncode == 1
-    assert "make run" in found.stderr
+    assert main(["up"]) == 1
+    assert "make run" in capsys.readouterr().err
     assert not (engine / "calls").exists()
 
 
@@ -134,9 +128,7 @@ def test_the_demo_is_led_to_the_containers(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("arguments", [[], ["up", "--profile", "cuda"], ["dwon"]])
-def test_a_misspelt_command_is_refused(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_misspelt_command_is_refused(arguments: list[str], capsys: Captured) -> None:
     with pytest.raises(SystemExit):
         read(arguments)
     assert "usage" in capsys.readouterr().err
