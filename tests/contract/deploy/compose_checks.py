@@ -190,7 +190,8 @@ def dependencies(doc: Doc) -> Iterator[str]:
 
 def _rarer(one: Doc, another: Doc) -> bool:
     """Whether the first needs a profile that the second does not."""
-    return not set(another.get("profiles", ["-"])) <= set(one.get("profiles", ["-"]))
+    own, its = set(one.get("profiles", [])), set(another.get("profiles", []))
+    return bool(own) and not (its and its <= own)
 
 
 def networks(doc: Doc) -> Iterator[str]:
