@@ -68,8 +68,9 @@ class ScaledObject(Strict):
 
 
 class Relabeling(Strict):
-    source_labels: list[str]
     target_label: str
+    source_labels: list[str] = []
+    replacement: str = "$1"
 
 
 class Endpoint(Strict):
@@ -86,7 +87,6 @@ class Selector(Strict):
 class Monitoring(Strict):
     selector: Selector
     endpoints: list[Endpoint]
-    pod_target_labels: list[str] = []
 
 
 class ServiceMonitor(Strict):

@@ -286,6 +286,17 @@ def test_a_policy_that_lets_everybody_in_is_found_out() -> None:
     assert may(docs, STRANGER, ours(docs, "nats"), 4222)
 
 
+def test_targets_have_the_labels_that_dashboards_and_alerts_expect() -> None:
+    (endpoint,) = named(rendered("full"), "ServiceMonitor", "millrace")["spec"]["endpoints"]
+    found = {one["targetLabel"]: one for one in endpoint["relabelings"]}
+    assert set(found) == {"job", "service", "instance"}
+    assert found["job"]["replacement"] == "millrace"
+    # how Prometheus writes a label of Kubernetes
+    assert found["service"]["sourceLabels"] == [
+        "__meta_kubernetes_pod_label_" + re.sub(r"\W", "_", "app.kubernetes.io/name")
+    ]
+
+
 @pytest.mark.parametrize("name", [*SERVICES, "inference-gpu"])
 def test_a_pod_takes_its_settings(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
