@@ -31,10 +31,20 @@ class Lag(Strict):
     lag_threshold: Number
 
 
-class Trigger(Strict):
-    type: Literal["nats-jetstream"]
+class Query(Strict):
+    server_address: str
+    query: str
+    threshold: Number
+
+
+class Waiting(Strict, tag_field="type", tag="nats-jetstream"):
     metadata: Lag
     name: str = ""
+
+
+class Running(Strict, tag_field="type", tag="prometheus"):
+    metadata: Query
+    name: str
 
 
 class Modifiers(Strict):
@@ -56,7 +66,7 @@ class Scaling(Strict):
     max_replica_count: int
     polling_interval: int
     cooldown_period: int
-    triggers: list[Trigger]
+    triggers: list[Waiting | Running]
     advanced: Advanced | None = None
 
 

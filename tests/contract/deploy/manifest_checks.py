@@ -13,11 +13,12 @@ import msgspec
 from infra.containers import secrets
 from infra.local.plan import SERVICES
 from infra.local.supervisor import GRACE
+from shared.metrics.catalogue import SLOTS_USED
 from shared.models import AnyModel, read_models
 from shared.settings import KNOWN, PREFIX
 from shared.subjects import CONSUMERS, LANES, WORK, shared_infer_consumer
 from tests.contract.deploy.compose_checks import EXACT
-from tests.contract.deploy.custom import KINDS, Lag, ScaledObject
+from tests.contract.deploy.custom import KINDS, Lag, Running, ScaledObject, Waiting
 from tests.contract.deploy.manifests import (
     Doc,
     container,
@@ -280,7 +281,8 @@ def scaling(docs: list[Doc]) -> Iterator[str]:
         if not 1 <= found.min_replica_count <= found.max_replica_count:
             yield f"{name_of(doc)}: it scales to nothing"
         for one in found.triggers:
-            yield from _queue(name_of(doc), one.metadata, lanes)
+            if isinstance(one, Waiting):
+                yield from _queue(name_of(doc), one.metadata, lanes)
         if found.scale_target_ref.name.startswith("inference"):
             yield from _pool(docs, doc, lanes)
 
@@ -301,11 +303,14 @@ def _pool(docs: list[Doc], doc: Doc, lanes: dict[str, list[str]]) -> Iterator[st
     found = msgspec.convert(doc, ScaledObject).spec
     worker = named(docs, "Deployment", found.scale_target_ref.name)
     model = settings_of(docs, worker)["MILLRACE_MODEL"]
-    if [one.metadata.consumer for one in found.triggers] != lanes[model]:
+    waiting = [one for one in found.triggers if isinstance(one, Waiting)]
+    if [one.metadata.consumer for one in waiting] != lanes[model]:
         yield f"{name_of(doc)}: not all lanes of {model}"
-    names = [one.name for one in found.triggers]
-    formula = found.advanced.scaling_modifiers.formula.split() if found.advanced else []
-    if [word for word in formula if word != "+"] != names:
+    (running,) = (one for one in found.triggers if isinstance(one, Running))
+    if running.metadata.query != f'sum({SLOTS_USED.name}{{model="{model}"}})':
+        yield f"{name_of(doc)}: it does not count what its workers run"
+    counted = f"max({running.name}, {' + '.join(one.name for one in waiting)})"
+    if not found.advanced or found.advanced.scaling_modifiers.formula != counted:
         yield f"{name_of(doc)}: its formula does not count all lanes"
     slots = str(models_of(docs)[model].concurrency)
     if not found.advanced or found.advanced.scaling_modifiers.target != slots:

@@ -89,7 +89,7 @@ NOBODY = {"matchLabels": {"app.kubernetes.io/name": "nobody"}}
 BAD: dict[str, tuple[str, Change, str]] = {
     "a service is missing": ("services", without("Deployment", "ledger"), "ledger"),
     "a size said twice": ("services", in_spec("Deployment", "tools", replicas=2), "said twice"),
-    "only one": ("services", in_spec("Deployment", "retrieval", replicas=1), "only one"),
+    "only one": ("services", in_spec("StatefulSet", "nats", replicas=1), "only one"),
     "a misspelt setting": ("environment", variable("tools", "MILLRACE_DTAA", "x"), "MILLRACE_DTAA"),
     "a secret in the open": (
         *("environment", variable("ledger", "MILLRACE_DATABASE_URL", "x")),
@@ -180,6 +180,13 @@ BAD: dict[str, tuple[str, Change, str]] = {
             "scalingModifiers"
         ].update(formula="interactive_0"),
         "does not count",
+    ),
+    "workers that run nothing": (
+        "scaling",
+        lambda docs: named(docs, "ScaledObject", "inference")["spec"]["triggers"][0][
+            "metadata"
+        ].update(query="sum(millrace_slots)"),
+        "what its workers run",
     ),
     "to nothing": (
         *("scaling", in_spec("ScaledObject", "inference", minReplicaCount=0)),
