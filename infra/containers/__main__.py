@@ -7,6 +7,8 @@ import asyncio
 import sys
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from infra.containers import engine, secrets
 from infra.local.settings import ROOT, LocalSettings, inherited_environment
 from shared.errors import MillraceError, Permanent
@@ -101,7 +103,7 @@ async def do(options: argparse.Namespace) -> int:
         return await down(settings, volumes=options.volumes)
     if options.kubernetes:
         place = settings.data.absolute() / "kubernetes"
-        secrets.write(place, secrets.PODS)
+        secrets.write(place, secrets.PODS, stores=False)
     else:
         place = folder(settings)
         secrets.write(place)
@@ -116,6 +118,12 @@ def main(arguments: list[str]) -> int:
     except MillraceError as error:
         sys.stderr.write(f"containers: {error.detail or error}\n")
         return 1
+    except ValidationError as error:
+        for one in error.errors():
+            sys.stderr.write(f"containers: MILLRACE_{str(one['loc'][0]).upper()}: {one['msg']}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":

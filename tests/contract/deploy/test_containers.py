@@ -101,12 +101,38 @@ def test_secrets_are_kept_and_what_follows_from_them_is_made_anew(tmp_path: Path
     first = {path.name: path.read_text() for path in folder.iterdir()}
     assert set(first) == secrets.names()
     assert len(set(first.values())) == len(first)
-    (folder / "postgres_password").write_text("chosen by hand\n")
+    (folder / "postgres_password").write_text("p@ss/word\n")
     secrets.write(folder)
     second = {path.name: path.read_text() for path in folder.iterdir()}
     changed = {name for name in first if first[name] != second[name]}
     assert changed == {"postgres_password", "millrace_database_url"}
-    assert ":chosen by hand@" in second["millrace_database_url"]
+    assert ":p%40ss%2Fword@postgres:5432/" in second["millrace_database_url"]
+
+
+def test_how_to_log_in_to_somebody_elses_database_is_not_touched(tmp_path: Path) -> None:
+    secrets.write(tmp_path, secrets.PODS, stores=False)
+    assert "millrace_database_url" not in {path.name for path in tmp_path.iterdir()}
+    (tmp_path / "millrace_database_url").write_text("theirs")
+    secrets.write(tmp_path, secrets.PODS, stores=False)
+    assert (tmp_path / "millrace_database_url").read_text() == "theirs"
+    assert "@nats-2.nats:6222" in (tmp_path / "nats_routes.conf").read_text()
+
+
+def test_the_secrets_of_kubernetes_have_a_folder_of_their_own(
+    engine: Path, capsys: Captured
+) -> None:
+    assert main(["secrets", "--kubernetes"]) == 0
+    folder = engine / "data" / "kubernetes"
+    assert capsys.readouterr().out == f"{folder}\n"
+    assert (folder / "nats_auth.conf").exists()
+
+
+def test_a_setting_that_cannot_be_read_is_said(
+    engine: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.setenv("MILLRACE_HTTP_PORT", "many")
+    assert main(["up"]) == 1
+    assert "MILLRACE_HTTP_PORT: " in capsys.readouterr().err
 
 
 def test_only_their_owner_reaches_the_secrets_and_every_container_can_read_its_own(
