@@ -161,6 +161,10 @@ def test_a_file_that_disagrees_is_found_out(case: str) -> None:
     assert any(fault in one for one in found), found
 
 
+def test_every_check_has_something_to_find() -> None:
+    assert {case[0] for case in BAD.values()} == {check.__name__ for check in CHECKS}
+
+
 @pytest.mark.parametrize("text", ["${NAME}", "${NAME:?say}", "$NAME", "${name}"])
 def test_a_variable_without_a_value_is_found_out(text: str) -> None:
     with pytest.raises(Unset):

@@ -65,6 +65,10 @@ def test_a_file_that_breaks_a_rule_is_found_out(case: str) -> None:
     assert list(getattr(dockerfile_checks, check)(read(SERVICE, text.replace(old, new))))
 
 
+def test_every_check_has_something_to_find() -> None:
+    assert {case[0] for case in BAD.values()} == {check.__name__ for check in CHECKS}
+
+
 def asked(url: str) -> tuple[int, str]:
     """The health check's exit status and what it says, as in a container: in another process."""
     argv = [sys.executable, "-I", str(HEALTH), url]

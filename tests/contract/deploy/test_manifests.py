@@ -208,6 +208,10 @@ def test_a_manifest_that_disagrees_is_found_out(case: str) -> None:
     assert any(fault in one for one in found), found
 
 
+def test_every_check_has_something_to_find() -> None:
+    assert {case[0] for case in BAD.values()} == {check.__name__ for check in QUICK}
+
+
 MISSPELT: dict[str, tuple[str, str, str]] = {
     "of Kubernetes": ("PodDisruptionBudget", "tools", "maxUnavailible"),
     "of KEDA": ("ScaledObject", "tools", "minReplicasCount"),
