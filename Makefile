@@ -13,7 +13,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --python-version 3.12 --generate-hashes
 RUFF := --config infra/lint/ruff.toml
 PATHS := services shared infra loadtests tests
 
-.PHONY: help setup run demo test chaos test-gpu bench load lint fmt lock clean
+.PHONY: help setup run demo up down test chaos test-gpu bench load lint fmt lock clean
 
 ##@ Use it
 
@@ -27,6 +27,12 @@ run: setup ## run the whole system on this machine; Ctrl-C stops everything
 
 demo: $(DEV_STAMP) ## send real tasks, show every step, fail unless every answer is right
 	@exec $(PY) -m infra.demo $(ARGS)
+
+up: $(DEV_STAMP) ## the same in containers (compose.yaml), the demo against it; needs docker
+	@exec $(PY) -m infra.containers up $(ARGS)
+
+down: setup ## stop the containers; ARGS=--volumes forgets their data, too
+	@exec $(PY) -m infra.containers down $(ARGS)
 
 ##@ Develop it
 

@@ -14,7 +14,12 @@ from typing import Annotated, Literal
 
 import orjson
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+)
 
 from shared.errors import Permanent, Transient
 
@@ -27,6 +32,7 @@ _NAMES = """
     MILVUS_TOKEN MILVUS_URI MIN_SCORE MODEL MODELS NATS_CREDS NATS_TOKEN NATS_URL
     QUEUE_LIMIT REPLICAS REQUESTS_PER_MINUTE SNAPSHOT_EVERY STREAM_REPLICAS SYNC TOKENS_PER_MINUTE
     VIEWER_PATIENCE WORKER_ID
+    SECRETS
 """
 KNOWN = frozenset(_NAMES.split())
 """Every name of the environment contract, without its prefix."""
@@ -65,6 +71,35 @@ class BusSettings(BaseSettings):
         default=0, description="0: any free one, which its log names; off: none"
     )
     log_format: Literal["logfmt", "json"] = "logfmt"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Any setting may be a file of the folder `MILLRACE_SECRETS`; the environment goes first.
+
+        The file has the name of its variable in small letters, such as `millrace_nats_token`.
+
+        Raises:
+            Permanent: `no_secrets_folder`.
+        """
+        sources = (init_settings, env_settings, dotenv_settings)
+        folder = os.environ.get(f"{PREFIX}SECRETS")
+        if not folder:
+            return (*sources, file_secret_settings)
+        if not Path(folder).is_dir():
+            raise Permanent(
+                "no_secrets_folder",
+                f"{PREFIX}SECRETS names {folder!r}, which is no folder; "
+                "make it, or leave the variable out",
+                field=f"{PREFIX}SECRETS",
+            )
+        return (*sources, SecretsSettingsSource(settings_cls, folder))
 
     def model_post_init(self, _context: object) -> None:
         """Refuse misspelt names.

@@ -18,13 +18,17 @@ import orjson
 
 from infra.demo.cases import Case
 from shared.client import Millrace
-from shared.clock import monotonic
+from shared.clock import monotonic, now
 from shared.contracts.base import as_token
+from shared.contracts.keys import NewKey
 from shared.errors import Permanent, Transient
+from shared.keys import Keys
 from shared.settings import Address
 
 _PATIENCE, _PAUSE = 30.0, 0.5
 _PASSING = frozenset({429, 502, 503, 504})
+_KEY_FOR = 3600.0
+"""Seconds after which the demo's key ends by itself, should nobody end it before."""
 _AHEAD = 4
 """Tasks in front of the one that is cancelled, so that it surely still waits."""
 
@@ -32,8 +36,12 @@ _AHEAD = 4
 class Ways:
     """Submits a case in its way; the OpenAI client also waits for the answer."""
 
-    def __init__(self, http: httpx.AsyncClient, millrace: Millrace, address: Address) -> None:
+    def __init__(
+        self, http: httpx.AsyncClient, millrace: Millrace, address: Address, key: str = ""
+    ) -> None:
+        """`key` is an API key, for an ingress that asks for one."""
         self._http = http
+        self._key = key or "none"
         self._millrace = millrace
         self._address = address
 
@@ -89,7 +97,7 @@ class Ways:
         if await self._millrace.session(session).history():
             return  # the connection broke, but the task was there: it goes on without us
         base = f"{str(self._http.base_url).rstrip('/')}/v1"
-        async with openai.AsyncOpenAI(base_url=base, api_key="none", max_retries=0) as client:
+        async with openai.AsyncOpenAI(base_url=base, api_key=self._key, max_retries=0) as client:
             stream = await client.chat.completions.create(
                 model=f"agent:{case.agent}",
                 messages=[{"role": "user", "content": case.question}],
@@ -131,7 +139,43 @@ def _passing(error: Exception) -> bool:
 
 @asynccontextmanager
 async def open_ways(url: str, address: Address) -> AsyncIterator[tuple[Ways, Millrace]]:
-    """Both connections, closed at the end."""
+    """Both connections, closed at the end; with a key of its own where the ingress asks for one."""
     http = httpx.AsyncClient(base_url=url, timeout=60, trust_env=False)
     async with http, Millrace.connect(address.url, address.token) as millrace:
-        yield Ways(http, millrace, address), millrace
+        if not await _asks_for_a_key(http):
+            yield Ways(http, millrace, address), millrace
+            return
+        keys = Keys(millrace.bus, millrace.tenant)
+        issued = await keys.create(NewKey(name="demo", expires=now() + _KEY_FOR))
+        try:
+            http.headers["Authorization"] = f"Bearer {issued.secret}"
+            await _until_known(http)
+            yield Ways(http, millrace, address, issued.secret), millrace
+        finally:
+            await keys.revoke(issued.key.id)
+
+
+async def _asks_for_a_key(http: httpx.AsyncClient) -> bool:
+    """Whether it does; for as long as it cannot tell (it has not read the keys yet), ask again."""
+
+    async def ask() -> bool:
+        answer = await http.get("/v1/models")
+        if answer.status_code == httpx.codes.UNAUTHORIZED:
+            return True
+        answer.raise_for_status()
+        return False
+
+    return await again(ask)
+
+
+async def _until_known(http: httpx.AsyncClient) -> None:
+    """Wait for the ingress to hear of the key.
+
+    Raises:
+        Transient: `demo_refused`.
+    """
+    end = monotonic() + _PATIENCE
+    while await _asks_for_a_key(http):
+        if monotonic() > end:
+            raise Transient("demo_refused", "the ingress does not take the key made for the demo")
+        await asyncio.sleep(_PAUSE)

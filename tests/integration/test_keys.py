@@ -9,8 +9,13 @@ import httpx
 import openai
 import pytest
 
+from infra.demo.cases import CASES
+from infra.demo.ways import open_ways
+from shared.client import Millrace
 from shared.contracts.keys import Allowance, NewKey
+from shared.errors import Permanent
 from shared.keys import Keys
+from shared.settings import BusSettings
 from tests.integration.edge_system import edge_system
 from tests.integration.ingress_system import ingress
 from tests.integration.waiting import until
@@ -61,6 +66,7 @@ async def test_two_replicas(tmp_path: Path) -> None:
         await _isolation(stack, two, system.client, one.secret, other.secret)
         await _openai(fronts[0].url, other.secret)
         await _shared_limit(two, acme)
+        await _demo(fronts[0].url, tmp_path)
         revoked = await acme.create(NewKey())
         await two.everywhere(revoked.secret, 200)
         await acme.revoke(revoked.key.id)
@@ -70,6 +76,22 @@ async def test_two_replicas(tmp_path: Path) -> None:
         for secret in (one.secret, other.secret, revoked.secret):
             assert secret not in said
             assert secret.rpartition("_")[2] not in said
+
+
+async def _demo(url: str, data: Path) -> None:
+    """It makes itself a key where one is asked for, and leaves none behind that is valid."""
+    async with open_ways(url, BusSettings(data=data).address()) as (ways, millrace):
+        keys = Keys(millrace.bus, millrace.tenant)
+        over_http = next(case for case in CASES if case.way == "http")
+        # no agents are here: who is told so was let in
+        with pytest.raises(Permanent, match="404"):
+            await ways.submit(over_http, "of-the-demo")
+        (own,) = await keys.list()
+        assert (own.name, own.revoked) == ("demo", 0.0)
+        assert own.expires < own.created + 7200
+    async with Millrace.connect(data=data) as millrace:
+        (own,) = await Keys(millrace.bus, millrace.tenant).list()
+        assert own.revoked > 0
 
 
 async def _rotation(two: Two, keys: Keys, key: str, before: str) -> None:

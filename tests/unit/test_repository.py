@@ -9,7 +9,6 @@ import msgspec
 import pytest
 import yaml
 
-from infra.local.plan import SERVICES
 from shared.contracts.agents import AgentSpec
 from shared.contracts.base import TOKEN
 from shared.models import read_models
@@ -56,11 +55,3 @@ def test_every_route_leads_to_a_model_of_the_file() -> None:
     found = read_models(ROOT / "infra" / "models.yaml")
     assert {"default", "fast", "deep"} <= set(found.routes)
     assert all(model in found.models for route in found.routes.values() for model in route)
-
-
-def test_compose_and_the_supervisor_run_the_same_services() -> None:
-    found = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
-    assert set(found) == {"nats", *SERVICES}
-    for name in SERVICES:
-        assert found[name]["command"][-1] == f"services.{name}"
-        assert (ROOT / "services" / name / "__init__.py").exists()

@@ -37,6 +37,33 @@ def test_a_misspelt_name_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> Non
     assert (caught.value.code, caught.value.field) == ("unknown_setting", "MILLRACE_NATS_ULR")
 
 
+def test_a_secret_may_be_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "millrace_nats_token").write_text("geheim\n")
+    (tmp_path / "millrace_nats_url").write_text("nats://127.0.0.1:4222")
+    monkeypatch.setenv("MILLRACE_SECRETS", str(tmp_path))
+    found = BusSettings()
+    assert (found.address().token, found.address().url) == ("geheim", "nats://127.0.0.1:4222")
+    assert "geheim" not in masked(found)
+
+
+def test_the_environment_goes_before_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "millrace_nats_url").write_text("nats://127.0.0.1:1")
+    monkeypatch.setenv("MILLRACE_SECRETS", str(tmp_path))
+    monkeypatch.setenv("MILLRACE_NATS_URL", "nats://127.0.0.1:2")
+    assert BusSettings().address().url == "nats://127.0.0.1:2"
+
+
+def test_a_folder_of_secrets_that_is_not_there_stops_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MILLRACE_SECRETS", str(tmp_path / "nowhere"))
+    with pytest.raises(Permanent) as caught:
+        BusSettings()
+    assert (caught.value.code, caught.value.field) == ("no_secrets_folder", "MILLRACE_SECRETS")
+
+
 def test_without_a_system_the_error_says_how_to_start_one(tmp_path: Path) -> None:
     with pytest.raises(Transient) as caught:
         BusSettings(data=tmp_path, nats_url=None).address()

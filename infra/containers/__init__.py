@@ -1,0 +1,1 @@
+"""`make up` and `make down`: the system in containers, by compose.yaml."""

@@ -1,0 +1,1 @@
+"""What describes the system to others (Compose, Kubernetes, images), held against the code."""
