@@ -21,7 +21,7 @@ from shared.settings import KNOWN, PREFIX
 
 ROOT = Path(__file__).resolve().parents[3]
 Doc = dict[str, Any]
-MUTE = frozenset({"jaeger"})
+MUTE = frozenset({"jaeger", "otel-collector"})
 """Images without a program that could ask how they are."""
 STORES = ("postgres", "etcd", "minio", "milvus")
 EXACT = re.compile(

@@ -188,11 +188,23 @@ def test_prometheus_asks_every_service_where_it_answers() -> None:
     found = yaml.safe_load((ROOT / SINGLE["configs"]["prometheus"]["file"]).read_text())
     (job,) = found["scrape_configs"]
     targets = {one["targets"][0]: one["labels"]["service"] for one in job["static_configs"]}
-    assert targets == {f"{name}:9464": name for name in SERVICES}
-    for name in SERVICES:
+    watched = (*SERVICES, "tracing")
+    assert targets == {f"{name}:9464": name for name in watched}
+    for name in watched:
         assert SINGLE["services"][name]["environment"]["MILLRACE_METRICS_PORT"] == "9464"
     mounted = [one["target"] for one in SINGLE["services"]["prometheus"]["configs"]]
     assert {f"/etc/prometheus/{name}" for name in found["rule_files"]} <= set(mounted)
+
+
+def test_the_collector_listens_where_services_send_and_sends_where_traces_are_kept() -> None:
+    found = yaml.safe_load((ROOT / SINGLE["configs"]["collector"]["file"]).read_text())
+    port = found["receivers"]["otlp"]["protocols"]["http"]["endpoint"].split(":")[1]
+    assert variables("observability") == {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://otel-collector:{port}"
+    }
+    (exporter,) = found["service"]["pipelines"]["traces"]["exporters"]
+    assert found["exporters"][exporter]["endpoint"].endswith("-jaeger:4317}")
+    assert "jaeger" in SINGLE["services"]
 
 
 def settings_of(module: str) -> type[BusSettings]:
