@@ -8,6 +8,7 @@ from shared.contracts.agents import Sampling, ToolSpec
 from shared.contracts.demands import Demands
 
 CONSTRAINT, LOGPROBS, PENALTIES = "constraint", "logprobs", "penalties"
+EMBEDDINGS = "embeddings"
 """What not every engine can do (`WorkerState.abilities`)."""
 
 
