@@ -18,7 +18,8 @@ JSON = ResponseFormat(type="json_object")
 
 
 def test_the_words_are_those_of_the_engines() -> None:
-    assert {needs.CONSTRAINT, needs.LOGPROBS, needs.PENALTIES} == set(get_args(ports.Ability))
+    words = {needs.CONSTRAINT, needs.LOGPROBS, needs.PENALTIES, needs.EMBEDDINGS}
+    assert words == set(get_args(ports.Ability))
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,9 @@ def _check_length(length: int, wanted: EmbeddingInput, row: ProviderModel) -> No
         )
 
 
-def longest(wanted: EmbeddingInput) -> int:
-    """The place of the input that is most probably too long."""
+def too_long(wanted: EmbeddingInput, told: int | None) -> int:
+    """The place of the input that is too long: what the endpoint `told`, else the longest."""
     each = wanted.each
+    if told is not None and told < len(each):
+        return told
     return max(range(len(each)), key=lambda place: weight(each[place]))

@@ -6,6 +6,7 @@ what it pays for. What comes over the wire is read strictly; a stream that is no
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Generator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -18,8 +19,8 @@ from services.inference.adapters.provider.hearing import CallPart, Heard
 from services.inference.adapters.provider.key import Key
 from services.inference.adapters.provider.openai_embedding import (
     embedding_request,
-    longest,
     read_vectors,
+    too_long,
 )
 from services.inference.adapters.provider.openai_request import chat_request
 from services.inference.adapters.provider.refusals import (
@@ -184,10 +185,10 @@ class OpenAiWire:
                     **cast("Any", embedding_request(self._row, wanted)),
                     extra_body=self._row.extra_body,
                 )
-                return read_vectors(answer.content, wanted, self._row)
+                # a hundred large vectors take longer than others want to wait for the loop
+                return await asyncio.to_thread(read_vectors, answer.content, wanted, self._row)
         except ContextTooLong as error:
-            place = longest(wanted) if error.place is None else error.place
-            raise InputTooLong(error.detail, place) from None
+            raise InputTooLong(error.detail, too_long(wanted, error.place)) from None
 
     async def look(self) -> None:
         """The list of models: every such server has one, or answers that it has none."""

@@ -8,8 +8,8 @@ import pytest
 
 from services.inference.adapters.provider.openai_embedding import (
     embedding_request,
-    longest,
     read_vectors,
+    too_long,
 )
 from services.inference.adapters.provider.refusals import Endpoint, Said, meaning
 from services.inference.ports import ContextTooLong, EndpointRefused, UnsupportedDemand
@@ -97,9 +97,10 @@ def test_another_length_than_the_row_says_is_for_a_person_to_mend() -> None:
         read_vectors(answer([1.0, 2.0, 3.0], [1.0, 2.0, 3.0]), TWO, row(dimensions=2))
 
 
-def test_the_longest_input_is_found_whatever_it_is_made_of() -> None:
-    assert longest(EmbeddingInput(texts=("a", "a long one", "b"))) == 1
-    assert longest(EmbeddingInput(tokens=((1,), (1, 2), (1, 2, 3)))) == 2
+def test_the_input_that_is_too_long_is_the_one_that_is_named_or_the_longest() -> None:
+    texts = EmbeddingInput(texts=("a", "a long one", "b"))
+    assert [too_long(texts, told) for told in (None, 0, 2, 3)] == [1, 0, 2, 1]
+    assert too_long(EmbeddingInput(tokens=((1,), (1, 2), (1, 2, 3))), None) == 2
 
 
 @pytest.mark.parametrize(
