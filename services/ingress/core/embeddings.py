@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+import orjson
 from pydantic import Field
 
 from services.ingress.core.tasks.bodies import Body
@@ -14,6 +15,8 @@ from shared.contracts.work import DirectRequest
 from shared.errors import Permanent
 
 Json = dict[str, object]
+MANY = 64
+"""Vectors that are written down beside the loop."""
 MOST_BUILT_IN = 128
 """Texts that retrieval embeds in one request."""
 
@@ -111,7 +114,10 @@ def embeddings(body: EmbeddingsBody, found: Vectors) -> Json:
     }
 
 
-def _shown(body: EmbeddingsBody, vector: str | Sequence[float]) -> str | list[float]:
+def _shown(body: EmbeddingsBody, vector: str | Sequence[float]) -> str | orjson.Fragment:
+    """Digits are written one vector after the other: all of them at once hold up everybody else
+    for as long as that takes, in whatever thread it is done."""
     if body.encoding_format == "float":
-        return unpacked(vector) if isinstance(vector, str) else list(vector)
+        numbers = unpacked(vector) if isinstance(vector, str) else vector
+        return orjson.Fragment(orjson.dumps(numbers))
     return vector if isinstance(vector, str) else packed(vector)

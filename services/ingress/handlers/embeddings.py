@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from services.ingress.core.access.caller import Caller
 from services.ingress.core.embeddings import (
+    MANY,
     EmbeddingsBody,
     Json,
     Vectors,
@@ -49,8 +51,12 @@ class EmbeddingHandlers:
         """
         caller.check_model(body.model)
         if self.catalog.has_model(body.model):
-            return embeddings(body, await self._by_worker(caller, body))
-        return embeddings(body, await self._built_in(caller, body))
+            found = await self._by_worker(caller, body)
+        else:
+            found = await self._built_in(caller, body)
+        if len(found.each) < MANY:
+            return embeddings(body, found)
+        return await asyncio.to_thread(embeddings, body, found)
 
     def may_abort(self, body: EmbeddingsBody) -> bool:
         """What the built-in model has begun it ends, and it is billed here."""

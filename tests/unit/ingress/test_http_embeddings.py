@@ -40,6 +40,14 @@ async def test_a_model_of_the_models_file_is_a_workers(http, worker):
     assert not worker.bill, "its worker writes that"
 
 
+@pytest.mark.parametrize("count", [63, 64, 200])
+async def test_many_vectors_are_all_there_in_their_order(http, worker, count):
+    vectors = tuple(packed([float(place), -0.5]) for place in range(count))
+    worker.script = [DirectEvent(vectors=vectors), DirectEvent(done=DONE)]
+    body = (await http.post(URL, json=ASK | {"input": ["a"] * count})).json()
+    assert [one["embedding"] for one in body["data"]] == [[float(n), -0.5] for n in range(count)]
+
+
 async def test_base64_is_passed_on_as_it_came(http, worker):
     body = (await http.post(URL, json=ASK | {"encoding_format": "base64"})).json()
     assert [one["embedding"] for one in body["data"]] == [ONE, OTHER]
