@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Literal
@@ -38,7 +39,7 @@ REASONING = (AUTO, NONE, "qwen3", "deepseek_r1", "mistral", "openai_gptoss")
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _KEY_HEADERS = frozenset(("authorization", "proxy-authorization", "x-api-key", "api-key"))
-_OURS = frozenset(("model", "messages", "stream", "system", "tools"))
+_OURS = frozenset(("model", "messages", "stream", "system", "tools", "input"))
 """What of a request's body no row of the file may set."""
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -60,6 +61,11 @@ class ModelRow(
     context: AtLeastOne = 4096
     concurrency: AtLeastOne = 8
     prices: Prices = Prices()
+
+    @property
+    def embeds(self) -> bool:
+        """Whether it gives vectors, and nothing else."""
+        return False
 
     @property
     def engine(self) -> str:
@@ -135,6 +141,7 @@ Lack = Literal[
     "tool_choice",
     "parallel_tool_calls",
     "response_format",
+    "dimensions",
 ]
 """What an endpoint may be without, by the name that it has in a request."""
 
@@ -174,6 +181,21 @@ class ProviderModel(ModelRow, frozen=True, kw_only=True, tag="provider"):
     it, or not at all."""
     extra_body: dict[str, object] = {}
     """Goes into every request as it is."""
+    embeddings: bool = False
+    """It gives vectors, and nothing else; the four below are about such a model."""
+    dimensions: AtLeastOne | None = None
+    """Numbers in a vector, where a request asks for no other number: others are refused."""
+    batch: Annotated[int, msgspec.Meta(ge=1, le=2048)] = 128
+    """Inputs that one request to the endpoint has at most."""
+    batch_tokens: AtLeastOne = 250_000
+    """Tokens that they have together at most; those of a text are estimated."""
+    space: str | None = None
+    """Names what its vectors may be compared with; absent: `name`."""
+
+    @property
+    def embeds(self) -> bool:
+        """See `ModelRow`."""
+        return self.embeddings
 
     @property
     def key_variable(self) -> str | None:
@@ -207,6 +229,11 @@ class ModelsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What embedding models cost, by their names; only `input` counts."""
     currency: str = "USD"
     """What the prices are in; a name to show, nothing is converted."""
+
+    def embeds(self, name: str) -> bool:
+        """Whether this is an embedding model, or a route to some."""
+        first = self.routes.get(name, (name,))[:1]
+        return any(one in self.models and self.models[one].embeds for one in first)
 
     def candidates(self, route: str) -> tuple[str, ...]:
         """The models of a route in order; the name of a model is a route to it alone.
@@ -305,6 +332,20 @@ def _check_routes(found: ModelsFile, file: str) -> None:
                     f"{file}: route {route!r} names model {model!r}, which is not there",
                     field=f"routes.{route}",
                 )
+        _check_kinds(f"routes.{route}", [found.models[model] for model in models])
+
+
+def _check_kinds(where: str, rows: Sequence[ModelRow]) -> None:
+    """Vectors of different models have nothing to do with each other: an index that is made of
+    both finds nonsense, and nobody is told."""
+    if len({row.embeds for row in rows}) > 1:
+        raise _invalid(where, "an embedding model and another one cannot stand for each other")
+    spaces = {
+        row.space or row.name for row in rows if isinstance(row, ProviderModel) and row.embeds
+    }
+    if len(spaces) > 1:
+        detail = "vectors of different models cannot be compared; rows of the same model under "
+        raise _invalid(where, detail + f"different names say so by `space` ({sorted(spaces)})")
 
 
 def _check_provider(row: ProviderModel, where: str) -> None:
@@ -318,12 +359,20 @@ def _check_provider(row: ProviderModel, where: str) -> None:
         if "@" in url.netloc or url.query:
             detail = "a user, password or query does not belong here: name a key or headers"
             raise _invalid(f"{where}.base_url", detail)
+    _check_embeddings(row, where)
     for header in row.headers:
         if header.lower() in _KEY_HEADERS:
             detail = "a key does not belong into this file: use key or key_file"
             raise _invalid(f"{where}.headers.{header}", detail)
     for field in _OURS & row.extra_body.keys():
         raise _invalid(f"{where}.extra_body.{field}", "this is decided by each request")
+
+
+def _check_embeddings(row: ProviderModel, where: str) -> None:
+    if row.embeds and row.api == "anthropic":
+        raise _invalid(f"{where}.embeddings", "Anthropic has no embedding models")
+    if not row.embeds and (row.dimensions, row.space) != (None, None):
+        raise _invalid(f"{where}.embeddings", "dimensions and space are of embedding models only")
 
 
 def _invalid(field: str, detail: str) -> Permanent:

@@ -97,8 +97,9 @@ async def serve(
             context=min(row.context, info.context_tokens),
             started=clock.now(),
             abilities=tuple(sorted(info.abilities)),
+            dimensions=info.dimensions,
         )
-        model = Model(settings.model, settings.worker, chat, info.fingerprint, slots)
+        model = Model(settings.model, settings.worker, chat, info.fingerprint, slots, info.bounds)
         shelf, log = KvShelf(bus), LogConversations(RunLog(bus))
         inference = Inference(model, log, shelf, Tokens(bus), clock.now, clock.monotonic)
         lanes = lanes_of(bus, inference, state)

@@ -16,17 +16,35 @@ from services.inference.core.answering import Answer, Piece, Question, Told
 from services.inference.core.blocks import PrefixReport
 from services.inference.core.chat import Segment
 from services.inference.core.demands import Constraint
+from services.inference.core.embedding import Bounds
 from services.inference.core.generation import EngineFinish, TokenUsage
 from shared.contracts.agents import Priority, ToolSpec
+from shared.contracts.embeddings import EmbeddingInput
 from shared.contracts.work import RouteStep
 from shared.errors import Broken, Permanent, Transient
 
 
 class ContextTooLong(Permanent):
-    """Prompt and answer together do not fit the model's context or the engine's memory."""
+    """Prompt and answer together do not fit the model's context or the engine's memory.
 
-    def __init__(self, detail: str) -> None:
+    `place` is that of an input of an embedding, where an endpoint has named it.
+    """
+
+    def __init__(self, detail: str, place: int | None = None) -> None:
         super().__init__("context_too_long", detail, field="messages")
+        self.place = place
+
+
+class InputTooLong(Permanent):
+    """One of the inputs of an embedding does not fit the model's context.
+
+    `place` is its place among them. Somebody's endpoint may not say which one it is: then it is
+    the longest.
+    """
+
+    def __init__(self, detail: str, place: int) -> None:
+        super().__init__("context_too_long", detail, field=f"input.{place}")
+        self.place = place
 
 
 class InvalidRequest(Permanent):
@@ -82,12 +100,13 @@ class EndpointRefused(Broken):
         super().__init__("endpoint_refused", detail)
 
 
-Ability = Literal["constraint", "logprobs", "penalties", "unthinking"]
+Ability = Literal["constraint", "logprobs", "penalties", "unthinking", "embeddings"]
 """What not every engine can do; `penalties` stands for the bias of single tokens, too. That a model
 answers without thinking is no matter of the engine: whoever knows its template adds `unthinking`.
+Who has `embeddings` answers in vectors (see `Embeds`), and no chat.
 """
 ABILITIES: frozenset[Ability] = frozenset(("constraint", "logprobs", "penalties"))
-"""What an engine can do that can do everything."""
+"""All that an engine of text can do."""
 
 
 Keep = Literal["short", "usual", "long"]
@@ -180,6 +199,10 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
     block_tokens: int
     abilities: frozenset[Ability] = ABILITIES
     fingerprint: str = ""
+    dimensions: int = 0
+    """Numbers in a vector of a model with the ability `embeddings`; 0: not known before it gives
+    one. `bounds` is how much it takes at a time."""
+    bounds: Bounds = Bounds()
 
 
 class EngineStats(msgspec.Struct, frozen=True, kw_only=True):
@@ -272,6 +295,34 @@ class Forgets(Protocol):
         """Nobody comes back to the prompts of a lineage: what only they have used may go.
 
         Cheap, at any time; a lineage that is not known is harmless, and so is one that goes on.
+        """
+        ...
+
+
+class Embedded(msgspec.Struct, frozen=True):
+    """One vector for each input, in their order (packed, see `shared.contracts.embeddings`), and
+    how many tokens were read for it; 0 where nobody said."""
+
+    vectors: tuple[str, ...]
+    tokens: int
+
+
+@runtime_checkable
+class Embeds(Protocol):
+    """A model that gives vectors; not every one does (ability `embeddings`)."""
+
+    async def embed(self, request: str, wanted: EmbeddingInput) -> Embedded | None:
+        """The vectors, all of the same length: that which was asked for, where one was.
+
+        Not more inputs than `EngineInfo.bounds` has. None where the request was aborted meanwhile
+        (`ChatModel.abort`): nothing is known then of what it cost. No other request is affected
+        by one that fails.
+
+        Raises:
+            Permanent: `unsupported_demand` where the model gives no vectors, or none of that
+                length; `context_too_long` (`InputTooLong`), `invalid_request`.
+            Transient: `engine_failed`, `engine_unavailable`, or what an endpoint answered.
+            Broken: `endpoint_refused`.
         """
         ...
 

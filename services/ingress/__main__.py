@@ -61,7 +61,7 @@ SHUTDOWN_S = 5
 
 def compose(link: Link, gate: Gate, models: ModelsFile, records: BusRecords) -> Parts:
     """What is connected to what."""
-    tasks, catalog = AdmittedTasks(link, gate), BusCatalog(link, tuple(models.routes))
+    tasks, catalog = AdmittedTasks(link, gate), BusCatalog(link, models)
     housekeeping, keyed = BusHousekeeping(link), BusKeyed(link)
     completions = Metered(AdmittedCompletions(BusCompletions(link), gate))
     documents = MeteredDocuments(link)
@@ -74,7 +74,7 @@ def compose(link: Link, gate: Gate, models: ModelsFile, records: BusRecords) -> 
         conversations=ConversationHandlers(tasks, housekeeping, keyed),
         keys=BusKeys(link),
         schedules=ScheduleHandlers(BusSchedules(link), catalog),
-        embeddings=EmbeddingHandlers(documents, records, models.embeddings),
+        embeddings=EmbeddingHandlers(documents, records, completions, catalog, models.embeddings),
         documents=documents,
         housekeeping=housekeeping,
         usage=UsageHandlers(BusLedger(link), models.currency, own_budgets),

@@ -15,7 +15,7 @@ from shared.bus import claims
 from shared.bus.connect import Bus
 from shared.contracts.base import SessionRef, check_token, decode, encode
 from shared.contracts.claims import ClaimedRequest
-from shared.contracts.needs import needs_of
+from shared.contracts.needs import EMBEDDINGS, needs_of
 from shared.contracts.tokens import DirectEvent
 from shared.contracts.work import DirectRequest, Target
 from shared.errors import Permanent, Transient
@@ -90,6 +90,8 @@ def _needs(request: DirectRequest) -> dict[str, str]:
     """Whoever only counts the prompt need not be able to answer it."""
     if request.count_only:
         return {}
+    if request.embedding is not None:
+        return {EMBEDDINGS: "model"}
     return needs_of(request.demands, request.sampling, request.tools)
 
 

@@ -8,8 +8,8 @@ from shared.contracts.agents import Sampling, ToolSpec
 from shared.contracts.demands import Demands
 
 CONSTRAINT, LOGPROBS, PENALTIES = "constraint", "logprobs", "penalties"
-UNTHINKING = "unthinking"
-"""What not every engine can do (`WorkerState.abilities`); the last: to answer without thinking."""
+UNTHINKING, EMBEDDINGS = "unthinking", "embeddings"
+"""What not every engine can do (`WorkerState.abilities`): among them to answer without thinking."""
 
 
 def needs_of(demands: Demands, sampling: Sampling, tools: Sequence[ToolSpec]) -> dict[str, str]:

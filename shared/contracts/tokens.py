@@ -68,3 +68,5 @@ class DirectEvent(Message, frozen=True):
     reasoning: str = ""
     recorded: bool = False
     """The worker that met the `error` has written it down."""
+    vectors: tuple[str, ...] = ()
+    """The next vectors of an embedding, in the order of its inputs (`embeddings.packed`)."""

@@ -7,6 +7,7 @@ import msgspec
 from shared.contracts.agents import Priority, Sampling, ToolSpec
 from shared.contracts.base import Message, SessionRef
 from shared.contracts.demands import Demands
+from shared.contracts.embeddings import EmbeddingInput
 
 
 class Recent(Message, frozen=True):
@@ -138,3 +139,5 @@ class DirectRequest(Message, frozen=True):
     """Nobody reads along: what `done` repeats in any case need not come before it."""
     needs: dict[str, str] = msgspec.field(default_factory=dict)
     """Ability -> the field that asks for it: all that the router has to know of the rest."""
+    embedding: EmbeddingInput | None = None
+    """In the place of messages: what is to become vectors. They come in `DirectEvent.vectors`."""

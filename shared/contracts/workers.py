@@ -28,6 +28,8 @@ class WorkerState(Message, frozen=True):
     """Prompts that did not begin with the last one of their session, so that no cache helped."""
     abilities: tuple[str, ...] | None = None
     """Of what not every engine can do (`shared.contracts.needs`); None: it does not say."""
+    dimensions: int = 0
+    """Numbers in a vector of an embedding model, where that is known."""
 
     def can(self, needs: Iterable[str]) -> bool:
         """Whether it can do all of this, as far as it says."""

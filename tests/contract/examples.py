@@ -21,6 +21,7 @@ from shared.contracts import (
     dead,
     demands,
     documents,
+    embeddings,
     facts,
     keys,
     ledger,
@@ -51,6 +52,7 @@ CALL = facts.ToolCall(id="call_1f", name="calculator", arguments='{"expression":
 LEG = facts.Leg(
     name="retrieval", start_ms=0.5, duration_ms=12.25, figures={"collection": "a", "passages": 3}
 )
+EMBEDDING = embeddings.EmbeddingInput(texts=("wheel",), tokens=((4, 17),), dimensions=256)
 LIMITS = agents.Limits(
     max_steps=8, max_tokens=9000, deadline_s=30.5, max_cost=50_000, max_repeats=3, max_depth=2
 )
@@ -353,7 +355,7 @@ _ALL: tuple[msgspec.Struct, ...] = (
     tokens.DirectEvent(
         text="39", done=RESULT, error=FAILURE, call=CALL, logprobs=(SCORED,), fingerprint="fp_1f",
         reasoning="Cold?",
-        recorded=True,
+        recorded=True, vectors=("AACAPwAAAD8=",),
     ),
     LOGGED, work.Recent(after=38, facts=(LOGGED,)),
     work.InferStep(route=ROUTE, target=TARGET, published=1_790_000_000.5),
@@ -366,8 +368,9 @@ _ALL: tuple[msgspec.Struct, ...] = (
         id="cmpl_1", tenant="acme", model="fast", messages=(CHAT,), sampling=SAMPLING,
         tools=(TOOL,), demands=DEMANDS, count_only=True, target=TARGET, metadata={"user": "ada"},
         priority="batch", key="k1", trace_id="0123456789abcdef" * 2, whole=True,
-        needs={"logprobs": "logprobs"},
+        needs={"logprobs": "logprobs"}, embedding=EMBEDDING,
     ),
+    EMBEDDING,
     keys.Allowance(
         requests_per_minute=60, tokens_per_minute=9000, concurrency=4, max_streams=9,
         budget_per_day=5_000_000, budget_per_month=90_000_000,
@@ -382,7 +385,7 @@ _ALL: tuple[msgspec.Struct, ...] = (
         worker="w1", model="nano", engine="openvino", slots=8, running=2, waiting=1, context=4096,
         started=1_790_000_000.5, blocks=2048, blocks_free=1000, blocks_cached=900,
         prefixes_broken=3, abilities=("constraint", "logprobs"),
-        out="api.there refuses the key (401): look at the variable KEY",
+        out="api.there refuses the key (401): look at the variable KEY", dimensions=384,
     ),
     prefixes.PrefixChange(
         worker="w1", model="nano", block_tokens=32, number=7, stored=(2**64 - 1, 5), removed=(3,),

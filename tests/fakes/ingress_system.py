@@ -50,6 +50,8 @@ class FakeSystem:
     """Facts that follow a submission or a client's result at once."""
     texts: dict[tuple[str, str, str], DocumentChanged] = field(default_factory=dict)
     alive: list[WorkerState] = field(default_factory=list)
+    embedding: tuple[str, ...] = ()
+    """Embedding models and routes to some."""
     away: list[str] = field(default_factory=list)
     refuse: Exception | None = None
     hang: bool = False
@@ -229,7 +231,13 @@ class FakeSystem:
         return {"assistant": (1, AGENT)}
 
     async def routes(self) -> Sequence[str]:
-        return ["default"]
+        return ["default", *self.embedding]
+
+    def embeds(self, name: str) -> bool:
+        return name in self.embedding
+
+    def has_model(self, name: str) -> bool:
+        return name in ("default", "nano", *self.embedding)
 
     async def workers(self) -> Sequence[WorkerState]:
         return self.alive

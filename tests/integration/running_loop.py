@@ -105,6 +105,7 @@ class Loop:
             "nano", worker, self.seconds_per_token, self.slots
         )
         self.bounds = Bounds()
+        self.models = MODELS
         self.owners: dict[str, Owner] = {}
         self.seconds_per_token, self.slots = 0.0, 8
         self.engines: dict[str, InstantEngine] = {}
@@ -151,7 +152,7 @@ class Loop:
         return [self.owners[bus.name], fired, deletion, Undertaker(bus)]
 
     async def _router(self, bus: Bus) -> list[Runs]:
-        router = Router(MODELS, BusRescue(bus), clock.now, clock.monotonic, alive=2.5)
+        router = Router(self.models, BusRescue(bus), clock.now, clock.monotonic, alive=2.5)
         return [
             WorkerWatch(bus, router),
             routing(bus, RunLog(bus), router),

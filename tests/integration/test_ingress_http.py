@@ -60,7 +60,7 @@ async def served(system: FakeSystem) -> AsyncIterator[tuple[uvicorn.Server, http
         responses=ResponseHandlers(system, system, FakeHousekeeping(), system),
         conversations=ConversationHandlers(system, FakeHousekeeping(), system),
         schedules=ScheduleHandlers(FakeSchedules(), system),
-        embeddings=EmbeddingHandlers(system, system),
+        embeddings=EmbeddingHandlers(system, system, system, system),
         documents=system,
         housekeeping=FakeHousekeeping(),
         keys=FakeKeys(),

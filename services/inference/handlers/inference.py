@@ -9,7 +9,8 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 from msgspec.structs import replace
 
@@ -25,8 +26,10 @@ from services.inference.core.answers import (
 )
 from services.inference.core.blocks import PrefixReport
 from services.inference.core.demands import Held
+from services.inference.core.embedding import Bounds
 from services.inference.core.generation import GenerationResult, TokenUsage
 from services.inference.core.toolcalls import ReasoningDelta, ToolCall
+from services.inference.handlers.embedding import Embedding
 from services.inference.handlers.gate import Gate
 from services.inference.handlers.shortened import pieces_of
 from services.inference.ports import (
@@ -43,6 +46,7 @@ from services.inference.ports import (
 )
 from shared.contracts import facts
 from shared.contracts.base import Message, SessionRef
+from shared.contracts.embeddings import EmbeddingInput
 from shared.contracts.tokens import DirectEvent, DirectResult
 from shared.contracts.work import DirectRequest, InferStep, RouteStep
 from shared.errors import Failure, Transient, error_of
@@ -65,6 +69,8 @@ class Model:
     fingerprint: str = ""
     slots: int = 8
     """How many it answers at a time."""
+    bounds: Bounds = field(default_factory=Bounds)
+    """How much an embedding model takes at a time."""
 
 
 async def _nothing() -> None:
@@ -89,6 +95,7 @@ class Inference:
         self._model, self._conversations, self._shelf = model, conversations, shelf
         self._tokens, self._clock, self._ticks = tokens, clock, ticks
         self.gate = Gate(model.slots)
+        self._embedding = Embedding(model.chat, model.bounds, self.gate, ticks)
         self._running: dict[tuple[SessionRef, str], set[str]] = {}
         self._answered: OrderedDict[Key, Sequence[Message]] = OrderedDict()
         self._turns: dict[Key, tuple[asyncio.Lock, int]] = {}
@@ -218,11 +225,16 @@ class Inference:
         return [fact]
 
     async def complete(self, request: DirectRequest) -> AsyncGenerator[DirectEvent]:
-        """Run a stateless completion; the last event has `done`.
+        """Run a stateless completion, or an embedding; the last event has `done`.
 
         Raises:
             Permanent, Transient: as `infer`; `client_gone` where nobody waits for its turn.
         """
+        if request.embedding is not None:
+            async with aclosing(self._embedded(request, request.embedding)) as events:
+                async for event in events:
+                    yield event
+            return
         messages = [message_of(one) for one in request.messages]
         owner, held = Owner(request.id, request.tenant), Held(request.demands, request.tools)
         thoughts = thoughts_of(request.messages)
@@ -244,6 +256,15 @@ class Inference:
                             yield event
                 except EngineBroken as error:  # this one is; the caller may try another one
                     raise EngineUnavailable(error.detail) from error
+
+    async def _embedded(
+        self, request: DirectRequest, wanted: EmbeddingInput
+    ) -> AsyncGenerator[DirectEvent]:
+        with self._abortable((SessionRef(request.tenant, DIRECT_SESSION), request.id), request.id):
+            events = self._embedding.events(request, wanted, self._direct_result)
+            async with aclosing(events):
+                async for event in events:
+                    yield event
 
     async def _told(
         self, request: DirectRequest, question: Question, answer: Answer
@@ -275,6 +296,7 @@ class Inference:
             error=Failure(code=failure.code, family=failure.family),
             metadata=request.metadata,
             key=request.key,
+            kind=_kind(request),
         )
 
     def completed(
@@ -295,6 +317,7 @@ class Inference:
             route=request.model,
             key=request.key,
             error=failure and Failure(code=failure.code, family=failure.family),
+            kind=_kind(request),
         )
 
     def stats(self) -> EngineStats:
@@ -312,6 +335,7 @@ class Inference:
     async def abort(self, ref: SessionRef, task: str) -> None:
         """Free the engine of what runs for a task or completion."""
         for request in list(self._running.get((ref, task), ())):
+            self._embedding.drop(request)
             self.gate.drop(request)
             await self._model.chat.abort(request)
 
@@ -363,6 +387,10 @@ def _event(request: DirectRequest, answer: Answer, piece: Piece) -> DirectEvent:
     if answer.scores is None:
         return DirectEvent(text=piece[1])
     return DirectEvent(text=piece[1], logprobs=answer.scores.take(piece[1]))
+
+
+def _kind(request: DirectRequest) -> Literal["completion", "embedding"]:
+    return "completion" if request.embedding is None else "embedding"
 
 
 def _key(route: RouteStep, attempt: int) -> str:

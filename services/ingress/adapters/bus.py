@@ -32,6 +32,7 @@ from shared.contracts.work import DirectRequest
 from shared.contracts.workers import WorkerState
 from shared.documents import Documents, ask
 from shared.errors import Broken, MillraceError, Permanent, Transient
+from shared.models import ModelsFile
 from shared.settings import Address
 from shared.subjects import (
     EMBED,
@@ -262,8 +263,8 @@ class BusDocuments:
 class BusCatalog:
     """Port `Catalog`."""
 
-    def __init__(self, link: Link, routes: Sequence[str]) -> None:
-        self._link, self._routes = link, tuple(routes)
+    def __init__(self, link: Link, models: ModelsFile) -> None:
+        self._link, self._models = link, models
         self._agents: dict[str, tuple[float, dict[str, tuple[int, AgentSpec]]]] = {}
 
     async def agents(self, tenant: str) -> Mapping[str, tuple[int, AgentSpec]]:
@@ -277,7 +278,15 @@ class BusCatalog:
 
     async def routes(self) -> Sequence[str]:
         """Of the models file."""
-        return self._routes
+        return tuple(self._models.routes)
+
+    def embeds(self, name: str) -> bool:
+        """By its row."""
+        return self._models.embeds(name)
+
+    def has_model(self, name: str) -> bool:
+        """Of the models file."""
+        return name in self._models.models or name in self._models.routes
 
     async def workers(self) -> Sequence[WorkerState]:
         """Who is alive."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -15,17 +15,31 @@ Json = dict[str, object]
 Agents = Mapping[str, tuple[int, AgentSpec]]
 AGENT_PREFIX = "agent:"
 """What stands before the name of an agent in `model`."""
+EMBEDDING = "millrace:embedding"
+"""Who owns a model that gives vectors, or a route to some."""
 
 
-def models(routes: Iterable[str], agents: Agents, workers: Iterable[WorkerState]) -> list[Json]:
-    """OpenAI's model objects: routes, then models, then agents; a name stands once."""
+def models(
+    routes: Iterable[str],
+    agents: Agents,
+    workers: Iterable[WorkerState],
+    embeds: Callable[[str], bool] = lambda _: False,
+) -> list[Json]:
+    """OpenAI's model objects: routes, then models, then agents; a name stands once.
+
+    What `embeds` is no use for a chat, and shows it.
+    """
     alive = list(workers)
     found: dict[str, Json] = {}
     for route in sorted(set(routes)):
-        found[route] = _model(route, "millrace:route")
+        found[route] = _model(route, EMBEDDING if embeds(route) else "millrace:route")
     for name in sorted({worker.model for worker in alive}):
         started = min(int(worker.started) for worker in alive if worker.model == name)
-        found.setdefault(name, _model(name, "millrace:model", started))
+        owner = EMBEDDING if embeds(name) else "millrace:model"
+        found.setdefault(name, _model(name, owner, started))
+        length = max(worker.dimensions for worker in alive if worker.model == name)
+        if length:
+            found[name]["dimensions"] = length
     for name in sorted(agents):
         found[AGENT_PREFIX + name] = _model(AGENT_PREFIX + name, "millrace:agent")
     return list(found.values())

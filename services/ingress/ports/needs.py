@@ -310,6 +310,14 @@ class Catalog(Protocol):
         """The routes that a model can be reached by."""
         ...
 
+    def embeds(self, name: str) -> bool:
+        """Whether this is an embedding model of the models file, or a route to some."""
+        ...
+
+    def has_model(self, name: str) -> bool:
+        """Whether the models file has a model or route of that name."""
+        ...
+
     async def workers(self) -> Sequence[WorkerState]:
         """The inference workers that are alive."""
         ...

@@ -90,6 +90,10 @@ class EmbeddingsApi(Protocol):
         """OpenAI's list of vectors."""
         ...
 
+    def may_abort(self, body: EmbeddingsBody) -> bool:
+        """Whether `embed` may be cancelled, and what it began is then still billed."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Opened:

@@ -1,9 +1,10 @@
 """What every engine and every model must do, and the engines held to it.
 
-Two suites, because there are two borders (`services/inference/ports.py`):
+Three suites, because there are three borders (`services/inference/ports.py`):
 
 * `EngineSuite` (engine_suite.py) for an `Engine`: tokens in, tokens out.
 * `ChatSuite` (chat_suite.py) for a `ChatModel`: messages in, text and calls out.
+* `EmbeddingSuite` (embedding_suite.py) for a model that `Embeds`: inputs in, vectors out.
 
 An engine is held to both, the second one through `EngineChat`; an endpoint only to the second. To
 hold another one to them, write a test module that inherits and gives a fixture `make`:

@@ -55,12 +55,12 @@ class Fronts:
 
 
 @asynccontextmanager
-async def front(server: NatsServer) -> AsyncIterator[str]:
+async def front(server: NatsServer, models: ModelsFile = MODELS) -> AsyncIterator[str]:
     """One ingress in this process, on a free port."""
     link, port = Link(LOG), free_port()
     streams = Streams()
     app = build(
-        compose(link, Gate(link, 0, LOG), MODELS, BusRecords(link, LOG)),
+        compose(link, Gate(link, 0, LOG), models, BusRecords(link, LOG)),
         host=HOST,
         bodies=Bodies(limit=1 << 20),
         streams=streams,

@@ -77,14 +77,14 @@ def millrace(url: str, api: Api) -> Place:
 
 
 @contextmanager
-def llama_server(folder: Path, port: int = 0) -> Iterator[str]:
+def llama_server(folder: Path, port: int = 0, *more: str) -> Iterator[str]:
     """The server as a process of its own; answers its address."""
     file = folder / "nano.gguf"
     if not file.exists():
         write_gguf(NANO, file)
     with (folder / "llama.log").open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", SERVER, str(file), KEY, str(port)],
+            [sys.executable, "-m", SERVER, str(file), KEY, str(port), *more],
             cwd=ROOT, env=inherited_environment(), stdout=subprocess.PIPE, stderr=log,
         )  # fmt: skip
     try:

@@ -1,8 +1,8 @@
-"""llama.cpp as a server of its own: `python -m ...provider.llama_server FILE KEY PORT`.
+"""llama.cpp as a server of its own: `python -m ...provider.llama_server FILE KEY PORT [vectors]`.
 
 Somebody else's OpenAI- and Anthropic-compatible server, from a package, on the small model of this
 repository, whose folder becomes a GGUF file here. It prints its address and serves until it is
-told to stop.
+told to stop: text, or with `vectors` the mean of the states of its last layer.
 """
 
 from __future__ import annotations
@@ -128,6 +128,10 @@ def main() -> None:
     parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = 1
     parameters.api_keys = [sys.argv[2]]
     parameters.hostnames, parameters.port = ["127.0.0.1"], int(sys.argv[3])
+    if sys.argv[4:] == ["vectors"]:
+        parameters.embedding = True
+        parameters.n_ctx, parameters.n_parallel = CONTEXT, 1  # in one batch inputs get mixed up
+        parameters.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     server = xllamacpp.Server(parameters)
     print(server.listening_address, flush=True)  # noqa: T201
     threading.Event().wait()

@@ -47,7 +47,9 @@ def running(kept: FakeHousekeeping) -> tuple[FakeSystem, ASGIApp]:
         conversations=ConversationHandlers(system, kept, system),
         keys=KEYS,
         schedules=ScheduleHandlers(SCHEDULES, system),
-        embeddings=EmbeddingHandlers(system, system, {"all-MiniLM-L6-v2": Prices(input="0.50")}),
+        embeddings=EmbeddingHandlers(
+            system, system, system, system, {"all-MiniLM-L6-v2": Prices(input="0.50")}
+        ),
         documents=system,
         housekeeping=kept,
         usage=UsageHandlers(FakeLedger(), "EUR"),

@@ -18,7 +18,7 @@ JSON = ResponseFormat(type="json_object")
 
 
 def test_the_words_are_those_of_the_engines() -> None:
-    words = {needs.CONSTRAINT, needs.LOGPROBS, needs.PENALTIES, needs.UNTHINKING}
+    words = {needs.CONSTRAINT, needs.LOGPROBS, needs.PENALTIES, needs.UNTHINKING, needs.EMBEDDINGS}
     assert words == set(get_args(ports.Ability))
 
 

@@ -28,7 +28,8 @@ from services.inference.adapters.provider.refusals import (
 )
 from services.inference.core.answering import Json, Question
 from services.inference.core.generation import FinishReason, TokenUsage
-from services.inference.ports import Ability, EngineFailed
+from services.inference.ports import Ability, Embedded, EngineFailed, UnsupportedDemand
+from shared.contracts.embeddings import EmbeddingInput
 from shared.errors import Permanent
 from shared.models import ProviderModel
 
@@ -141,6 +142,10 @@ class AnthropicWire:
                 model=self._row.name, **cast("Any", prompt(question))
             )
         return counted.input_tokens
+
+    async def embed(self, wanted: EmbeddingInput) -> Embedded:
+        """See the protocol: Anthropic has no embedding models."""
+        raise UnsupportedDemand("this API has no embeddings", field="model")
 
     async def look(self) -> None:
         """The list of models, which costs nothing."""

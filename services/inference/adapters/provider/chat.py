@@ -7,8 +7,8 @@ worth the money is for the loop and the router to decide, which see every failur
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -16,15 +16,19 @@ from services.inference.adapters.provider.hearing import Heard, Reading
 from services.inference.adapters.provider.refusals import UNAVAILABLE
 from services.inference.adapters.provider.rotation import Rotation
 from services.inference.core.answering import Answer, Json, Piece, Question
+from services.inference.core.embedding import Bounds
 from services.inference.ports import (
     Ability,
+    Embedded,
     EngineFailed,
     EngineInfo,
     EngineStats,
     EngineUnavailable,
+    InputTooLong,
     InvalidRequest,
     UnsupportedDemand,
 )
+from shared.contracts.embeddings import EmbeddingInput
 from shared.errors import MillraceError
 from shared.models import ProviderModel
 from shared.telemetry import Log
@@ -50,6 +54,10 @@ class Wire(Protocol):
         """How many tokens the prompt has; raises `UnsupportedDemand` where it does not tell."""
         ...
 
+    async def embed(self, wanted: EmbeddingInput) -> Embedded:
+        """Ask for vectors; raises `UnsupportedDemand` where it has none."""
+        ...
+
     async def look(self) -> None:
         """Ask for something that costs nothing, with the key as it is now."""
         ...
@@ -57,6 +65,9 @@ class Wire(Protocol):
     async def close(self) -> None:
         """Give the connections back."""
         ...
+
+
+_EMBEDS: frozenset[Ability] = frozenset(("embeddings",))
 
 
 class _Aborted(Exception):
@@ -92,7 +103,7 @@ class _Run:
 
 
 class ProviderChat:
-    """`ChatModel` behind an endpoint."""
+    """`ChatModel` behind an endpoint, or a model that `Embeds`: a row says which."""
 
     def __init__(self, row: ProviderModel, wire: Wire, log: Log) -> None:
         self._row, self._wire, self._log = row, wire, log
@@ -113,12 +124,16 @@ class ProviderChat:
             capacity=self._row.concurrency,
             kv_blocks=0,
             block_tokens=0,
-            abilities=self._wire.abilities,
+            abilities=_EMBEDS if self._row.embeddings else self._wire.abilities,
+            dimensions=self._row.dimensions or 0,
+            bounds=Bounds(self._row.batch, self._row.batch_tokens),
         )
 
     async def pieces(self, question: Question, answer: Answer) -> AsyncGenerator[Piece]:
         """See the port."""
-        run, name = self._admitted(question), question.owner.request
+        self._check_talks()
+        name = question.owner.request
+        run = self._admitted(name)
         reading = Reading(question.held.most_calls)
         try:
             async with aclosing(self._heard(question, run)) as events:
@@ -141,6 +156,7 @@ class ProviderChat:
 
     async def count(self, question: Question) -> int:
         """See the port."""
+        self._check_talks()
         self._check_open()
         self._rotation.check()
         try:
@@ -158,6 +174,25 @@ class ProviderChat:
             if error.code != UNAVAILABLE or error.retry_after is not None:
                 raise
             return await _Run().within(lambda: self._wire.count(question), *self._first())
+
+    async def embed(self, request: str, wanted: EmbeddingInput) -> Embedded | None:
+        """See `Embeds`."""
+        self._check_embeds(wanted)
+        run = self._admitted(request)
+        try:
+            async with self._slot(run):
+                found = await run.within(lambda: self._wire.embed(wanted), *self._first())
+        except _Aborted:
+            return None
+        except MillraceError as error:
+            self._rotation.failed(error)
+            raise
+        finally:
+            self._runs.pop(request, None)
+        self._rotation.worked()
+        self._prompt += found.tokens
+        self._check_usage(known=bool(found.tokens))
+        return found
 
     async def abort(self, request: str) -> None:
         """See the port."""
@@ -206,9 +241,25 @@ class ProviderChat:
         if not self._open:
             raise EngineUnavailable("the endpoint is not in use")
 
-    def _admitted(self, question: Question) -> _Run:
+    def _check_talks(self) -> None:
+        if self._row.embeddings:
+            detail = f"{self._row.name} gives vectors and no text: it is an embedding model"
+            raise UnsupportedDemand(detail, field="model")
+
+    def _check_embeds(self, wanted: EmbeddingInput) -> None:
+        row = self._row
+        if not row.embeddings:
+            raise UnsupportedDemand(f"{row.name} is no embedding model", field="model")
+        asked = wanted.dimensions not in (None, row.dimensions)
+        if asked and "dimensions" in row.without:
+            detail = f"the vectors of {row.name} have the length that they have"
+            raise UnsupportedDemand(detail, field="dimensions")
+        for place, one in enumerate(wanted.tokens):
+            if len(one) > row.context:
+                raise InputTooLong(f"{len(one)} tokens exceed the context of {row.context}", place)
+
+    def _admitted(self, name: str) -> _Run:
         self._check_open()
-        name = question.owner.request
         if name in self._runs:
             raise InvalidRequest(f"request {name} is in flight already")
         self._rotation.check()
@@ -218,19 +269,25 @@ class ProviderChat:
     async def _heard(self, question: Question, run: _Run) -> AsyncGenerator[Heard]:
         """The events of the answer, when there is a slot, each in time."""
         request = self._wire.request(question)
+        async with self._slot(run):
+            try:
+                async with aclosing(self._wire.answer(request)) as events:
+                    yield await run.within(events.__anext__, *self._first())
+                    wait = self._row.timeouts.between_tokens
+                    late = EngineFailed(f"the endpoint fell silent for {wait:g} s")
+                    while True:
+                        yield await run.within(events.__anext__, wait, late)
+            except StopAsyncIteration:
+                return
+
+    @asynccontextmanager
+    async def _slot(self, run: _Run) -> AsyncIterator[None]:
         busy = EngineFailed("waited too long for a slot", UNAVAILABLE)
         await run.within(self._slots.acquire, None, busy)
         self._running += 1
         try:
             self._rotation.check()  # it may have left while this one waited
-            async with aclosing(self._wire.answer(request)) as events:
-                yield await run.within(events.__anext__, *self._first())
-                wait = self._row.timeouts.between_tokens
-                late = EngineFailed(f"the endpoint fell silent for {wait:g} s")
-                while True:
-                    yield await run.within(events.__anext__, wait, late)
-        except StopAsyncIteration:
-            return
+            yield
         finally:
             self._running -= 1
             self._slots.release()
@@ -243,6 +300,9 @@ class ProviderChat:
         asked = question.held.demands.logprobs is not None
         if asked and answer.scores is None and answer.coalescer.cuts:
             raise UnsupportedDemand("the endpoint gave no log-probabilities", field="logprobs")
-        if reading.usage is None and not self._warned:
+        self._check_usage(known=reading.usage is not None)
+
+    def _check_usage(self, *, known: bool) -> None:
+        if not known and not self._warned:
             self._warned = True  # once: it is so with every answer
             self._log.warning("endpoint.usage_unknown", counted=0)

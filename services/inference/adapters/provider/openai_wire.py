@@ -6,6 +6,7 @@ what it pays for. What comes over the wire is read strictly; a stream that is no
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Generator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -16,6 +17,11 @@ import openai
 
 from services.inference.adapters.provider.hearing import CallPart, Heard
 from services.inference.adapters.provider.key import Key
+from services.inference.adapters.provider.openai_embedding import (
+    embedding_request,
+    read_vectors,
+    too_long,
+)
 from services.inference.adapters.provider.openai_request import TEMPLATE, chat_request, unthinking
 from services.inference.adapters.provider.refusals import (
     UNAVAILABLE,
@@ -26,7 +32,16 @@ from services.inference.adapters.provider.refusals import (
 )
 from services.inference.core.answering import Json, Question
 from services.inference.core.generation import FinishReason, TokenUsage
-from services.inference.ports import ABILITIES, Ability, EngineFailed, UnsupportedDemand
+from services.inference.ports import (
+    ABILITIES,
+    Ability,
+    ContextTooLong,
+    Embedded,
+    EngineFailed,
+    InputTooLong,
+    UnsupportedDemand,
+)
+from shared.contracts.embeddings import EmbeddingInput
 from shared.contracts.tokens import Logprob
 from shared.errors import Permanent
 from shared.models import ProviderModel
@@ -161,6 +176,19 @@ class OpenAiWire:
     async def count(self, question: Question) -> int:
         """See the protocol: this API has no way to ask."""
         raise UnsupportedDemand(f"the endpoint of {self._row.name} counts no tokens", "messages")
+
+    async def embed(self, wanted: EmbeddingInput) -> Embedded:
+        """See the protocol."""
+        try:
+            with self._translated():
+                answer = await self._client.embeddings.with_raw_response.create(
+                    **cast("Any", embedding_request(self._row, wanted)),
+                    extra_body=self._row.extra_body,
+                )
+                # a hundred large vectors take longer than others want to wait for the loop
+                return await asyncio.to_thread(read_vectors, answer.content, wanted, self._row)
+        except ContextTooLong as error:
+            raise InputTooLong(error.detail, too_long(wanted, error.place)) from None
 
     async def look(self) -> None:
         """The list of models: every such server has one, or answers that it has none."""

@@ -29,6 +29,7 @@ _TOO_LONG = re.compile(
     r"|input.{0,60}exceeds|exceeds? the (available )?context",
     re.IGNORECASE | re.DOTALL,
 )
+_PLACE = re.compile(r"input[.\[]([0-9]{1,6})(?![0-9])")
 _TOO_LONG_CODES = frozenset(
     ("context_length_exceeded", "context_too_long", "exceed_context_size_error", "string_too_long")
 )
@@ -43,7 +44,7 @@ _OWN_FIELDS = frozenset(
     (
         "messages", "tools", "tool_choice", "parallel_tool_calls", "response_format", "stop",
         "max_tokens", "temperature", "top_p", "top_k", "seed", "logprobs", "logit_bias",
-        "frequency_penalty", "presence_penalty",
+        "frequency_penalty", "presence_penalty", "input", "dimensions",
     )
 )  # fmt: skip
 _STATUS_OF_TYPE = {
@@ -101,6 +102,12 @@ class Said:
         return frozenset(filter(None, (self._part("code"), self._part("type"))))
 
     @property
+    def place(self) -> int | None:
+        """The place of the input that it names."""
+        found = _PLACE.match(self._part("param"))
+        return None if found is None else int(found.group(1))
+
+    @property
     def field(self) -> str | None:
         """The field of our request that it names."""
         head = re.split(r"[.\[]", self._part("param"), maxsplit=1)[0]
@@ -123,6 +130,8 @@ def meaning(said: Said, endpoint: Endpoint) -> MillraceError:
     )
     if status in _TO_MEND or 300 <= status < 400 or said.kinds & _NO_MONEY:
         return EndpointRefused(_to_mend(status, said, endpoint))
+    if status == 500 and _TOO_LONG.search(said.words):  # llama.cpp, of an input
+        return _about_the_request(status, said, endpoint)
     wait = wait_of(said.headers or {})
     if status == 429:
         return EngineFailed(f"{endpoint.address} limits the rate", RATE_LIMITED, wait)
@@ -149,7 +158,7 @@ def _to_mend(status: int, said: Said, endpoint: Endpoint) -> str:
 def _about_the_request(status: int, said: Said, endpoint: Endpoint) -> MillraceError:
     words = endpoint.key.hidden(said.words)[:_LONGEST] or f"the endpoint answered {status}"
     if status == 413 or said.kinds & _TOO_LONG_CODES or _TOO_LONG.search(said.words):
-        return ContextTooLong(words)
+        return ContextTooLong(words, said.place)
     if said.kinds & _UNSUPPORTED and said.field is not None:
         return UnsupportedDemand(words, field=said.field)
     return InvalidRequest(words, field=said.field)

@@ -92,7 +92,9 @@ def models_router(catalog: Catalog, embedding: EmbeddingsApi) -> APIRouter:
         return Json(anthropic_model(found) if speaks_anthropic(request.headers) else found)
 
     @router.post("/v1/embeddings", summary="Texts to vectors")
-    async def embed(body: EmbeddingsBody, caller: CallerOf) -> Response:
-        return Json(await embedding.embed(caller, body))
+    async def embed(request: Request, body: EmbeddingsBody, caller: CallerOf) -> Response:
+        work = embedding.embed(caller, body)
+        answer = await (unless_gone(request, work) if embedding.may_abort(body) else work)
+        return Response(status_code=CLIENT_GONE) if answer is None else Json(answer)
 
     return router

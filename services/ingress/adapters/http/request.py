@@ -86,4 +86,4 @@ Wait = Annotated[int | None, Depends(_wait)]
 async def known_models(catalog: Catalog, tenant: str) -> list[Json]:
     """What can stand in `model` for a tenant."""
     agents, workers = await catalog.agents(tenant), await catalog.workers()
-    return models(await catalog.routes(), agents, workers)
+    return models(await catalog.routes(), agents, workers, catalog.embeds)
