@@ -12,6 +12,8 @@ COMPILE := $(BIN)/uv pip compile --quiet --python-version 3.12 --generate-hashes
 # Named here, because the patterns in it count from the repository only when it is.
 RUFF := --config infra/lint/ruff.toml
 PATHS := services shared infra loadtests tests
+# Tests mostly wait for processes, so two run at a time; `make test SPREAD=` for one.
+SPREAD := -n 2 --dist loadgroup
 
 .PHONY: help setup run demo up down test chaos test-gpu bench load lint fmt lock clean
 
@@ -37,7 +39,7 @@ down: setup ## stop the containers; ARGS=--volumes forgets their data, too
 ##@ Develop it
 
 test: $(DEV_STAMP) ## unit, contract, integration and end-to-end tests
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest $(SPREAD) $(ARGS)
 
 chaos: $(DEV_STAMP) ## kill, freeze, fill and repeat everything; fail unless every invariant holds
 	@exec $(PY) -m tests.chaos $(ARGS)

@@ -1,7 +1,11 @@
-"""How thorough the property tests are: `--hypothesis-profile=thorough` for a long look."""
+"""How thorough the property tests are: `--hypothesis-profile=thorough` for a long look; and which
+tests stay together when several processes run them."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
@@ -9,3 +13,17 @@ settings.register_profile(
 )
 settings.register_profile("thorough", settings.get_profile("default"), max_examples=2000)
 settings.load_profile("default")
+
+SHARED_SYSTEMS = ("system", "fronts")
+"""Fixtures that start a whole system once: what uses one of them stays in one process."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests of a file stay together (its fixtures are made once), those of a system too."""
+    groups: dict[Path, str] = {}
+    for item in items:
+        used = [name for name in SHARED_SYSTEMS if name in getattr(item, "fixturenames", ())]
+        if "e2e" in item.path.parts and used:
+            groups[item.path] = used[0]
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(groups.get(item.path, str(item.path))))
