@@ -13,7 +13,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --python-version 3.12 --generate-hashes
 RUFF := --config infra/lint/ruff.toml
 PATHS := services shared infra loadtests tests
 
-.PHONY: help setup run demo up down test chaos test-gpu bench load lint fmt lock clean
+.PHONY: help setup run demo cluster up down test chaos test-gpu bench load lint fmt lock clean
 
 ##@ Use it
 
@@ -33,6 +33,9 @@ up: $(DEV_STAMP) ## the same in containers (compose.yaml), the demo against it; 
 
 down: setup ## stop the containers; ARGS=--volumes forgets their data, too
 	@exec $(PY) -m infra.containers down $(ARGS)
+
+cluster: $(DEV_STAMP) ## three servers, two of each service, PostgreSQL: the demo, then the loss of a server
+	@exec $(PY) -m infra.trial.cluster $(ARGS)
 
 ##@ Develop it
 
