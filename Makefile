@@ -13,7 +13,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --python-version 3.12 --generate-hashes
 RUFF := --config infra/lint/ruff.toml
 PATHS := services shared infra loadtests tests
 
-.PHONY: help setup run demo cluster up down test chaos test-gpu bench load lint fmt lock clean
+.PHONY: help setup run demo cluster sites up down test chaos test-gpu bench load lint fmt lock clean
 
 ##@ Use it
 
@@ -36,6 +36,9 @@ down: setup ## stop the containers; ARGS=--volumes forgets their data, too
 
 cluster: $(DEV_STAMP) ## three servers, two of each service, PostgreSQL: the demo, then the loss of a server
 	@exec $(PY) -m infra.trial.cluster $(ARGS)
+
+sites: $(DEV_STAMP) ## a hub and an edge that goes on without it: the link is cut, and both catch up
+	@exec $(PY) -m infra.trial.sites $(ARGS)
 
 ##@ Develop it
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from infra.local.broker import CLIENT_FILE, free_port
 from infra.local.folder import write_private
 from infra.local.plan import NATS, Program
 from infra.local.server import Identity, Node, Store, config_text, max_file
-from shared.bus.connect import ApiError, open_bus
+from shared.bus.connect import ApiError, Bus, open_bus
 from shared.bus.topology import ensure
 from shared.errors import Transient
 from shared.settings import Address
@@ -28,6 +28,7 @@ from shared.telemetry import Log
 
 MEMORY_LIMIT = "512MiB"
 """Of each server's Go heap: several of them share a machine that one would have to itself."""
+Join = Callable[[Bus], Coroutine[None, None, None]]
 _READY_WITHIN = 90.0
 _AGAIN = 0.3
 
@@ -37,11 +38,11 @@ class Joined:
     """What the configuration of a site's servers says beyond their own: nothing, by default."""
 
     domain: str = ""
-    security: str = ""
+    security: str = field(default="", repr=False)
     """Instead of the token that may do everything."""
     user: str = ""
     """Whom the site's own programs log in as, where there are users."""
-    links: str = ""
+    links: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +86,12 @@ class Servers:
         return text + self.joined.links
 
 
-def choose(data: Path, count: int, sync: str, joined: Joined | None = None) -> Servers:
-    """Free ports for so many servers, and a token that only their clients know."""
-    token = secrets.token_urlsafe(24)
-    identities = tuple(Identity(free_port(), token, free_port()) for _ in range(count))
+def choose(
+    data: Path, count: int, sync: str, joined: Joined | None = None, token: str | None = None
+) -> Servers:
+    """Free ports for so many servers, and a token, if none is given, that only clients know."""
+    shown = token or secrets.token_urlsafe(24)
+    identities = tuple(Identity(free_port(), shown, free_port()) for _ in range(count))
     routes = tuple(free_port() for _ in range(count)) if count > 1 else ()
     return Servers(data.absolute(), sync, identities, routes, joined or Joined())
 
@@ -106,8 +109,10 @@ def programs(servers: Servers, environment: Mapping[str, str]) -> tuple[Program,
     return tuple(found)
 
 
-async def deploy(servers: Servers, log: Log) -> None:
+async def deploy(servers: Servers, log: Log, join: Join | None = None) -> None:
     """Create everything that a site's streams are, and leave its address in the data folder.
+
+    `join` adds what the site takes from other ones.
 
     Raises:
         TimeoutError: the servers are not there, or have not found one another.
@@ -119,6 +124,8 @@ async def deploy(servers: Servers, log: Log) -> None:
         while True:
             try:
                 await ensure(bus)
+                if join is not None:
+                    await join(bus)
             except (Transient, ApiError):  # a cluster that has no leader yet says either
                 await asyncio.sleep(_AGAIN)
             else:

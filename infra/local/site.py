@@ -33,12 +33,14 @@ class Site:
         environment: dict[str, str],
         say: Callable[[str], None],
         database: postgres.Postgres | None = None,
+        join: servers.Join | None = None,
     ) -> None:
         """`settings.replicas` says how many of each service; `environment` is inherited."""
         self.settings = settings
         self.servers = found
         self._say = say
         self._database = database
+        self._join = join
         url = {"MILLRACE_DATABASE_URL": database.url} if database else {}
         self._services: Programs = programs(settings, {**environment, **found.environment(), **url})
         self._brokers = {one.name: one for one in servers.programs(found, self._services.common)}
@@ -98,7 +100,7 @@ class Site:
 
     async def _redeploy(self) -> None:
         """A single server forgets what it holds in memory; a cluster does not."""
-        await servers.deploy(self.servers, configure("supervisor", "critical"))
+        await servers.deploy(self.servers, configure("supervisor", "critical"), self._join)
 
     async def lose(self, broker: str) -> None:
         """Kill a server as a crash would; it stays down."""

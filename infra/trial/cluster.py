@@ -20,12 +20,12 @@ from infra.local.__main__ import check
 from infra.local.settings import ROOT, LocalSettings
 from infra.local.site import Site
 from infra.trial import placement
-from infra.trial.asking import again, billed, ended, judged, submit
+from infra.trial.asking import again, billed, ended, facts_of, judged, submit
 from infra.trial.questions import Question, products
 from infra.trial.running import bounded, carry_out, environment, settings_of
 from shared.bus.connect import open_bus
 from shared.client import Millrace
-from shared.clock import mint_id, monotonic
+from shared.clock import mint_id, monotonic, now
 from shared.errors import Broken, Transient
 from shared.subjects import RUNS
 from shared.telemetry import configure
@@ -156,12 +156,9 @@ async def _loss(site: Site, console: Console, millrace: Millrace) -> None:
     asked = (*before, *during)
     leader = await again(partial(placement.leader_of, millrace.bus, RUNS))
     await submit(millrace, before)
-    done = await ended(millrace, before, 1, _WITHIN)
-    began = monotonic()
+    lost, began = now(), monotonic()
     await site.lose(leader)
-    console.print(
-        f"\n[bold]{leader} led RUNS and was killed when {done} of {len(before)} tasks had ended[/]"
-    )
+    console.print(f"\n[bold]{leader} led RUNS, and was killed right after {_BEFORE} submissions[/]")
     longest = await submit(millrace, during)
     console.print(f"{len(during)} more tasks acknowledged without it; longest wait {longest:.1f} s")
     await ended(millrace, asked, len(asked), _WITHIN)
@@ -170,6 +167,9 @@ async def _loss(site: Site, console: Console, millrace: Millrace) -> None:
     site.recover(leader)
     whole = await placement.whole_again(millrace.bus, _WITHIN)
     console.print(f"{leader} is back and holds everything again after {whole:.1f} s")
+    facts = await facts_of(millrace, before)
+    done = sum(f.kind == "done" and f.time <= lost for own in facts.values() for f in own)
+    console.print(f"{_BEFORE - done} tasks were under way when it was lost")
     await _judge(console, millrace, asked)
 
 

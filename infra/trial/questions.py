@@ -59,6 +59,11 @@ def repeated(facts: Sequence[object]) -> list[int]:
     return sorted(step for step, count in Counter(results).items() if count > 1)
 
 
+def workers(facts: Iterable[StoredFact]) -> set[str]:
+    """Who has answered the model calls of these facts."""
+    return {stored.fact.worker for stored in facts if isinstance(stored.fact, Inferred)}
+
+
 def tokens(facts: Iterable[StoredFact]) -> int:
     """What the model calls of these facts used, the first result of a step counted."""
     first: dict[tuple[str, int], int] = {}
