@@ -20,7 +20,10 @@ SITE_USER = "system"
 
 
 def hub(name: str, token: str, port: int, sites: Mapping[str, str]) -> Joined:
-    """The hub: `sites` are the passwords of those that may join, by their names."""
+    """The hub: `sites` are the passwords of those that may join, by their names.
+
+    It advertises no address: a site that was told of it would find a way around a link that is cut.
+    """
     own = f"    {{ user: {SITE_USER}, password: {_quoted(token)} }}"
     others = (_site_user(name, site, password) for site, password in sites.items())
     users = "\n".join((own, *others))
@@ -28,7 +31,7 @@ def hub(name: str, token: str, port: int, sites: Mapping[str, str]) -> Joined:
         domain=check_site(name),
         security=f"authorization {{\n  users: [\n{users}\n  ]\n}}\n",
         user=SITE_USER,
-        links=f'leafnodes {{ listen: "127.0.0.1:{port}" }}\n',
+        links=f'leafnodes {{ listen: "127.0.0.1:{port}", no_advertise: true }}\n',
     )
 
 

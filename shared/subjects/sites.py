@@ -20,12 +20,20 @@ SOURCE_HEADER = "Nats-Stream-Source"
 """Where the server says what a copy is of: stream, sequence there, and how it was renamed."""
 
 
+_CREATED = "$JSC.R.>"
+"""Answers to the creation of consumers, of all links; they hold no message."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A stream of another domain, and what its subjects are renamed to on the way."""
+    """A stream of another domain, and what its subjects are renamed to on the way.
+
+    `delivered` begins the subjects on which its messages come over the link.
+    """
 
     stream: str
     domain: str
+    delivered: str
     subjects: str = ""
     renamed: str = ""
 
@@ -34,7 +42,7 @@ class Source:
         renaming = {"src": self.subjects, "dest": self.renamed}
         return {
             "name": self.stream,
-            "external": {"api": f"$JS.{self.domain}.API"},
+            "external": {"api": f"$JS.{self.domain}.API", "deliver": self.delivered},
             **({"subject_transforms": [renaming]} if self.subjects else {}),
         }
 
@@ -101,7 +109,8 @@ def site_task_subject(site: str, ref: SessionRef, agent: str) -> str:
 def copied(site: str) -> dict[str, Source]:
     """What the hub's streams take from a site: its facts, and the large bodies of those."""
     renamed = f"run.{check_site(site)}.{{{{wildcard(2)}}}}.{{{{wildcard(3)}}}}.>"
-    return {RUNS: Source(RUNS, site, "run.*.*.*.>", renamed), BLOBS: Source(BLOBS, site)}
+    up = _delivered(site, "up")
+    return {RUNS: Source(RUNS, site, up, "run.*.*.*.>", renamed), BLOBS: Source(BLOBS, site, up)}
 
 
 def fetched(site: str, hub: str) -> dict[str, Source]:
@@ -110,8 +119,13 @@ def fetched(site: str, hub: str) -> dict[str, Source]:
         f"run.{{{{partition({PARTITIONS},1,3)}}}}"
         ".{{wildcard(1)}}.{{wildcard(3)}}.task.{{wildcard(2)}}"
     )
-    subjects = f"site.{site}.tasks.*.*.*"
-    return {RUNS: Source(outbox_name(site), check_site(hub), subjects, renamed)}
+    down, subjects = _delivered(site, "down"), f"site.{site}.tasks.*.*.*"
+    return {RUNS: Source(outbox_name(site), check_site(hub), down, subjects, renamed)}
+
+
+def _delivered(site: str, way: str) -> str:
+    """A place of the link's own: the server's, `$JS.S.>`, is one for all links, for all to hear."""
+    return f"link.{check_site(site)}.{way}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +139,14 @@ class LinkPermissions:
 def link_permissions(site: str, hub: str) -> LinkPermissions:
     """Each side may make the other one's consumers for its sources, and is sent their messages.
 
-    Measured to be enough on server 2.15: `$JSC.R` is the answer to the creation, `$JS.S` the
-    delivery, `$JS.FC` the answer of its flow control. No other API, and no subject of a client.
+    Measured to be enough on server 2.15: `$JSC.R` is the answer to the creation, `$JS.FC` that of
+    the delivery's flow control. No other API, no subject of a client, and no other site's messages.
     """
     box = outbox_name(site)
     taken = tuple(subject for stream in copied(site) for subject in _feeding(site, stream))
-    both = ("$JS.S.>", "$JSC.R.>")
-    return LinkPermissions((*_feeding(check_site(hub), box), *both), (*taken, *both))
+    sent = (*_feeding(check_site(hub), box), f"{_delivered(site, 'up')}.>")
+    received = (*taken, f"{_delivered(site, 'down')}.>")
+    return LinkPermissions((*sent, _CREATED), (*received, _CREATED))
 
 
 def _feeding(domain: str, stream: str) -> tuple[str, ...]:

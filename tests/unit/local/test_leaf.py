@@ -8,7 +8,7 @@ from shared.subjects.sites import link_permissions
 
 def test_the_hub_lets_a_site_in_over_a_leaf_node_only_and_says_what_may_cross() -> None:
     found = leaf.hub("hub", "to ken", 7000, {"edge": 'pass"word'})
-    assert found.links == 'leafnodes { listen: "127.0.0.1:7000" }\n'
+    assert found.links == 'leafnodes { listen: "127.0.0.1:7000", no_advertise: true }\n'
     assert found.security.count("user: ") == 2
     assert '{ user: system, password: "to ken" }' in found.security
     assert r'password: "pass\"word"' in found.security

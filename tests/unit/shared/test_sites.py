@@ -89,7 +89,7 @@ def test_a_copy_comes_from_the_sites_domain_with_its_large_bodies() -> None:
     assert set(found) == {RUNS, BLOBS}
     assert found[RUNS].config() == {
         "name": RUNS,
-        "external": {"api": "$JS.edge.API"},
+        "external": {"api": "$JS.edge.API", "deliver": "link.edge.up"},
         "subject_transforms": [
             {"src": "run.*.*.*.>", "dest": "run.edge.{{wildcard(2)}}.{{wildcard(3)}}.>"}
         ],
@@ -99,7 +99,9 @@ def test_a_copy_comes_from_the_sites_domain_with_its_large_bodies() -> None:
 
 def test_no_subject_of_the_system_may_cross_the_link() -> None:
     allowed = sites.link_permissions("edge", "hub")
-    assert all(one.startswith(("$JS.", "$JSC.")) for one in (*allowed.publish, *allowed.subscribe))
+    both = (*allowed.publish, *allowed.subscribe)
+    assert all(one.startswith(("$JS.", "$JSC.", "link.edge.")) for one in both)
+    assert not [one for one in both if one.startswith("$JS.S.")]  # the deliveries of all links
     assert not [one for one in allowed.publish if ".API." in one and "SITE_edge" not in one]
 
 
