@@ -49,7 +49,7 @@ _SESSIONS, _TASKS = 4, 8
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Both sites, the link between them, and a client of each."""
+    """Both sites, and the link between them."""
 
     hub: Site
     edge: Site
