@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
-from infra.local import postgres, servers
+from infra.local import postgres, scraping, servers
 from infra.local.broker import CLIENT_FILE
 from infra.local.child import Change, Prepare
 from infra.local.plan import SERVICES
@@ -45,7 +45,6 @@ class Site:
         self._services: Programs = programs(settings, {**environment, **found.environment(), **url})
         self._brokers = {one.name: one for one in servers.programs(found, self._services.common)}
         self.supervisor = Supervisor(found.data, self._changed)
-        self._pids: dict[str, int] = {}
         self._lost: set[str] = set()
         self._watching: asyncio.Task[None] | None = None
 
@@ -64,11 +63,6 @@ class Site:
         """All programs."""
         database = (postgres.NAME,) if self._database else ()
         return (*self._brokers, *database, *self._services.names)
-
-    @property
-    def pids(self) -> dict[str, int]:
-        """Of those that run now."""
-        return dict(self._pids)
 
     async def start(self) -> None:
         """Return when every service answers.
@@ -93,6 +87,8 @@ class Site:
             child = self.supervisor.start(program, self._database.preparation())
             await child.prepared.wait()
         await self._redeploy()
+        metrics = self._services.metrics
+        scraping.write_targets(self.servers.data, self.settings.metrics_host, metrics)
         for program in self._services.services:
             self.supervisor.start(program)
         self._watching = asyncio.create_task(self.supervisor.watch())
@@ -114,10 +110,6 @@ class Site:
         self.supervisor.start(self._brokers[broker], prepare)
 
     def _changed(self, change: Change) -> None:
-        if change.pid:
-            self._pids[change.name] = change.pid
-        else:
-            self._pids.pop(change.name, None)
         if change.state == "failed" and change.name not in self._lost:
             self._say(f"{change.name}: {change.detail}")
 

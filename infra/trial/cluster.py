@@ -21,11 +21,11 @@ from infra.local.settings import ROOT, LocalSettings
 from infra.local.site import Site
 from infra.trial import placement
 from infra.trial.asking import again, billed, ended, facts_of, judged, submit
-from infra.trial.questions import Question, products
+from infra.trial.questions import Question, products, underway
 from infra.trial.running import bounded, carry_out, environment, settings_of
 from shared.bus.connect import open_bus
 from shared.client import Millrace
-from shared.clock import mint_id, monotonic, now
+from shared.clock import mint_id, monotonic
 from shared.errors import Broken, Transient
 from shared.subjects import RUNS
 from shared.telemetry import configure
@@ -156,7 +156,7 @@ async def _loss(site: Site, console: Console, millrace: Millrace) -> None:
     asked = (*before, *during)
     leader = await again(partial(placement.leader_of, millrace.bus, RUNS))
     await submit(millrace, before)
-    lost, began = now(), monotonic()
+    last, began = await again(partial(placement.end_of, millrace.bus, RUNS)), monotonic()
     await site.lose(leader)
     console.print(f"\n[bold]{leader} led RUNS, and was killed right after {_BEFORE} submissions[/]")
     longest = await submit(millrace, during)
@@ -168,15 +168,15 @@ async def _loss(site: Site, console: Console, millrace: Millrace) -> None:
     whole = await placement.whole_again(millrace.bus, _WITHIN)
     console.print(f"{leader} is back and holds everything again after {whole:.1f} s")
     facts = await facts_of(millrace, before)
-    done = sum(f.kind == "done" and f.time <= lost for own in facts.values() for f in own)
-    console.print(f"{_BEFORE - done} tasks were under way when it was lost")
+    running = underway(before, (one for own in facts.values() for one in own), last)
+    console.print(f"{running} tasks were under way when it was lost")
     await _judge(console, millrace, asked)
 
 
 async def _judge(console: Console, millrace: Millrace, asked: Sequence[Question]) -> None:
     found = await judged(millrace, asked)
     sessions = sorted({question.session for question in asked})
-    settled = int((await millrace.bus.api(f"STREAM.INFO.{RUNS}"))["state"]["last_seq"])
+    settled = await again(partial(placement.end_of, millrace.bus, RUNS))
     bill = await billed(millrace, sessions, settled)
     console.print(
         f"in the log: {found.facts} facts of {found.questions} tasks in {len(sessions)} sessions, "

@@ -60,6 +60,11 @@ async def leader_of(bus: Bus, stream: str) -> str:
     return held(await bus.api(f"STREAM.INFO.{stream}")).leader
 
 
+async def end_of(bus: Bus, stream: str) -> int:
+    """The last sequence of a stream."""
+    return int((await bus.api(f"STREAM.INFO.{stream}"))["state"]["last_seq"])
+
+
 async def whole_again(bus: Bus, within: float) -> float:
     """Wait until every server holds all that it should; how long that took, in seconds.
 

@@ -59,6 +59,17 @@ def repeated(facts: Sequence[object]) -> list[int]:
     return sorted(step for step, count in Counter(results).items() if count > 1)
 
 
+def underway(questions: Iterable[Question], facts: Iterable[StoredFact], last: int) -> int:
+    """How many of these tasks had not ended yet when the log was at `last`.
+
+    A number of the log, because two clocks need not agree.
+    """
+    ended = {
+        stored.task for stored in facts if isinstance(stored.fact, Done) and stored.seq <= last
+    }
+    return sum(question.task not in ended for question in questions)
+
+
 def workers(facts: Iterable[StoredFact]) -> set[str]:
     """Who has answered the model calls of these facts."""
     return {stored.fact.worker for stored in facts if isinstance(stored.fact, Inferred)}

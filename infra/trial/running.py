@@ -18,8 +18,9 @@ INTERRUPTED = 130
 _OURS = frozenset(
     f"MILLRACE_{name}"
     for name in (
-        *("DATA", "DATABASE_URL", "HTTP_PORT", "NATS_CREDS", "NATS_TOKEN", "NATS_URL"),
-        *("REPLICAS", "STREAM_REPLICAS", "WORKER_ID"),
+        *("DATA", "DATABASE_URL", "HTTP_PORT", "METRICS_PORT", "MILVUS_TOKEN", "MILVUS_URI"),
+        *("NATS_CA", "NATS_CERT", "NATS_CREDS", "NATS_KEY", "NATS_TOKEN", "NATS_URL"),
+        *("REPLICAS", "SECRETS", "STREAM_REPLICAS", "WORKER_ID"),
     )
 )
 """What a trial says itself: a system that the environment points to must not be touched."""
@@ -71,5 +72,9 @@ async def _until_a_signal(work: Coroutine[None, None, int]) -> int:
 
 def settings_of(**values: object) -> LocalSettings:
     """Settings of a site, over whatever the environment says about another system."""
-    neutral_values: dict[str, object] = {"nats_creds": None, "worker_id": None}
+    neutral_values: dict[str, object] = {
+        "nats_creds": None,
+        "worker_id": None,
+        "metrics_port": 0,
+    }
     return LocalSettings.model_validate({**neutral_values, **values})

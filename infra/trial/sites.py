@@ -27,6 +27,7 @@ from infra.local.site import Site
 from infra.trial import copies
 from infra.trial.asking import again, billed, ended, facts_of, judged, submit
 from infra.trial.link import Link
+from infra.trial.placement import end_of
 from infra.trial.questions import AGENT, Question, products, workers
 from infra.trial.running import bounded, carry_out, environment, settings_of
 from shared.bus.connect import Bus, open_bus
@@ -223,7 +224,7 @@ async def _compare(at: Clients, asked: Sequence[Question], console: Console) -> 
     names = {question.session for question in asked}
     every = set(await at.edge.sessions())
     differing = await copies.differing(at.edge.bus, at.hub.bus, EDGE, every)
-    settled = [await _end(one.bus) for one in (at.hub, at.edge)]
+    settled = [await again(partial(end_of, one.bus, RUNS)) for one in (at.hub, at.edge)]
     bills = [
         await billed(one, names, end) for one, end in zip((at.hub, at.edge), settled, strict=True)
     ]
@@ -238,10 +239,6 @@ async def _compare(at: Clients, asked: Sequence[Question], console: Console) -> 
         raise Broken("; ".join((*found.faults, *differing)))
     if set(bills) != {found.tokens}:
         raise Broken("the ledgers differ from the log")
-
-
-async def _end(bus: Bus) -> int:
-    return int((await bus.api(f"STREAM.INFO.{RUNS}"))["state"]["last_seq"])
 
 
 async def _forget(at: Clients, session: str, console: Console) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from infra.trial.questions import Question, faults, products, tokens
+from infra.trial.questions import Question, faults, products, tokens, underway
 from shared.contracts.base import SessionRef
 from shared.contracts.facts import Done, Inferred, ToolDone, ToolFailed, Usage
 from shared.contracts.log import StoredFact
@@ -70,3 +70,9 @@ def test_another_tasks_end_is_not_taken_for_it() -> None:
 
 def test_the_first_result_of_a_step_is_what_is_billed() -> None:
     assert tokens(log(inferred(1, 5), inferred(1, 7), inferred(3, 10), STEP)) == 15
+
+
+def test_what_had_ended_at_a_place_of_the_log_was_not_under_way() -> None:
+    other = Question("s", "u", "?", "!")
+    facts = log(STEP, DONE, Done(task="u", status="completed"))
+    assert [underway((ASKED, other), facts, last) for last in (1, 2, 3)] == [2, 1, 0]
