@@ -34,7 +34,8 @@ SERVERS = 3
 SYNC = "1s"
 """A fact is acknowledged when two servers have it; see infra/nats/cluster.conf."""
 TWO_OF_EACH = "sessions=2,router=2,inference=2,tools=2,ingress=2"
-_SESSIONS, _BEFORE, _DURING = 8, 16, 16
+_SESSIONS, _BEFORE, _DURING = 8, 48, 16
+"""Tasks of a session run one after the other: six of each session are under way for a while."""
 _DEMO_WITHIN, _WITHIN = 300.0, 240.0
 
 
@@ -155,7 +156,7 @@ async def _loss(site: Site, console: Console, millrace: Millrace) -> None:
     during = products(name, _BEFORE, _DURING, _SESSIONS)
     asked = (*before, *during)
     leader = await again(partial(placement.leader_of, millrace.bus, RUNS))
-    await submit(millrace, before)
+    await asyncio.gather(*(submit(millrace, [one]) for one in before))
     last, began = await again(partial(placement.end_of, millrace.bus, RUNS)), monotonic()
     await site.lose(leader)
     console.print(f"\n[bold]{leader} led RUNS, and was killed right after {_BEFORE} submissions[/]")
