@@ -15,7 +15,7 @@ PATHS := services shared infra loadtests tests
 # Tests mostly wait for processes, so two run at a time; `make test SPREAD=` for one.
 SPREAD := -n 2 --dist loadgroup
 
-.PHONY: help setup run demo up down test chaos test-gpu bench load lint fmt lock clean
+.PHONY: help setup run demo cluster sites up down test chaos test-gpu bench load lint fmt lock clean
 
 ##@ Use it
 
@@ -35,6 +35,12 @@ up: $(DEV_STAMP) ## the same in containers (compose.yaml), the demo against it; 
 
 down: setup ## stop the containers; ARGS=--volumes forgets their data, too
 	@exec $(PY) -m infra.containers down $(ARGS)
+
+cluster: $(DEV_STAMP) ## three servers, two of each service, PostgreSQL: the demo, then the loss of a server
+	@exec $(PY) -m infra.trial.cluster $(ARGS)
+
+sites: $(DEV_STAMP) ## a hub and an edge that goes on without it: the link is cut, and both catch up
+	@exec $(PY) -m infra.trial.sites $(ARGS)
 
 ##@ Develop it
 

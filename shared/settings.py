@@ -7,6 +7,7 @@ knows is an error, because a misspelt setting would otherwise be ignored in sile
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,8 @@ _NAMES = """
     VIEWER_PATIENCE WORKER_ID
     SECRETS
 """
+_LOGIN = re.compile(r"//[^@/,]*@")
+"""A user and password within a URL."""
 KNOWN = frozenset(_NAMES.split())
 """Every name of the environment contract, without its prefix."""
 
@@ -132,13 +135,14 @@ class BusSettings(BaseSettings):
         try:
             found = orjson.loads(path.read_bytes())
             url, token = found["url"], found["token"]
-        except (OSError, orjson.JSONDecodeError, KeyError, TypeError) as error:
+            replicas = int(found.get("replicas", self.stream_replicas))
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise Transient(
                 "no_broker",
                 f"no running system on {self.data} (start one with `make run`), "
                 f"and {PREFIX}NATS_URL is not set",
             ) from error
-        return Address(url, token, None, self.stream_replicas)
+        return Address(url, token, None, replicas)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +168,7 @@ class Address:
         return [url.strip() for url in self.url.split(",") if url.strip()]
 
     def __repr__(self) -> str:
-        return f"Address({self.url!r})"
+        return f"Address({_LOGIN.sub('//', self.url)!r})"
 
 
 def masked(settings: BaseSettings) -> str:

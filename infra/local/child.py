@@ -134,6 +134,14 @@ class Child:
             return
         _signal_group(process.pid, signal.SIGKILL)
 
+    async def lose(self) -> None:
+        """End the program as a crash would, and leave it down: `run` returns."""
+        self._stopping.set()
+        process = self._process
+        if process is not None and process.returncode is None:
+            _signal_group(process.pid, signal.SIGKILL)
+            await process.wait()
+
     async def stop(self, grace: float) -> None:
         """Ask the program to end, and kill what is left of it after `grace` seconds."""
         self._stopping.set()

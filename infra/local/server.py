@@ -46,6 +46,8 @@ class Store:
     folder: Path
     sync: str
     max_file: int
+    domain: str = ""
+    """What its JetStream is called by servers that are joined to it by leaf nodes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,19 +89,28 @@ def _quoted(value: str) -> str:
     return orjson.dumps(value).decode()
 
 
-def config_text(identity: Identity, store: Store, node: Node | None = None) -> str:
-    """The configuration file. Strings are quoted as JSON, which the format accepts."""
+def config_text(
+    identity: Identity, store: Store, node: Node | None = None, security: str = ""
+) -> str:
+    """The configuration file. Strings are quoted as JSON, which the format accepts.
+
+    `security` says who may do what; without it the token may do everything.
+    """
+    admitted = security or f"authorization {{ token: {_quoted(identity.token)} }}\n"
     return f"""# Written at every start; edits are lost.
-server_name: {_quoted(node.name if node else "millrace")}
+server_name: {_quoted(node.name if node else store.domain or "millrace")}
 listen: {_quoted(f"127.0.0.1:{identity.port}")}
-{_monitoring(identity)}authorization {{ token: {_quoted(identity.token)} }}
-jetstream {{
+{_monitoring(identity)}{admitted}jetstream {{
   store_dir: {_quoted(str(store.folder))}
-  max_memory_store: {MEMORY_STORE}
+{_domain(store)}  max_memory_store: {MEMORY_STORE}
   max_file_store: {store.max_file}
   sync_interval: {check_sync(store.sync)}
 }}
 {_cluster(node, identity) if node else ""}"""
+
+
+def _domain(store: Store) -> str:
+    return f"  domain: {_quoted(store.domain)}\n" if store.domain else ""
 
 
 def _monitoring(identity: Identity) -> str:

@@ -34,6 +34,11 @@ class Supervisor:
         self._tasks[program.name] = asyncio.create_task(child.run(), name=program.name)
         return child
 
+    async def lose(self, name: str) -> None:
+        """Kill a program and leave it down, until it is started again."""
+        await self._children[name].lose()
+        await self._tasks[name]
+
     def _on_change(self, change: Change) -> None:
         if change.pid:
             self._pids[change.name] = change.pid

@@ -31,7 +31,15 @@ from shared.contracts.facts import (
 from shared.contracts.log import ATTEMPT_HEADER, MSG_ID, TASK_HEADER, StoredFact, read_fact
 from shared.errors import Failure, Permanent, Transient
 from shared.fork import inherited, origin_of, parent_of
-from shared.subjects import BY_TYPE, RUNS, fact_subject, forks_filter, owner_in, session_filter
+from shared.subjects import (
+    BY_TYPE,
+    RUNS,
+    fact_subject,
+    forks_filter,
+    owner_in,
+    session_filter,
+    site_of,
+)
 from shared.telemetry import traceparent
 
 _BATCH = 1000
@@ -335,7 +343,7 @@ class RunLog:
         return sorted(facts, key=lambda fact: fact.seq)
 
     async def sessions(self, tenant: str) -> list[str]:
-        """The sessions of a tenant that a task was submitted to, sorted.
+        """The sessions of a tenant that a task was submitted to here, sorted; copies are not ours.
 
         Raises:
             Transient: `bus_unavailable`.
@@ -346,7 +354,7 @@ class RunLog:
             question = {"subjects_filter": f"run.*.{tenant}.*.task.*", "offset": offset}
             answer = await self._bus.api(f"STREAM.INFO.{RUNS}", question)
             names = answer["state"].get("subjects") or {}
-            found |= {name.split(".")[3] for name in names}
+            found |= {name.split(".")[3] for name in names if not site_of(name)}
             offset += len(names)
             total = answer.get("total", 0) if names else 0
         return sorted(found)
@@ -357,6 +365,8 @@ class RunLog:
             message = await self._get({"last_by_subj": f"run.*.{tenant}.*.{kind}.{task}"})
             if message is not None:
                 subject = (message.headers or {})["Nats-Subject"]
+                if site_of(subject):
+                    continue  # a copy: the task is that of another site
                 return SessionRef(tenant, subject.split(".")[3])
         return None
 

@@ -78,14 +78,19 @@ def bucket_config(row: Bucket, replicas: int = 1) -> dict[str, Any]:
 
 
 async def ensure_stream(bus: Bus, config: dict[str, Any]) -> None:
-    """Create a stream, or bring an existing one up to its row."""
+    """Create a stream, or bring an existing one up to its row.
+
+    What it takes from other sites is kept: the table knows of none (`shared.bus.sites`).
+    """
     name = config["name"]
     try:
         await bus.api(f"STREAM.CREATE.{name}", config)
     except ApiError as error:
         if error.number != _IN_USE:
             raise
-        await bus.api(f"STREAM.UPDATE.{name}", config)
+        known = (await bus.api(f"STREAM.INFO.{name}"))["config"]
+        joined = {"sources": known["sources"]} if known.get("sources") else {}
+        await bus.api(f"STREAM.UPDATE.{name}", {**joined, **config})
 
 
 async def ensure_consumer(bus: Bus, row: Consumer, start: int = 0) -> None:

@@ -12,7 +12,15 @@ from shared.contracts.base import TOKEN, Message, SessionRef, as_token, check_to
 from shared.contracts.tasks import TaskSubmitted
 from shared.contracts.tokens import TokenDelta
 from shared.errors import Failure, Permanent
-from shared.subjects import BY_TOKEN, FactKind, RunAddress, check_session, parse_run
+from shared.subjects import (
+    BY_TOKEN,
+    FactKind,
+    RunAddress,
+    check_session,
+    origin_sequence,
+    parse_run,
+    site_of,
+)
 
 MSG_ID, TASK_HEADER, ATTEMPT_HEADER = "Nats-Msg-Id", "Millrace-Task", "Millrace-Attempt"
 KEY_HEADER = "Millrace-Key"
@@ -97,11 +105,15 @@ def read_fact(
     if kind is None:
         return None
     fact = Malformed(error=body) if isinstance(body, Failure) else _decoded(body, kind)
+    copied = site_of(subject)
     if kind.type is TaskSubmitted:
-        task = task_id_of(seq, headers)
+        origin = origin_sequence(headers) if copied else None
+        task = task_id_of(origin or seq, headers)
         fact = _misplaced(address) or fact
     else:
         task = getattr(fact, "task", "") or headers.get(TASK_HEADER, "")
+        if copied and isinstance(fact, f.Deleted):
+            fact = msgspec.structs.replace(fact, upto=seq - 1)  # the copies that came before it
     return StoredFact(seq, time, address.ref, kind.token, address.rest, task, fact, headers)
 
 

@@ -81,6 +81,7 @@ from shared.subjects.addresses import (
     tokens_subject,
     tool_subject,
 )
+from shared.subjects.sites import origin_sequence, site_of
 from shared.subjects.streams import (
     ADVISORIES,
     AFFINITY,
@@ -205,6 +206,7 @@ __all__ = [
     "lane_of",
     "letters_about",
     "member_subject",
+    "origin_sequence",
     "owner_in",
     "owner_of",
     "parse_document",
@@ -225,6 +227,7 @@ __all__ = [
     "sessions_consumer",
     "shared_infer_consumer",
     "shared_infer_subject",
+    "site_of",
     "snapshot_subject",
     "spending_consumer",
     "task_subject",

@@ -16,8 +16,11 @@ import psutil
 import pytest
 
 from infra.local import broker
+from infra.local.child import Change
 from infra.local.folder import locked
+from infra.local.plan import Program
 from infra.local.settings import ROOT
+from infra.local.supervisor import Supervisor
 
 pytestmark = pytest.mark.integration
 PATIENCE = 15.0
@@ -92,6 +95,25 @@ def test_a_killed_child_is_restarted_and_the_other_is_left_alone(
     )
     assert alive(after["sleeper"])
     assert after["stubborn"] == before["stubborn"]
+
+
+async def test_a_lost_program_stays_down_until_it_is_started_again(tmp_path: Path) -> None:
+    heard: list[Change] = []
+    supervisor = Supervisor(tmp_path, heard.append)
+    program = Program("sleeper", ("sleep", "600"))
+    try:
+        first = supervisor.start(program)
+        await first.prepared.wait()
+        await supervisor.lose("sleeper")
+        assert [change.state for change in heard] == ["starting", "running", "stopped"]
+        assert not alive(heard[0].pid)
+        again = supervisor.start(program)
+        await again.prepared.wait()
+        second = heard[-1].pid
+        assert alive(second)
+    finally:
+        await supervisor.stop()
+    assert not alive(second)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs PR_SET_PDEATHSIG")

@@ -28,12 +28,15 @@ from shared.subjects import (
     RUNS,
     TIMERS,
     WORK,
+    blob_filter,
     due_subject,
     schedule_subject,
     session_filter,
     session_traces,
+    site_of,
     snapshot_subject,
 )
+from shared.subjects.sites import copy_filter
 
 _OVERWRITTEN = frozenset({RUNS, TIMERS, DEAD, BLOBS})
 """Streams on disk; key-value buckets are there too, and allow nothing but a purge."""
@@ -48,6 +51,8 @@ class Decided:
     ref: SessionRef
     upto: int
     looks: int
+    site: str = ""
+    """Whose it was, where what is here of it are copies."""
 
 
 class Eraser:
@@ -62,6 +67,9 @@ class Eraser:
 
     async def _finish(self, found: Decided) -> Sequence[Message]:
         """Look again and again until nothing can come; what nobody works on is taken away."""
+        if found.site:
+            await self._forget_copies(found)
+            return ()
         over = await self.erase(found.ref, found.upto)
         if found.looks > PATIENT_LOOKS:
             for sequence in await self.in_flight(found.ref, found.upto):
@@ -71,6 +79,11 @@ class Eraser:
             detail = f"{found.ref}: a step is not over yet"
             raise Transient("work_in_flight", detail, retry_after=1.0)
         return ()
+
+    async def _forget_copies(self, found: Decided) -> None:
+        """The session is another site's, which has erased it: copies are all that is here of it."""
+        await self._purge(RUNS, copy_filter(found.site, found.ref), found.upto)
+        await self._purge(BLOBS, blob_filter(found.ref), await self._last(BLOBS))
 
     async def erase(self, ref: SessionRef, upto: int) -> bool:
         """Remove what there is now; True where nothing more of it can come.
@@ -177,7 +190,8 @@ def _read(delivery: Delivery) -> Decided:
     )
     if stored is None or not isinstance(stored.fact, Deleted):
         raise Permanent("invalid_message", "this is no deletion")
-    return Decided(stored.ref, stored.fact.upto, delivery.deliveries)
+    site = site_of(delivery.subject)
+    return Decided(stored.ref, stored.fact.upto, delivery.deliveries, site)
 
 
 def _rfc3339(time: float) -> str:

@@ -1,0 +1,198 @@
+"""Two servers joined by a leaf node: what crosses it, what does not, what is caught up with."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import httpx
+import pytest
+
+from infra.local import leaf, servers
+from infra.local.broker import free_port
+from infra.local.settings import inherited_environment
+from infra.local.supervisor import Supervisor
+from infra.trial import copies
+from infra.trial.link import Link
+from services.sessions.adapters.eraser import Eraser
+from shared.bus.connect import Bus, open_bus
+from shared.bus.log import RunLog
+from shared.bus.service import running
+from shared.bus.sites import fetch_tasks, keep_copies, resume
+from shared.bus.topology import ensure
+from shared.contracts.base import SessionRef, encode
+from shared.contracts.facts import Deleted, Done, ToolDone
+from shared.contracts.log import MSG_ID, TASK_HEADER
+from shared.contracts.tasks import TaskSubmitted
+from shared.errors import Transient
+from shared.subjects import BLOBS, RUNS, blob_subject, session_filter, task_subject
+from shared.subjects.sites import copies_filter, copy_filter, site_task_subject
+from shared.telemetry import configure
+from tests.integration.waiting import until
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+LOG = configure("test", "critical")
+REF = SessionRef("default", "s1")
+HUB, EDGE = "hub", "edge"
+
+
+@dataclass
+class Joined:
+    """A connection to each site, and the link between them."""
+
+    hub: Bus
+    edge: Bus
+    link: Link
+    monitor: str
+
+    async def linked(self) -> None:
+        """Wait until the edge's server is connected to the hub's."""
+        await until(lambda: leaves(self.monitor))
+
+
+async def leaves(monitor: str) -> int:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        try:
+            return int((await client.get(f"{monitor}/leafz")).json().get("leafnodes", 0))
+        except httpx.HTTPError:
+            return 0  # it is not there yet
+
+
+@pytest.fixture
+async def sites(tmp_path: Path) -> AsyncIterator[Joined]:
+    accepts, passes = free_port(), free_port()
+    at_hub = leaf.hub(HUB, "token", accepts, {EDGE: "secret"})
+    hub = servers.choose(tmp_path / HUB, 1, "1s", at_hub, "token")
+    edge = servers.choose(tmp_path / EDGE, 1, "1s", leaf.site(EDGE, "secret", passes))
+    link = Link(passes, accepts)
+    supervisors = [Supervisor(one.data, lambda _change: None) for one in (hub, edge)]
+    try:
+        await link.mend()
+        for one, supervisor in zip((hub, edge), supervisors, strict=True):
+            for program in servers.programs(one, inherited_environment()):
+                supervisor.start(program)
+        monitor = hub.identities[0].health_url
+        await until(lambda: leaves(monitor))  # else the servers look for their sources later
+        await servers.deploy(hub, LOG, partial(keep_copies, sites=[EDGE]))
+        await servers.deploy(edge, LOG, partial(fetch_tasks, site=EDGE, hub=HUB))
+        async with open_bus(hub.address, "a", LOG) as a, open_bus(edge.address, "b", LOG) as b:
+            yield Joined(a, b, link, monitor)
+    finally:
+        await link.cut()
+        await asyncio.gather(*(one.stop() for one in supervisors))
+
+
+async def test_sites_keep_their_own_work_and_catch_up(sites: Joined) -> None:
+    """One pair of servers for all of it: each part leaves the sites joined."""
+    await _facts_are_copied_and_tasks_do_not_cross(sites)
+    await _a_task_for_the_edge_arrives_once(sites)
+    await _nothing_else_crosses(sites)
+    await _every_service_may_ensure_the_topology(sites)
+    await _what_happened_meanwhile_is_caught_up_with(sites)
+    await _what_the_edge_erased_is_erased_at_the_hub(sites)
+
+
+async def append(bus: Bus, first: int, count: int) -> None:
+    log = RunLog(bus)
+    for step in range(first, first + count):
+        await log.append(REF, ToolDone(task="t", step=step, call="c", name="x", result=str(step)))
+
+
+async def same(sites: Joined) -> bool:
+    return not await copies.differing(sites.edge, sites.hub, EDGE, [REF.session])
+
+
+async def _facts_are_copied_and_tasks_do_not_cross(sites: Joined) -> None:
+    await sites.edge.publish(task_subject(REF, "assistant"), b'{"input": "x"}')
+    await append(sites.edge, 1, 3)
+    await RunLog(sites.edge).append(REF, Done(task="t", status="completed"))
+    await until(lambda: same(sites))
+    (task, *_rest) = await RunLog(sites.edge).read(REF)
+    (copy, *_rest) = await RunLog(sites.hub).read_filter(copy_filter(EDGE, REF))
+    assert (copy.task, copy.fact) == (task.task, task.fact)
+    assert await RunLog(sites.hub).read(REF) == []
+    assert await RunLog(sites.hub).sessions("default") == []
+    assert await RunLog(sites.hub).find_task("default", "t") is None
+
+
+async def _a_task_for_the_edge_arrives_once(sites: Joined) -> None:
+    subject = site_task_subject(EDGE, SessionRef("default", "s2"), "assistant")
+    names = {MSG_ID: "t2", TASK_HEADER: "t2"}
+    body = encode(TaskSubmitted(input="What is 17 * 23?"))
+    for _ in range(2):
+        await sites.hub.publish(subject, body, names)
+    ref = SessionRef("default", "s2")
+    await until(lambda: RunLog(sites.edge).read(ref))
+    (found,) = await RunLog(sites.edge).read(ref)
+    assert (found.task, found.rest, found.fact) == (
+        "t2",
+        "assistant",
+        TaskSubmitted(input="What is 17 * 23?"),
+    )
+    assert await copies.count(sites.edge, session_filter(ref)) == 1  # in the session's partition
+
+
+async def _nothing_else_crosses(sites: Joined) -> None:
+    heard: list[str] = []
+
+    async def hear(message: object) -> None:
+        heard.append(getattr(message, "subject", ""))
+
+    for bus in (sites.hub, sites.edge):
+        await bus.nc.subscribe("probe.>", cb=hear)
+        await bus.nc.flush()
+    await sites.edge.send("probe.edge", b"")
+    await sites.hub.send("probe.hub", b"")
+    for bus in (sites.hub, sites.edge):
+        await bus.nc.flush()
+    await until(lambda: len(heard) >= 2)
+    with pytest.raises(Transient):
+        await sites.edge.request(f"$JS.{HUB}.API.STREAM.INFO.{RUNS}", b"", patience=1.0)
+    with pytest.raises(Transient):
+        await sites.hub.request(f"$JS.{EDGE}.API.STREAM.PURGE.{RUNS}", b"", patience=1.0)
+    assert sorted(heard) == ["probe.edge", "probe.hub"]
+
+
+async def _every_service_may_ensure_the_topology(sites: Joined) -> None:
+    """As each of them does when it connects; the table knows of no site."""
+    for bus in (sites.hub, sites.edge):
+        await ensure(bus)
+        (source,) = (await bus.api(f"STREAM.INFO.{RUNS}"))["config"]["sources"]
+        assert source["name"] in {RUNS, "SITE_edge"}
+    await keep_copies(sites.hub, [EDGE])
+    assert len((await sites.hub.api(f"STREAM.INFO.{RUNS}"))["config"]["sources"]) == 1
+
+
+async def _what_happened_meanwhile_is_caught_up_with(sites: Joined) -> None:
+    await sites.link.cut()
+    await append(sites.edge, 10, 50)
+    blob = blob_subject(REF, "k", 0)
+    await sites.edge.publish(blob, b"large")
+    assert not await same(sites)
+    await sites.link.mend()
+    await sites.linked()
+    await resume(sites.hub)
+    await until(lambda: same(sites), 60)
+    await until(lambda: _held(sites.hub, blob), 60)
+
+
+async def _held(bus: Bus, blob: str) -> bool:
+    state = (await bus.api(f"STREAM.INFO.{BLOBS}", {"subjects_filter": blob}))["state"]
+    return bool(state.get("subjects"))
+
+
+async def _what_the_edge_erased_is_erased_at_the_hub(sites: Joined) -> None:
+    last = (await RunLog(sites.edge).read(REF))[-1].seq
+    async with running(sites.hub, Eraser(sites.hub).consuming()):
+        await RunLog(sites.edge).append(REF, Deleted(upto=last))
+        await until(lambda: _only_the_deletion(sites.hub), 30)
+    assert not await _held(sites.hub, blob_subject(REF, "k", 0))
+    assert await copies.count(sites.hub, copies_filter(EDGE)) == 2  # that, and the task of s2
+
+
+async def _only_the_deletion(hub: Bus) -> bool:
+    found = await RunLog(hub).read_filter(copy_filter(EDGE, REF))
+    return [one.kind for one in found] == ["deleted"]
