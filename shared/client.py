@@ -41,7 +41,7 @@ from shared.errors import Permanent, Transient
 from shared.fork import ForkOptions, fork_request
 from shared.replay import check_session, replay_page, replay_rows
 from shared.schedules import Schedules
-from shared.settings import Address, BusSettings
+from shared.settings import BusSettings
 from shared.subjects import (
     AGENTS,
     SHARED_TENANT,
@@ -99,11 +99,14 @@ class Millrace:
     ) -> AsyncIterator[Millrace]:
         """Connect to `url`, or to the system that runs on the data folder.
 
+        Without a token, the credentials and certificates of the environment are shown.
+
         Raises:
             Transient: `no_broker`, `bus_unavailable`.
+            Permanent: `invalid_credentials`, `invalid_tls`.
         """
         settings = BusSettings(data=data) if data is not None else BusSettings()
-        address = Address(url, token, None) if url else settings.address()
+        address = settings.address_at(url, token) if url else settings.address()
         async with open_bus(address, "client", configure("client", "error")) as bus:
             yield cls(bus, tenant)
 

@@ -29,11 +29,10 @@ _NAMES = """
     LOG_FORMAT
     AGENTS AUTH BODY_LIMIT BODY_TIMEOUT BUDGET_PER_DAY BUDGET_PER_MONTH CHUNK_TOKENS CONCURRENCY
     DATA DATABASE_URL HEAD_TIMEOUT HEARTBEAT HTTP_BODY_MEMORY HTTP_HOST HTTP_PORT LOG_LEVEL
-    MAX_STREAMS METRICS_HOST METRICS_PORT
-    MILVUS_TOKEN MILVUS_URI MIN_SCORE MODEL MODELS NATS_CREDS NATS_TOKEN NATS_URL
-    QUEUE_LIMIT REPLICAS REQUESTS_PER_MINUTE SNAPSHOT_EVERY STREAM_REPLICAS SYNC TOKENS_PER_MINUTE
-    VIEWER_PATIENCE WORKER_ID
-    SECRETS
+    METRICS_HOST METRICS_PORT SECRETS
+    MAX_STREAMS MILVUS_TOKEN MILVUS_URI MIN_SCORE MODEL MODELS NATS_CA NATS_CERT NATS_CREDS
+    NATS_KEY NATS_TOKEN NATS_URL QUEUE_LIMIT REPLICAS REQUESTS_PER_MINUTE SNAPSHOT_EVERY
+    STREAM_REPLICAS SYNC TOKENS_PER_MINUTE VIEWER_PATIENCE WORKER_ID
 """
 _LOGIN = re.compile(r"//[^@/,]*@")
 """A user and password within a URL."""
@@ -61,7 +60,12 @@ class BusSettings(BaseSettings):
     nats_url: str | None = Field(
         default=None, description="one or more, with commas between; unset: the embedded server"
     )
-    nats_creds: Path | None = Field(default=None, description="a NATS credentials file")
+    nats_creds: Path | None = Field(
+        default=None, description="a seed or credentials file, or a folder with one per service"
+    )
+    nats_ca: Path | None = Field(default=None, description="PEM: whom to trust; TLS where set")
+    nats_cert: Path | None = Field(default=None, description="PEM: the client's certificate")
+    nats_key: Path | None = Field(default=None, description="PEM: its key")
     nats_token: SecretStr | None = Field(default=None, description="a token, where one is used")
     stream_replicas: int = Field(
         default=1, ge=1, le=5, description="servers that hold each stream; 3 in a cluster"
@@ -130,7 +134,7 @@ class BusSettings(BaseSettings):
         """
         if self.nats_url:
             token = self.nats_token.get_secret_value() if self.nats_token else None
-            return Address(self.nats_url, token, self.nats_creds, self.stream_replicas)
+            return self.address_at(self.nats_url, None if self.nats_creds else token)
         path = self.data / "nats.json"
         try:
             found = orjson.loads(path.read_bytes())
@@ -142,7 +146,23 @@ class BusSettings(BaseSettings):
                 f"no running system on {self.data} (start one with `make run`), "
                 f"and {PREFIX}NATS_URL is not set",
             ) from error
-        return Address(url, token, None, replicas)
+        # credentials of one's own go before the token of everybody on this machine
+        return self.address_at(url, None if self.nats_creds else token, replicas)
+
+    def address_at(self, url: str, token: str | None, replicas: int = 0) -> Address:
+        """The address of a given broker; a token goes before the credentials that are set."""
+        tls = Tls(self.nats_ca, self.nats_cert, self.nats_key) if self.nats_ca else None
+        creds = None if token else self.nats_creds
+        return Address(url, token, creds, replicas or self.stream_replicas, tls)
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """PEM files: the authority to trust, and what this client shows of itself."""
+
+    ca: Path
+    cert: Path | None = None
+    key: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,11 +176,19 @@ class Place:
 class Address:
     """How to reach the broker, and how often it keeps everything. The token stays out of prints."""
 
-    def __init__(self, url: str, token: str | None, creds: Path | None, replicas: int = 1) -> None:
+    def __init__(
+        self,
+        url: str,
+        token: str | None,
+        creds: Path | None,
+        replicas: int = 1,
+        tls: Tls | None = None,
+    ) -> None:
         self.url = url
         self.token = token
         self.creds = creds
         self.replicas = replicas
+        self.tls = tls
 
     @property
     def servers(self) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from infra.local import broker, folder, health, scraping
+from infra.local import broker, folder, health, scraping, secured
 from infra.local.plan import NATS, SERVICES, read_replicas
 from infra.local.programs import Programs, programs
 from infra.local.readiness import wait_until_ready
@@ -21,6 +21,7 @@ from infra.local.server import check_sync
 from infra.local.settings import LocalSettings, inherited_environment
 from infra.local.supervisor import GRACE, Supervisor
 from infra.local.view import Addresses, View
+from infra.nats import topology
 from shared.clock import monotonic
 from shared.errors import MillraceError, Permanent
 from shared.metrics.exporter import TARGETS_FILE
@@ -149,14 +150,16 @@ async def _broker(
     data, log = settings.data.absolute(), configure("supervisor", "error")
     if settings.nats_url is not None:
         await broker.ensure_topology(settings.address(), log)
-        return settings.nats_url, []
+        return settings.nats_url, [topology.keep(settings.address(), log)]
     identity = broker.identity_of(data)
-    program = broker.program(data, identity, settings.sync, found.common)
-    server = supervisor.start(program, broker.preparation(data, identity, log))
+    users = secured.prepare(data / "nats", identity.token)
+    program = broker.program(data, identity, settings.sync, found.common, secured.INCLUDE)
+    server = supervisor.start(program, broker.preparation(data, identity, log, users.admin))
     await server.prepared.wait()
     view.ready(found.names)
     free, restart = partial(health.free_bytes, data), partial(server.restart, GRACE)
-    return identity.url, [health.watch(identity.health_url, free, restart, view.say)]
+    watch = health.watch(identity.health_url, free, restart, view.say)
+    return identity.url, [watch, secured.admit(identity.url, users, log)]
 
 
 def main() -> int:

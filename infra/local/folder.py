@@ -10,6 +10,7 @@ from pathlib import Path
 
 import orjson
 
+from infra.private_file import write_private as write_private
 from shared.errors import Permanent
 
 LOG_LIMIT = 16 << 20
@@ -38,15 +39,6 @@ def locked(data: Path) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
-
-
-def write_private(path: Path, body: bytes) -> None:
-    """Replace a file in one step, readable by its owner alone."""
-    draft = path.with_name(f"{path.name}.new")
-    draft.unlink(missing_ok=True)
-    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(body)
-    draft.replace(path)
 
 
 def write_pids(data: Path, pids: Mapping[str, int]) -> None:

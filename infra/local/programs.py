@@ -57,10 +57,14 @@ def programs(settings: LocalSettings, inherited: Mapping[str, str]) -> Programs:
 
     def own(service: str, number: int) -> Mapping[str, str]:
         key = keys.get(settings.model, {}) if service == "inference" else {}
-        return {**settings.for_replica(service, number), **key}
+        return {**settings.for_replica(service, number), **settings.for_user(service), **key}
 
     hosted = {
-        model: {**settings.for_hosted(model), **keys.get(model, {})}
+        model: {
+            **settings.for_hosted(model),
+            **settings.for_user("inference"),
+            **keys.get(model, {}),
+        }
         for model in hosted_models(models, settings.model)
     }
     replicas = read_replicas(settings.replicas)

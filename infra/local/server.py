@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
+
+from infra.nats.config import check_sync as check_sync
 
 GIB = 1 << 30
 MEMORY_STORE = GIB
@@ -14,7 +15,6 @@ MEMORY_STORE = GIB
 twice while it checks a repeated creation."""
 GO_MEMORY_LIMIT = "1536MiB"
 """The Go heap returns its block cache at this size (measured: 555 to 211 MB, facts of NATS)."""
-_DURATION = re.compile(r"always|\d+(ms|s|m|h)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +74,6 @@ def max_file(free: int) -> int:
     return max(GIB, free * 3 // 4)
 
 
-def check_sync(value: str) -> str:
-    """`value`, if it is `always` or a duration such as `2m`.
-
-    Raises:
-        ValueError: it is neither; it would also be a way to inject lines into the file.
-    """
-    if not _DURATION.fullmatch(value):
-        raise ValueError(f"MILLRACE_SYNC must be 'always' or a duration such as 2m, not {value!r}")
-    return value
-
-
 def _quoted(value: str) -> str:
     return orjson.dumps(value).decode()
 
@@ -94,7 +83,7 @@ def config_text(
 ) -> str:
     """The configuration file. Strings are quoted as JSON, which the format accepts.
 
-    `security` says who may do what; without it the token may do everything.
+    `security` says who may do what (`infra.nats.config`); without it the token may do everything.
     """
     admitted = security or f"authorization {{ token: {_quoted(identity.token)} }}\n"
     return f"""# Written at every start; edits are lost.

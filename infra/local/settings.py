@@ -39,6 +39,19 @@ class LocalSettings(BusSettings):
             "MILLRACE_AGENTS": str(self.agents.absolute()),
         }
 
+    def for_user(self, service: str) -> dict[str, str]:
+        """The key that a service shows on the bus: its own, and no other one.
+
+        With a broker of somebody else's it is one of the folder of keys, where there is a folder.
+        """
+        if self.nats_url is None:
+            folder = self.data.absolute() / "nats" / "users"
+        elif self.nats_creds is not None and self.nats_creds.is_dir():
+            folder = self.nats_creds.absolute()
+        else:
+            return {}
+        return {"MILLRACE_NATS_CREDS": str(folder / f"{service}.nk")}
+
     def for_replica(self, service: str, number: int) -> dict[str, str]:
         """What the n-th process of a service must not have in common with the first."""
         if number == 1:

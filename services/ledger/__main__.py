@@ -57,7 +57,7 @@ async def serve(settings: LedgerSettings, bus: Bus, stop: asyncio.Event) -> None
         bus.log.info("ledger.caught_up", facts=await catch_up(store, reading))
         questions = Queries(store, reading)
         rebuilder = Rebuilder(store, reading, lambda error: not_rebuilt(bus.log, error))
-        broker = make_broker(settings.address(), "ledger")
+        broker = make_broker(settings.address(), "ledger", bus.denials)
         consuming = Consuming(bus, project(recorder), CONCURRENCY)
         answer(broker, bus, LEDGER_TASKS, TasksQuery, questions.tasks, no_tasks)
         answer(broker, bus, LEDGER_SESSIONS, SessionsQuery, questions.sessions, no_sessions)

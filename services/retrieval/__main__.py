@@ -70,7 +70,7 @@ async def work(settings: RetrievalSettings, bus: Bus, stop: asyncio.Event) -> No
 
 def application(settings: RetrievalSettings, bus: Bus, handlers: Handlers) -> NatsBroker:
     """The FastStream application: one durable consumer and three questions."""
-    broker = make_broker(settings.address(), "retrieval")
+    broker = make_broker(settings.address(), "retrieval", bus.denials)
     subscribe(broker, bus, Job(INDEXER, read, handlers.index, emit), CONCURRENCY)
     answer(broker, bus, SEARCH, SearchRequest, searching(handlers.search), no_search)
     answer(broker, bus, EMBED, EmbedRequest, embedding(handlers.embed), no_embed)

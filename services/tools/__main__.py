@@ -35,7 +35,7 @@ async def serve(settings: ToolsSettings, bus: Bus, stop: asyncio.Event) -> None:
     metering.show(spec.name for spec in registry.specs())
     log = RunLog(bus)
     handlers = Handlers(registry, LogPromises(log), clock.monotonic)
-    broker = make_broker(settings.address(), "tools")
+    broker = make_broker(settings.address(), "tools", bus.denials)
     subscribe(broker, bus, execute(handlers, log), CONCURRENCY)
     async with running(bus, broker):
         bus.log.info("tools.ready")

@@ -18,7 +18,6 @@ import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
 
-import nats.errors
 import orjson
 
 from shared.bus.connect import Bus, PubAck
@@ -157,10 +156,7 @@ async def _part(bus: Bus, subject: str) -> bytes:
     query = orjson.dumps({"last_by_subj": subject})
     for pause in _BEHIND:
         await asyncio.sleep(pause)
-        try:
-            reply = await bus.nc.request(f"$JS.API.DIRECT.GET.{BLOBS}", query, timeout=5)
-        except nats.errors.Error as error:
-            raise Transient("bus_unavailable", type(error).__name__) from error
+        reply = await bus.stored(f"$JS.API.DIRECT.GET.{BLOBS}", query)
         headers = reply.headers or {}
         if "Nats-Sequence" in headers:
             return reply.data

@@ -18,6 +18,8 @@ import orjson
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from shared.bus.denials import Denials, Denied
+from shared.bus.login import Login, login_of
 from shared.bus.replies import Replies
 from shared.errors import Broken, Permanent, Transient
 from shared.settings import Address
@@ -28,6 +30,8 @@ _IN_FLIGHT = frozenset({10158, 10164})
 """Another message with this id, or a guarded one of this subject, is on its way through the
 cluster: its outcome is open, so try again."""
 _UNAVAILABLE = 503
+_NOBODY = "503"
+"""The status in the header of the server's own answer where nobody listens."""
 _TRANSIENT_CODES = frozenset({_UNAVAILABLE, 408, 429, 500})
 Reconnected = Callable[[], Awaitable[None]]
 
@@ -40,21 +44,44 @@ class PubAck:
     duplicate: bool
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Pending:
+    """Somebody waits for an answer. A `lasting` one may still come after a reconnect."""
+
+    subject: str
+    future: asyncio.Future[Msg]
+    lasting: bool
+
+    def fail(self, error: Exception) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
 class Bus:
     """A connection with its acknowledgement inbox. Create it with `open_bus`.
 
-    `replicas` is how many servers hold each stream.
+    `replicas` is how many servers hold each stream, `login` who this is.
     """
 
-    def __init__(self, nc: Client, log: Log, name: str = "client", replicas: int = 1) -> None:
+    def __init__(
+        self,
+        nc: Client,
+        log: Log,
+        name: str = "client",
+        replicas: int = 1,
+        login: Login | None = None,
+    ) -> None:
         self.nc = nc
         self.name = name
         self.log = log
         self.replicas = replicas
         self.ready = False
         """Whether the service behind it has started, so that it answers."""
+        self.login = login or Login()
+        self.denials = Denials(log)
+        self.denials.listen(self._on_denied)
         self.replies = Replies(nc)
-        self._waiting: dict[str, asyncio.Future[Msg]] = {}
+        self._waiting: dict[str, _Pending] = {}
         self._pages: dict[str, list[Msg]] = {}
         self._next = 0
         self._inbox = ""
@@ -78,9 +105,17 @@ class Bus:
             pages.append(message)
             if "Status" not in (message.headers or ()):
                 return  # more to come
-        future = self._waiting.pop(key, None)
-        if future is not None and not future.done():
-            future.set_result(message)
+        pending = self._waiting.pop(key, None)
+        if pending is not None and not pending.future.done():
+            pending.future.set_result(message)
+
+    def _on_denied(self, denied: Denied) -> None:
+        """Whoever waits for an answer on that subject gets none: it never was sent."""
+        if denied.operation != "publish":
+            return
+        for pending in list(self._waiting.values()):
+            if pending.subject.lower() == denied.subject:
+                pending.fail(_denied(pending.subject, self.login.user or self.name))
 
     async def publish(
         self,
@@ -94,7 +129,8 @@ class Bus:
         Raises:
             Transient: `bus_unavailable` (no answer, or no stream yet): the message may or may
                 not be stored, so repeat it under the same message id.
-            Permanent: `wrong_last_sequence` (CAS refused) or `payload_too_large`.
+            Permanent: `wrong_last_sequence` (CAS refused), `payload_too_large`, or
+                `permission_denied`: this user may not publish there.
         """
         reply = await self._ask(subject, body, headers, patience)
         if not reply.data:
@@ -105,12 +141,18 @@ class Bus:
         return PubAck(answer["seq"], answer.get("duplicate", False))
 
     async def _ask(
-        self, subject: str, body: bytes, headers: Mapping[str, str] | None, patience: float
+        self,
+        subject: str,
+        body: bytes,
+        headers: Mapping[str, str] | None,
+        patience: float,
+        *,
+        lasting: bool = False,
     ) -> Msg:
         key = self._key()
         future: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
-        self._waiting[key] = future
-        handle = asyncio.get_running_loop().call_later(patience, _expire, future)
+        pending = self._waiting[key] = _Pending(subject, future, lasting)
+        handle = asyncio.get_running_loop().call_later(patience, pending.fail, TimeoutError())
         try:
             await self.nc.publish(
                 subject, body, reply=self._inbox + key, headers=dict(headers) if headers else None
@@ -182,19 +224,29 @@ class Bus:
 
         Raises:
             Transient: `no_responders` (the service is away) or `request_timeout`.
-            Permanent: `payload_too_large`.
+            Permanent: `payload_too_large`, `permission_denied`.
         """
-        given = dict(headers) if headers else None
         try:
-            return (await self.nc.request(subject, body, timeout=patience, headers=given)).data
-        except nats.errors.MaxPayloadError as error:
-            raise self._too_large(body) from error
-        except nats.errors.NoRespondersError as error:
-            raise Transient("no_responders", f"nobody answers {subject}") from error
-        except nats.errors.TimeoutError as error:
+            reply = await self._ask(subject, body, headers, patience, lasting=True)
+        except Transient as error:
+            if not isinstance(error.__cause__, TimeoutError):
+                raise
             raise Transient("request_timeout", f"no answer on {subject} in {patience} s") from error
-        except nats.errors.Error as error:
-            raise Transient("bus_unavailable", type(error).__name__) from error
+        if not reply.data and reply.headers and reply.headers.get("Status") == _NOBODY:
+            raise Transient("no_responders", f"nobody answers {subject}")
+        return reply.data
+
+    async def stored(self, api: str, query: bytes) -> Msg:
+        """The answer of a direct get: one stored message, or a `Status` that says why not.
+
+        Raises:
+            Transient: `bus_unavailable`.
+            Permanent: `permission_denied`.
+        """
+        reply = await self._ask(api, query, None, 5.0, lasting=True)
+        if reply.headers and reply.headers.get("Status") == _NOBODY:
+            raise Transient("bus_unavailable", f"nobody answers {api}")
+        return reply
 
     async def api(self, call: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """A raw JetStream API call, for the fields that nats-py does not know.
@@ -213,8 +265,9 @@ class Bus:
 
     def disconnected(self) -> None:
         """No answer comes any more to what was published: whoever waits may try again now."""
-        for future in self._waiting.values():
-            _expire(future)
+        for pending in self._waiting.values():
+            if not pending.lasting:
+                pending.fail(TimeoutError())
         self.replies.disconnected()
 
     def on_reconnect(self, callback: Reconnected) -> None:
@@ -253,9 +306,12 @@ class ApiError(Permanent):
         self.missing = error.get("code") == 404
 
 
-def _expire(future: asyncio.Future[Msg]) -> None:
-    if not future.done():
-        future.set_exception(TimeoutError())
+def _denied(subject: str, user: str) -> Permanent:
+    return Permanent(
+        "permission_denied",
+        f"the bus does not let {user} publish to {subject}: use another user's credentials, or "
+        "grant it in shared/subjects/permissions.py",
+    )
 
 
 def _publish_error(subject: str, error: Mapping[str, Any]) -> Transient | Permanent:
@@ -272,6 +328,9 @@ async def open_bus(address: Address, name: str, log: Log) -> AsyncIterator[Bus]:
     """Connect (waiting for the broker as long as it takes), and close at the end.
 
     The client reconnects for ever; `Bus.on_reconnect` says when.
+
+    Raises:
+        Permanent: `invalid_credentials`, `invalid_tls`.
     """
     bus: Bus | None = None
 
@@ -286,13 +345,10 @@ async def open_bus(address: Address, name: str, log: Log) -> AsyncIterator[Bus]:
             bus.disconnected()
 
     async def failed(error: Exception) -> None:
-        log.warning("bus.error", error=type(error).__name__)
+        if bus is None or not bus.denials.notice(error):
+            log.warning("bus.error", error=type(error).__name__)
 
-    options: dict[str, Any] = {}
-    if address.token:
-        options["token"] = address.token
-    if address.creds:
-        options["user_credentials"] = str(address.creds)
+    login = login_of(address, name)
     nc = await nats.connect(
         address.servers,
         name=name,
@@ -302,9 +358,9 @@ async def open_bus(address: Address, name: str, log: Log) -> AsyncIterator[Bus]:
         max_reconnect_attempts=-1,
         reconnect_time_wait=0.2,
         pending_size=64 << 20,
-        **options,
+        **login.options(),
     )
-    bus = Bus(nc, log, name, address.replicas)
+    bus = Bus(nc, log, name, address.replicas, login)
     await bus.start()
     try:
         yield bus

@@ -19,12 +19,15 @@ from faststream.nats import (
     NatsBroker,
     NatsCredentials,
     NatsMessage,
+    NatsNKey,
     NatsSecurity,
     NatsToken,
 )
 
 from shared.bus.connect import Bus
 from shared.bus.consume import Consuming, Job, attempt
+from shared.bus.denials import Denials
+from shared.bus.login import Login, login_of
 from shared.contracts.base import Message, decode, encode
 from shared.errors import Failure
 from shared.settings import Address
@@ -65,25 +68,41 @@ class Edge(NatsBroker):
                 await connection.close()
 
 
-def make_broker(address: Address, name: str) -> Edge:
-    """A FastStream broker on our terms: no type magic (110 microseconds a parameter), for ever."""
+def make_broker(address: Address, name: str, denials: Denials | None = None) -> Edge:
+    """A FastStream broker on our terms: no type magic (110 microseconds a parameter), for ever.
+
+    `denials` hears of what the server refuses this second connection of the service.
+    """
+    logger = logging.getLogger("faststream")
+    login = login_of(address, name)
+
+    async def failed(error: Exception) -> None:
+        if denials is None or not denials.notice(error):
+            logger.warning("bus.error: %s", type(error).__name__)
+
     return Edge(
         address.servers,
         name=name,
-        logger=logging.getLogger("faststream"),
+        logger=logger,
         log_level=logging.DEBUG,
         apply_types=False,
         max_reconnect_attempts=-1,
         reconnect_time_wait=1,
         pending_size=64 << 20,
-        security=_security(address),
+        security=_security(login),
+        inbox_prefix=login.inbox,
+        error_cb=failed,
     )
 
 
-def _security(address: Address) -> NatsSecurity | None:
-    if address.creds:
-        return NatsCredentials(str(address.creds))
-    return NatsToken(address.token) if address.token else None
+def _security(login: Login) -> NatsSecurity | None:
+    if login.seed:
+        return NatsNKey.from_seed(login.seed, ssl_context=login.tls)
+    if login.jwt_file:
+        return NatsCredentials(login.jwt_file, ssl_context=login.tls)
+    if login.token:
+        return NatsToken(login.token, ssl_context=login.tls)
+    return NatsSecurity(ssl_context=login.tls) if login.tls is not None else None
 
 
 async def _as_it_is(message: NatsMessage) -> NatsMessage:

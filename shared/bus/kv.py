@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-import nats.errors
 import orjson
 from nats.aio.msg import Msg
 
 from shared.bus.connect import Bus
 from shared.bus.log import Page, parse_time
-from shared.errors import Transient
 from shared.subjects import Bucket
 
 
@@ -68,13 +66,8 @@ class KeyValue:
         Raises:
             Transient: `bus_unavailable`.
         """
-        try:
-            reply = await self._bus.nc.request(
-                self._direct, orjson.dumps({"last_by_subj": self._prefix + key}), timeout=5
-            )
-        except nats.errors.Error as error:
-            raise Transient("bus_unavailable", type(error).__name__) from error
-        return self._entry(reply)
+        query = orjson.dumps({"last_by_subj": self._prefix + key})
+        return self._entry(await self._bus.stored(self._direct, query))
 
     async def entries(self, filter_: str = ">") -> list[Entry]:
         """The newest value of every key that matches, the oldest first.

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-import nats.errors
 import orjson
 from nats.aio.msg import Msg
 
@@ -394,10 +393,7 @@ async def message_at(bus: Bus, stream: str, sequence: int) -> Msg | None:
 
 
 async def _one(bus: Bus, stream: str, query: Mapping[str, Any]) -> Msg | None:
-    try:
-        reply = await bus.nc.request(f"$JS.API.DIRECT.GET.{stream}", orjson.dumps(query), timeout=5)
-    except nats.errors.Error as error:
-        raise Transient("bus_unavailable", type(error).__name__) from error
+    reply = await bus.stored(f"$JS.API.DIRECT.GET.{stream}", orjson.dumps(query))
     headers = reply.headers or {}
     if headers.get("Nats-Sequence"):
         return reply

@@ -1,7 +1,7 @@
 """Creates what the subject table declares: streams, consumers, buckets. Idempotent.
 
-Raw API calls, because nats-py lacks fields we need. Called by whoever starts the system, and by
-every service when it connects: a single server forgets what it held in memory when it restarts.
+Raw API calls, because nats-py lacks fields we need. Called by whoever starts the system, and after
+every reconnect: a single server forgets what it held in memory when it restarts.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from shared.bus.connect import ApiError, Bus
+from shared.errors import Transient
 from shared.subjects import BUCKETS, CONSUMERS, STREAMS, Bucket, Consumer, Stream
+from shared.subjects.permissions import GRANTS
 
 _NANO = 1_000_000_000
 BURIALS = 3
@@ -119,8 +121,15 @@ async def delete_consumer(bus: Bus, row: Consumer) -> None:
 async def ensure(bus: Bus) -> None:
     """Everything in the table, held by as many servers as the connection says.
 
-    Consumers have as many replicas as their stream, those in memory too.
+    Consumers have as many replicas as their stream, those in memory too. Whoever may not make
+    streams sees to it that the ones that it needs are there.
+
+    Raises:
+        Transient: `not_deployed`, `bus_unavailable`.
     """
+    if not bus.login.deploys:
+        await _check_deployed(bus)
+        return
     replicas = bus.replicas
     for stream in STREAMS:
         await ensure_stream(bus, stream_config(stream, replicas))
@@ -128,3 +137,17 @@ async def ensure(bus: Bus) -> None:
         await ensure_stream(bus, bucket_config(bucket, replicas))
     for consumer in CONSUMERS:
         await ensure_consumer(bus, consumer)
+
+
+async def _check_deployed(bus: Bus) -> None:
+    for stream in GRANTS[bus.login.user].streams:
+        try:
+            await bus.api(f"STREAM.INFO.{stream}")
+        except ApiError as error:
+            if not error.missing:
+                raise
+            raise Transient(
+                "not_deployed",
+                f"there is no stream {stream} (yet): whoever has the operator's key makes it, "
+                "with `python -m infra.nats topology`",
+            ) from error

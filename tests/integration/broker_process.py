@@ -20,12 +20,14 @@ READY_WITHIN = 20.0
 class NatsServer:
     """One server; a restart keeps port, token and store, as under the supervisor."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, security: str = "") -> None:
+        """`security` stands in the place of the token, in the server's configuration."""
         self.folder = folder
         self._identity = Identity(free_port(), "token-of-the-tests")
         self._config = folder / "server.conf"
         self._output = folder / "server.log"
-        self._config.write_text(config_text(self._identity, Store(folder, "always", 4 * GIB)))
+        store = Store(folder, "always", 4 * GIB)
+        self._config.write_text(config_text(self._identity, store, security=security))
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

@@ -1,0 +1,1 @@
+"""The bus's users: keys, the server's configuration of them, certificates, the deploy step."""

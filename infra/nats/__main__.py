@@ -1,0 +1,105 @@
+"""`python -m infra.nats`: keys, configuration and certificates of the bus, and the deploy step.
+
+write FOLDER        everything that a server in a container needs
+tenant NAME         a user for a tenant's own clients, also while the system runs
+topology [--keep]   make the streams, with the operator's key
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path, PurePath
+
+import orjson
+
+from infra.nats.certificates import ensure_certificates
+from infra.nats.config import Server, server_text
+from infra.nats.keys import TLS_FOLDER, ensure_tenant, reload, write_security
+from infra.nats.topology import deploy, keep
+from infra.private_file import write_private
+from shared.errors import MillraceError
+from shared.settings import BusSettings
+from shared.telemetry import configure
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except MillraceError as error:
+        sys.stderr.write(f"infra.nats: {error.code}: {error.detail}\n")
+        return 1
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m infra.nats", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    writing = commands.add_parser("write", help="keys, server.conf, security.conf, certificates")
+    writing.add_argument("folder", type=Path)
+    writing.add_argument("--mount", type=PurePath, help="where the server will see the folder")
+    writing.add_argument("--tls", action="store_true", help="certificates, asked of clients too")
+    writing.add_argument("--host", action="append", default=[], help="a name of the server's")
+    writing.add_argument("--tenant", action="append", default=[], help="one with own clients")
+    for name in ("listen", "store", "sync", "monitor"):
+        writing.add_argument(f"--{name}", default=getattr(Server(), name))
+    writing.set_defaults(run=_write)
+    tenant = commands.add_parser("tenant", help="a user for a tenant's own clients")
+    tenant.add_argument("name")
+    tenant.add_argument("--folder", type=Path, help="default: that of the local system")
+    tenant.set_defaults(run=_tenant)
+    topology = commands.add_parser("topology", help="make the streams")
+    topology.add_argument("--keep", action="store_true", help="and again after every reconnect")
+    topology.set_defaults(run=_topology)
+    return parser
+
+
+def _write(options: argparse.Namespace) -> None:
+    folder: Path = options.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    tls = None
+    if options.tls:
+        ensure_certificates(folder / TLS_FOLDER, options.host or ["localhost", "127.0.0.1"])
+        tls = (options.mount or folder.absolute()) / TLS_FOLDER
+    for tenant in options.tenant:
+        ensure_tenant(folder, tenant)
+    security = write_security(folder)
+    server = Server(options.listen, options.store, options.sync, tls, options.monitor)
+    write_private(folder / "server.conf", server_text(server).encode())
+    sys.stdout.write(f"{folder}: server.conf, security.conf, {len(security.keys)} users\n")
+
+
+def _tenant(options: argparse.Namespace) -> None:
+    """A running local server reads its users again; connections stay."""
+    data = BusSettings().data
+    folder: Path = options.folder or data / "nats"
+    path = ensure_tenant(folder, options.name)
+    write_security(folder)
+    told = options.folder is None and _reload(data / "pids.json")
+    state = "the server knows it" if told else "the server knows it after its next (re)load"
+    sys.stdout.write(
+        f"{path}\n{state}. Clients: MILLRACE_NATS_URL=... MILLRACE_NATS_CREDS={path}, "
+        f"and Millrace.connect(tenant={options.name!r})\n"
+    )
+
+
+def _reload(pids: Path) -> bool:
+    try:
+        reload(int(orjson.loads(pids.read_bytes())["nats"]))
+    except (OSError, KeyError, ValueError):
+        return False
+    return True
+
+
+def _topology(options: argparse.Namespace) -> None:
+    address, log = BusSettings().address(), configure("topology", "info")
+    asyncio.run(keep(address, log) if options.keep else deploy(address, log))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""The deploy step: with the operator's key, everything in the subject table is made.
+
+A single server forgets what it held in memory when it restarts, and services may not make streams:
+so somebody stays connected and makes them anew. `make run` does, with a broker of its own or not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from shared.bus import topology
+from shared.bus.connect import Bus, open_bus
+from shared.bus.service import ensure_patiently
+from shared.errors import MillraceError
+from shared.settings import Address
+from shared.subjects.permissions import ADMIN
+from shared.telemetry import Log
+
+_AGAIN = 1.0
+
+
+async def deploy(address: Address, log: Log) -> None:
+    """Make what is missing, and bring the rest up to its row.
+
+    Raises:
+        Transient: `bus_unavailable`.
+        Permanent: `permission_denied`, for anybody but the operator.
+    """
+    async with open_bus(address, ADMIN, log) as bus:
+        await ensure_patiently(bus)
+
+
+async def keep(address: Address, log: Log) -> None:
+    """Make everything now and after every reconnect, until this is cancelled."""
+    async with open_bus(address, ADMIN, log) as bus:
+        lost = asyncio.Event()
+
+        async def reconnected() -> None:
+            lost.set()
+
+        bus.on_reconnect(reconnected)
+        lost.set()
+        while True:
+            await lost.wait()
+            lost.clear()
+            await _ensure(bus, lost)
+
+
+async def _ensure(bus: Bus, lost: asyncio.Event) -> None:
+    try:
+        await topology.ensure(bus)
+    except MillraceError as error:
+        bus.log.warning("topology.retry", error=str(error))
+        await asyncio.sleep(_AGAIN)
+        lost.set()
