@@ -24,7 +24,7 @@ async def deploy(address: Address, log: Log) -> None:
 
     Raises:
         Transient: `bus_unavailable`.
-        Permanent: `permission_denied`, for anybody but the operator.
+        Broken: `permission_denied`, for a user without the right.
     """
     async with open_bus(address, ADMIN, log) as bus:
         await ensure_patiently(bus)

@@ -129,8 +129,8 @@ class Bus:
         Raises:
             Transient: `bus_unavailable` (no answer, or no stream yet): the message may or may
                 not be stored, so repeat it under the same message id.
-            Permanent: `wrong_last_sequence` (CAS refused), `payload_too_large`, or
-                `permission_denied`: this user may not publish there.
+            Permanent: `wrong_last_sequence` (CAS refused) or `payload_too_large`.
+            Broken: `permission_denied`: this user may not publish there.
         """
         reply = await self._ask(subject, body, headers, patience)
         if not reply.data:
@@ -224,7 +224,8 @@ class Bus:
 
         Raises:
             Transient: `no_responders` (the service is away) or `request_timeout`.
-            Permanent: `payload_too_large`, `permission_denied`.
+            Permanent: `payload_too_large`.
+            Broken: `permission_denied`.
         """
         try:
             reply = await self._ask(subject, body, headers, patience, lasting=True)
@@ -241,7 +242,7 @@ class Bus:
 
         Raises:
             Transient: `bus_unavailable`.
-            Permanent: `permission_denied`.
+            Broken: `permission_denied`.
         """
         reply = await self._ask(api, query, None, 5.0, lasting=True)
         if reply.headers and reply.headers.get("Status") == _NOBODY:
@@ -306,8 +307,9 @@ class ApiError(Permanent):
         self.missing = error.get("code") == 404
 
 
-def _denied(subject: str, user: str) -> Permanent:
-    return Permanent(
+def _denied(subject: str, user: str) -> Broken:
+    """Not the message is wrong but the deployment: work is tried again, and not lost to it."""
+    return Broken(
         "permission_denied",
         f"the bus does not let {user} publish to {subject}: use another user's credentials, or "
         "grant it in shared/subjects/permissions.py",

@@ -22,7 +22,7 @@ from nats.aio.subscription import Subscription
 
 from shared.bus.connect import ApiError, Bus
 from shared.clock import monotonic
-from shared.errors import Transient
+from shared.errors import Broken, Transient
 from shared.subjects import Consumer
 
 OnMessage = Callable[[Msg], Awaitable[None]]
@@ -72,7 +72,7 @@ class Pull:
         """
         try:
             await self._begin()
-        except (Transient, ApiError) as error:
+        except (Transient, Broken, ApiError) as error:
             self._bus.log.warning("pull.retry", consumer=self._name, error=str(error))
             self._restart(0.2)
         self._watch = asyncio.create_task(self._watchdog())
@@ -180,7 +180,7 @@ class Pull:
             try:
                 await self._unsubscribe()
                 await self._begin()
-            except (Transient, ApiError, nats.errors.Error) as error:
+            except (Transient, Broken, ApiError, nats.errors.Error) as error:
                 self._bus.log.warning("pull.retry", consumer=self._name, error=str(error))
                 delay = min(2.0, delay * 2 + 0.1)
                 continue

@@ -151,7 +151,7 @@ GRANTS: dict[str, Grant] = {
             *("member.sessions.*", "health.ledger"),
         ),
         hears=("control.*.*.*", "replay.*.*", "member.sessions.*"),
-        reads=(*_TRACES, WORK),
+        reads=(*_TRACES, WORK, DOCS),  # a letter quotes the original, wherever it lies
         consumes=(
             *(place_of(sessions_consumer(number)) for number in range(PARTITIONS)),
             *map(place_of, (FIRED, UNDERTAKER, STRAYS, ERASER)),

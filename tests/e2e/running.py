@@ -91,6 +91,12 @@ class System:
         finally:
             self.process.kill()
 
+    def refusals(self) -> list[str]:
+        """What the bus did not let a service do, of all that its log still holds."""
+        logs = sorted((self.data / "logs").glob("*.log*"))
+        lines = (line for path in logs for line in path.read_text(errors="replace").splitlines())
+        return [line for line in lines if "bus.permission_denied" in line]
+
     def logs(self, lines: int = 8) -> str:
         """The end of every log, for the report of a failed test."""
         return "\n".join(

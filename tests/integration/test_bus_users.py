@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -21,7 +22,7 @@ from shared.bus.connect import open_bus
 from shared.bus.edge import make_broker
 from shared.bus.login import seed_file, tls_context
 from shared.client import Millrace
-from shared.errors import Permanent, Transient
+from shared.errors import Broken, Transient
 from shared.settings import Address, Tls
 from shared.subjects import WORK
 from shared.telemetry import configure
@@ -79,7 +80,9 @@ async def refused(server: NatsServer, **options) -> bool:
 
     try:
         nc = await nats.connect(server.url, allow_reconnect=False, error_cb=quiet, **options)
-    except (nats.errors.Error, ConnectionError):
+    except ssl.SSLCertVerificationError:  # it was this client that refused
+        raise
+    except (nats.errors.Error, ConnectionError, ssl.SSLError):
         return True
     await nc.close()
     return False
@@ -133,7 +136,7 @@ async def test_a_tenant_gets_in_while_the_server_runs(folder: Path, server: Nats
                 break
             await asyncio.sleep(0.1)
         assert task is not None
-        with pytest.raises(Permanent, match="permission_denied"):
+        with pytest.raises(Broken, match="permission_denied"):
             await Millrace(bus, "other").submit("assistant", "hello")
 
 

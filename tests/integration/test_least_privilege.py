@@ -13,7 +13,7 @@ from infra.nats.config import USERS
 from shared.bus import topology
 from shared.bus.connect import ApiError, Bus
 from shared.bus.kv import KeyValue
-from shared.errors import Permanent, Transient
+from shared.errors import Broken, Permanent, Transient
 from shared.subjects import (
     BUCKETS,
     CONSUMERS,
@@ -138,14 +138,14 @@ async def test_what_a_service_must_not_hear_is_refused(secured: Secured, user: s
 
 async def test_a_refusal_is_an_error_at_once_and_names_the_subject(secured: Secured) -> None:
     async with secured.connected("tools") as bus:
-        with pytest.raises(Permanent) as caught:
+        with pytest.raises(Broken) as caught:
             await bus.publish("run.3.acme.s1.done.T1", b"{}", patience=600)
         assert caught.value.code == "permission_denied"
         assert "run.3.acme.s1.done.T1" in caught.value.detail
         assert "tools" in caught.value.detail
-        with pytest.raises(Permanent, match="permission_denied"):
+        with pytest.raises(Broken, match="permission_denied"):
             await bus.request("ledger.tasks", b"{}", patience=600)
-        with pytest.raises(Permanent, match="permission_denied"):
+        with pytest.raises(Broken, match="permission_denied"):
             await KeyValue(bus, KEYS).get("k1")
         assert bus.denials.counts == {"publish": 3}
 
@@ -166,7 +166,7 @@ async def test_a_star_among_consumers_does_not_reach_the_named_ones(secured: Sec
         own = Consumer("infer-w-x", WORK, ("work.infer.x.w.x",), memory=True)
         await topology.ensure_consumer(bus, own)
         await topology.delete_consumer(bus, own)
-        with pytest.raises(Permanent, match="permission_denied"):
+        with pytest.raises(Broken, match="permission_denied"):
             await topology.ensure_consumer(bus, ROUTER)
 
 
@@ -209,7 +209,7 @@ async def test_a_schedule_cannot_target_another_stream(
 @pytest.mark.parametrize("user", ["tools", "inference", "router", "retrieval", "ledger"])
 async def test_nobody_else_sets_timers(secured: Secured, user: str) -> None:
     async with secured.connected(user) as bus:
-        with pytest.raises(Permanent, match="permission_denied"):
+        with pytest.raises(Broken, match="permission_denied"):
             await bus.publish("timer.3.acme.s1.t1.x", b"{}", _schedule("fired.3.acme.s1.t1.x"))
 
 
@@ -319,7 +319,7 @@ async def test_two_tenants_do_not_see_each_others_answers(secured: Secured) -> N
     async with secured.connected("tenant-acme") as acme, secured.connected("tenant-other") as other:
         await acme.publish("tasks.acme.assistant.s1", b"{}")
         await other.publish("tasks.other.assistant.s1", b"{}")
-        with pytest.raises(Permanent, match="permission_denied"):
+        with pytest.raises(Broken, match="permission_denied"):
             await other.publish("tasks.acme.assistant.s1", b"{}")
 
 

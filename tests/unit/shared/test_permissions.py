@@ -69,6 +69,16 @@ def test_a_message_of_the_table_names_only_streams_that_exist() -> None:
         assert set(grant.streams) <= STORED
 
 
+def test_the_undertaker_can_quote_from_every_stream() -> None:
+    for row in STREAMS:
+        assert may_publish("sessions", f"$JS.API.DIRECT.GET.{row.name}")
+
+
+@pytest.mark.parametrize("subject", ["work.route", "work.tool.add", "docs.a.c.d", "tasks.a.b.c"])
+def test_the_edge_can_send_a_dead_letter_again(subject: str) -> None:
+    assert may_publish("ingress", subject)
+
+
 def test_who_is_not_in_the_table_is_an_error() -> None:
     with pytest.raises(Permanent, match="unknown_user"):
         permissions_of("stranger")
