@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from infra.local.plan import (
+    TRACING,
     Program,
     hosted_models,
     hosted_programs,
@@ -69,7 +70,8 @@ def programs(settings: LocalSettings, inherited: Mapping[str, str]) -> Programs:
     }
     replicas = read_replicas(settings.replicas)
     services = service_programs(sys.executable, common, replicas, own)
-    traces = tracing_programs(sys.executable, common) if OtelSettings().wanted else ()
+    tracer = {**common, **settings.for_user(TRACING)}
+    traces = tracing_programs(sys.executable, tracer) if OtelSettings().wanted else ()
     found = (*services, *traces, *hosted_programs(sys.executable, common, hosted))
     place = settings.metrics_place()
     ports = ports_of(place, [program.name for program in found])

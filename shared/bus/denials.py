@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from shared.metrics.catalogue import ALARMS
 from shared.telemetry import Log
 
 Operation = Literal["publish", "subscribe"]
@@ -41,7 +42,7 @@ class Denials:
         self._told: set[Denied] = set()
         self._listeners: list[Listener] = []
         self.counts: Counter[Operation] = Counter()
-        """How many there were, by what was refused: for metrics."""
+        """How many there were, by what was refused; the alarm counts those of the process."""
 
     def listen(self, listener: Listener) -> None:
         """Call this at every refusal from now on."""
@@ -53,6 +54,7 @@ class Denials:
         if found is None:
             return False
         self.counts[found.operation] += 1
+        ALARMS.add("permission_violation")
         self._tell(found)
         for listener in self._listeners:
             listener(found)

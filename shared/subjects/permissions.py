@@ -17,6 +17,7 @@ from shared.subjects.addresses import (
     DIRECT_ROUTE,
     DOCS,
     EMBED,
+    ENDED,
     FEED,
     INDEX_STATE,
     LEDGER_REBUILD,
@@ -50,9 +51,11 @@ from shared.subjects.streams import (
     REQUESTS,
     ROUTER,
     STRAYS,
+    STREAMS,
     TENANTS,
     TOOL_SPECS,
     TOOLS,
+    TRACES,
     UNDERTAKER,
     WORKERS,
     Bucket,
@@ -108,6 +111,8 @@ class Grant:
     """Other people's consumers, of which it reads how far they have come."""
     lists: tuple[str, ...] = ()
     """Streams of which it lists all consumers."""
+    measures: tuple[str, ...] = ()
+    """Streams of which it reads how much they hold, and nothing of what."""
     purges: tuple[str, ...] = ()
     """Streams of which it removes what is on a subject."""
     deletes: tuple[str, ...] = ()
@@ -147,7 +152,7 @@ GRANTS: dict[str, Grant] = {
     "sessions": Grant(
         sends=(
             *("run.>", "tasks.*.*.*", ROUTE, "work.tool.*", "timer.>"),
-            *("dead.>", _EVERY_BLOB, "cancel.*.*.*"),
+            *("dead.>", _EVERY_BLOB, "cancel.*.*.*", ENDED),
             *("member.sessions.*", "health.ledger"),
         ),
         hears=("control.*.*.*", "replay.*.*", "member.sessions.*"),
@@ -169,6 +174,8 @@ GRANTS: dict[str, Grant] = {
         ),
         hears=(DIRECT_ROUTE,),
         consumes=(Place(WORK, "*"),),
+        lists=(RUNS, WORK, TIMERS, DOCS, DEAD),
+        measures=tuple(row.name for row in STREAMS),
         knows=(WORKERS,),
     ),
     "inference": Grant(
@@ -176,7 +183,7 @@ GRANTS: dict[str, Grant] = {
             *("run.*.*.*.inferred", "run.*.*.*.infer_failed", "run.*.*.*.completed"),
             *("tokens.*.*.*", _EVERY_BLOB, "prefixes.*.*", f"dead.*.*.*.{WORK}.>"),
         ),
-        hears=("direct.infer.*", "cancel.*.*.*", "holds.*"),
+        hears=("direct.infer.*", "cancel.*.*.*", "holds.*", ENDED),
         reads=(RUNS, TOKENS, BLOBS),
         consumes=(Place(WORK, "*"),),
         purges=(BLOBS,),
@@ -204,6 +211,11 @@ GRANTS: dict[str, Grant] = {
         hears=_LEDGER_QUESTIONS,
         reads=(RUNS, BLOBS),
         consumes=(place_of(LEDGER),),
+    ),
+    "tracing": Grant(
+        sends=_letters(TRACES.name),
+        reads=(RUNS, BLOBS),
+        consumes=(place_of(TRACES),),
     ),
     "ingress": Grant(
         sends=(
@@ -259,7 +271,7 @@ def permissions_of(user: str) -> Permissions:
 
 def _reading(grant: Grant) -> tuple[str, ...]:
     found: list[str] = []
-    for stream in grant.streams:
+    for stream in dict.fromkeys((*grant.streams, *grant.measures)):
         found.append(f"$JS.API.STREAM.INFO.{stream}")
     for stream in (*grant.reads, *map(_stream_of, grant.knows)):
         found.append(f"$JS.API.DIRECT.GET.{stream}")
@@ -301,7 +313,7 @@ def _others(user: str, grant: Grant) -> tuple[str, ...]:
     wild = {place.stream for place in grant.consumes if place.name == "*"}
     own = {place.path for place in grant.consumes}
     sessions = map(sessions_consumer, range(PARTITIONS))
-    foreign = [place_of(row) for row in (*CONSUMERS, *sessions) if row.stream in wild]
+    foreign = [place_of(row) for row in (*CONSUMERS, TRACES, *sessions) if row.stream in wild]
     if user == "router":
         own.add(place_of(ROUTER).path)
     return tuple(

@@ -23,6 +23,7 @@ from shared.subjects import (
     STREAMS,
     TIMERS,
     TOOLS,
+    TRACES,
     WORK,
     Consumer,
     sessions_consumer,
@@ -78,14 +79,15 @@ def forbidden_to(user: str) -> set[str]:
         found |= {"direct.route", "retried.acme.s1.tools.WORK.1.1"}
     if user not in ("ingress", "sessions"):
         found |= {"tasks.acme.assistant.s1"}
-    for row in (*CONSUMERS, *map(sessions_consumer, range(16))):
+    for row in (*CONSUMERS, TRACES, *map(sessions_consumer, range(16))):
         found |= _of_consumer(row) if user not in _owners(row) else set()
     others = (other for other in SERVICES if other != user)
     return found | {f"$KV.members.{other}.m1" for other in others}
 
 
 def _owners(row: Consumer) -> tuple[str, ...]:
-    named = {"router": "router", "tools": "tools", "retrieval": "retrieval", "ledger": "ledger"}
+    named = {"router": "router", "tools": "tools", "retrieval": "retrieval", "ledger": "ledger",
+             "traces": "tracing"}  # fmt: skip
     return (named.get(row.name, "sessions"),)
 
 
@@ -206,7 +208,7 @@ async def test_a_schedule_cannot_target_another_stream(
         assert await _holds(admin, TIMERS, subject) == 0
 
 
-@pytest.mark.parametrize("user", ["tools", "inference", "router", "retrieval", "ledger"])
+@pytest.mark.parametrize("user", ["tools", "inference", "router", "retrieval", "ledger", "tracing"])
 async def test_nobody_else_sets_timers(secured: Secured, user: str) -> None:
     async with secured.connected(user) as bus:
         with pytest.raises(Broken, match="permission_denied"):
@@ -220,7 +222,7 @@ async def test_a_schedule_in_another_stream_is_no_schedule(secured: Secured, use
     subject = own.get(user, "$KV.memory.acme.s1.x" if user == "tools" else "")
     if not subject:
         subject = {"inference": "run.3.acme.s1.inferred", "router": "work.route"}.get(
-            user, f"dead.acme.s1.{user}.RUNS.1.1"
+            user, f"dead.acme.s1.{'traces' if user == 'tracing' else user}.RUNS.1.1"
         )
     async with secured.connected(user) as bus:
         with pytest.raises(Permanent, match="publish_refused"):

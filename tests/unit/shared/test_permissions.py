@@ -2,9 +2,17 @@
 
 import pytest
 
-from infra.local.plan import SERVICES
+from infra.local.plan import SERVICES, TRACING
 from shared.errors import Permanent
-from shared.subjects import BUCKETS, CONSUMERS, FACT_KINDS, PARTITIONS, STREAMS, sessions_consumer
+from shared.subjects import (
+    BUCKETS,
+    CONSUMERS,
+    FACT_KINDS,
+    PARTITIONS,
+    STREAMS,
+    TRACES,
+    sessions_consumer,
+)
 from shared.subjects.permissions import (
     ADMIN,
     GRANTS,
@@ -15,12 +23,12 @@ from shared.subjects.permissions import (
 )
 from tests.fakes.subjects import covers, may_publish
 
-ROWS = (*CONSUMERS, *map(sessions_consumer, range(PARTITIONS)))
+ROWS = (*CONSUMERS, TRACES, *map(sessions_consumer, range(PARTITIONS)))
 STORED = {row.name for row in STREAMS} | {f"KV_{row.name}" for row in BUCKETS}
 
 
 def test_every_service_has_a_row_and_nobody_else() -> None:
-    assert set(GRANTS) == set(SERVICES)
+    assert set(GRANTS) == {*SERVICES, TRACING}
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
