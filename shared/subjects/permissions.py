@@ -148,12 +148,15 @@ _RETRIEVAL_QUESTIONS = (SEARCH, EMBED, INDEX_STATE)
 _TRACES = (RUNS, TOKENS, TIMERS, DEAD, BLOBS, _stream_of(MEMORY))
 """Where a deleted session has left something (`session_traces`)."""
 
+TENANTS_INBOX = "_R_.>"
+"""What the server makes of a reply subject in another account; no client can name one itself."""
+
 GRANTS: dict[str, Grant] = {
     "sessions": Grant(
         sends=(
             *("run.>", "tasks.*.*.*", ROUTE, "work.tool.*", "timer.>"),
             *("dead.>", _EVERY_BLOB, "cancel.*.*.*", ENDED),
-            *("member.sessions.*", "health.ledger"),
+            *("member.sessions.*", "health.ledger", TENANTS_INBOX),
         ),
         hears=("control.*.*.*", "replay.*.*", "member.sessions.*"),
         reads=(*_TRACES, WORK, DOCS),  # a letter quotes the original, wherever it lies
