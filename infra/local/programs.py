@@ -56,21 +56,27 @@ def programs(settings: LocalSettings, inherited: Mapping[str, str]) -> Programs:
         model: {name: environment[name]} for model, name in variables.items() if name in environment
     }
 
+    elsewhere = settings.nats_url is None and "MILLRACE_NATS_URL" in inherited
+
+    def shown(service: str) -> Mapping[str, str]:
+        """Its key on the bus; none where the caller brings servers that have no users."""
+        return {} if elsewhere else settings.for_user(service)
+
     def own(service: str, number: int) -> Mapping[str, str]:
         key = keys.get(settings.model, {}) if service == "inference" else {}
-        return {**settings.for_replica(service, number), **settings.for_user(service), **key}
+        return {**settings.for_replica(service, number), **shown(service), **key}
 
     hosted = {
         model: {
             **settings.for_hosted(model),
-            **settings.for_user("inference"),
+            **shown("inference"),
             **keys.get(model, {}),
         }
         for model in hosted_models(models, settings.model)
     }
     replicas = read_replicas(settings.replicas)
     services = service_programs(sys.executable, common, replicas, own)
-    tracer = {**common, **settings.for_user(TRACING)}
+    tracer = {**common, **shown(TRACING)}
     traces = tracing_programs(sys.executable, tracer) if OtelSettings().wanted else ()
     found = (*services, *traces, *hosted_programs(sys.executable, common, hosted))
     place = settings.metrics_place()
