@@ -15,8 +15,9 @@ from typing import NamedTuple
 
 MARK = "**"
 LIKE = {"answer": 1.0, "same topic": 0.8, "rival": 0.42, "other": 0.16, "filler": 0.16}
-SPREAD = 0.105
-"""Mean and spread of the tool's scores by role: 816 generated questions, 2,250 sentences."""
+SPREAD = 0.13
+"""Mean and spread of the tool's scores by role: 816 generated questions, 2,250 sentences. The
+measured spread is 0.105; a little more teaches not to believe every mark."""
 
 
 @dataclass(frozen=True)
