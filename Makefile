@@ -15,7 +15,7 @@ PATHS := services shared infra loadtests tests
 # Tests mostly wait for processes, so two run at a time; `make test SPREAD=` for one.
 SPREAD := -n 2 --dist loadgroup
 
-.PHONY: help setup run demo cluster sites up down test chaos test-gpu bench load lint fmt lock clean
+.PHONY: help setup run demo cluster sites up down test chaos test-gpu bench load lint audit fmt lock clean
 
 ##@ Use it
 
@@ -59,11 +59,15 @@ bench: $(DEV_STAMP) ## what Millrace itself costs per step and completion, again
 load: $(DEV_STAMP) ## clients of every kind on the running system, judged by a floor of the same run
 	@exec $(PY) -m loadtests $(ARGS)
 
-lint: $(DEV_STAMP) ## ruff, mypy, import-linter
+lint: $(DEV_STAMP) ## ruff, mypy, import-linter, bandit
 	@$(BIN)/ruff check $(RUFF) $(PATHS)
 	@$(BIN)/ruff format --check $(RUFF) $(PATHS)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --config infra/lint/importlinter.toml
+	@$(BIN)/bandit -q -r services shared infra loadtests --severity-level medium
+
+audit: $(DEV_STAMP) ## known vulnerabilities of the locked packages; says so where nobody can be asked
+	@$(PY) -m infra.lint.audit
 
 fmt: $(DEV_STAMP) ## format the code and apply safe fixes
 	@$(BIN)/ruff check --fix $(RUFF) $(PATHS)

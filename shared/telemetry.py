@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 import structlog
+from structlog.processors import ExceptionRenderer
+from structlog.tracebacks import ExceptionDictTransformer
 
 from shared.contracts.base import SessionRef
 from shared.contracts.log import MSG_ID, TASK_HEADER, StoredFact, task_id_of
@@ -38,6 +40,9 @@ _SECRETS = re.compile(
 
 # -- logs -------------------------------------------------------------------------------------
 
+_tracebacks = ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
+"""Without the variables of each frame: those of a request hold its headers, and so its key."""
+
 
 def configure(service: str, level: str = "info", form: LogFormat = "logfmt") -> Log:
     """Set up logging for this process: one line each, on standard error; libraries' lines too."""
@@ -47,7 +52,7 @@ def configure(service: str, level: str = "info", form: LogFormat = "logfmt") -> 
         _about_the_message,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.dict_tracebacks,
+        _tracebacks,
         _masked,
     )
     handler = logging.StreamHandler(sys.stderr)

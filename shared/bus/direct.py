@@ -148,7 +148,7 @@ def event_of(body: bytes) -> DirectEvent:
     """
     try:
         return _EVENTS.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return decode(body, DirectEvent)
 
 
@@ -170,7 +170,7 @@ def asked(body: bytes) -> Asked:
     """
     try:
         return msgspec.json.decode(body, type=Asked)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         decode(body, DirectRequest)  # says what is wrong, and where
         raise Permanent("invalid_message", "the body is no completion") from None
 

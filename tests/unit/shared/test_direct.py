@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from msgspec.structs import replace
 
@@ -65,3 +67,10 @@ def test_what_is_no_event_is_refused_by_name(body, field):
     with pytest.raises(Permanent) as refused:
         event_of(body)
     assert (refused.value.code, refused.value.field) == ("invalid_message", field)
+
+
+@pytest.mark.parametrize("read", [asked, event_of])
+@pytest.mark.parametrize("depth", [2_000, 100_000])
+def test_what_nests_too_deep_is_invalid(read: Callable[[bytes], object], depth: int) -> None:
+    with pytest.raises(Permanent, match="invalid_message"):
+        read(b'{"usage":' + b"[" * depth + b"]" * depth + b"}")

@@ -115,6 +115,23 @@ def test_a_line_has_the_message_in_hand_and_no_secret(
         assert found["error"] == "no route to nats://***@broker:4222"
 
 
+def test_a_traceback_shows_no_variables(capsys: pytest.CaptureFixture[str]) -> None:
+    """Those of a request hold its headers, and so its key."""
+    logging.getLogger().handlers.clear()
+    configure("test", "info", "json")
+
+    def serve(headers: list[tuple[bytes, bytes]]) -> None:
+        raise RuntimeError(f"{len(headers)} headers")
+
+    try:
+        serve([(b"x-any", b"value-of-a-header")])
+    except RuntimeError:
+        logging.getLogger("uvicorn.error").exception("it failed")
+    line = capsys.readouterr().err
+    assert orjson.loads(line)["exception"][0]["exc_value"] == "1 headers"
+    assert "value-of-a-header" not in line
+
+
 def test_what_a_library_says_has_the_same_form(capsys: pytest.CaptureFixture[str]) -> None:
     logging.getLogger().handlers.clear()
     configure("test", "info", "json")

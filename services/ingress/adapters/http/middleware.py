@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.ingress.adapters.http.errors import CODE_KEY, TRACE_KEY, refusal
@@ -41,6 +42,15 @@ def header(scope: Mapping[str, Any], name: bytes) -> str | None:
         if key == name:
             return bytes(value).decode("latin-1")
     return None
+
+
+def _all(scope: Mapping[str, Any], name: bytes) -> list[str]:
+    """Every value of a header."""
+    return [bytes(value).decode("latin-1") for key, value in scope["headers"] if key == name]
+
+
+GONE = 499
+"""The status in a span of a request whose client went away."""
 
 
 class Trace:
@@ -80,6 +90,8 @@ class Trace:
 
         try:
             await self._app(scope, receive, sending)
+        except ClientDisconnect:
+            status = GONE  # nobody is there to be answered, and nothing of ours is wrong
         finally:
             if self._spans is not None and own is not None and own.sampled:
                 self._spans.record(request_span(scope, own, parent, status, (begun, now())))
@@ -175,14 +187,14 @@ class LocalOnly:
         await self._app(scope, receive, send)
 
     def _objection(self, scope: Scope) -> Failure | None:
-        host = header(scope, b"host") or ""
-        if not self._is_local(f"//{host}"):
+        host = ", ".join(_all(scope, b"host"))
+        if "@" in host or not self._is_local(f"//{host}"):
             detail = f"without authentication this answers to local names only, not {host[:80]!r}"
             return Failure(code="foreign_host", detail=detail, field="Host")
-        origin = header(scope, b"origin")
-        if origin is not None and not self._is_local(origin):
-            detail = f"without authentication pages of {origin[:80]!r} may not call this"
-            return Failure(code="foreign_origin", detail=detail, field="Origin")
+        for origin in _all(scope, b"origin"):
+            if not self._is_local(origin):
+                detail = f"without authentication pages of {origin[:80]!r} may not call this"
+                return Failure(code="foreign_origin", detail=detail, field="Origin")
         return None
 
     def _is_local(self, url: str) -> bool:

@@ -1,0 +1,1 @@
+"""The gates: configuration of the checkers, and the audit of packages."""
