@@ -218,7 +218,7 @@ async def test_the_commands_borrow_the_broker_of_a_stopped_system(tmp_path: Path
     put = await millrace(new, "restore", str(tmp_path / "backup"))
     assert put.code == 0, put.err
     assert "RUNS" in put.out
-    assert "ledger rebuild" in put.err
+    assert "restore.md" in put.err
     assert not os.access(new / "nats.json", os.F_OK)  # nothing goes on running
 
 

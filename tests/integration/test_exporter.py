@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -19,8 +20,12 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def log() -> Log:
-    return structlog.get_logger(service="test")
+def log() -> Iterator[Log]:
+    """A log that says everything, whatever other tests of this process have set up."""
+    before = structlog.get_config()
+    structlog.reset_defaults()
+    yield structlog.get_logger(service="test")
+    structlog.configure(**before)
 
 
 async def test_health_readiness_and_metrics(log: Log) -> None:
