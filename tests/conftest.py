@@ -18,7 +18,8 @@ SHARED_SYSTEMS = ("system", "fronts")
 """Fixtures that start a whole system once: what uses one of them stays in one process."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The tests of a file stay together (its fixtures are made once), those of a system too."""
     groups: dict[Path, str] = {}
     for item in items:
@@ -26,4 +27,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if "e2e" in item.path.parts and used:
             groups[item.path] = used[0]
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(groups.get(item.path, str(item.path))))
+        own = str(item.path.relative_to(config.rootpath))
+        item.add_marker(pytest.mark.xdist_group(groups.get(item.path, own)))
