@@ -12,8 +12,8 @@ COMPILE := $(BIN)/uv pip compile --quiet --python-version 3.12 --generate-hashes
 # Named here, because the patterns in it count from the repository only when it is.
 RUFF := --config infra/lint/ruff.toml
 PATHS := services shared infra loadtests tests
-# Tests mostly wait for processes, so two run at a time; `make test SPREAD=` for one.
-SPREAD := -n 2 --dist loadgroup
+# Tests mostly wait for processes, so two files run at a time; `make test SPREAD=` for one.
+SPREAD := -n 2 --dist loadfile
 
 .PHONY: help setup run demo cluster sites up down test chaos test-gpu bench load lint audit fmt lock clean
 
