@@ -47,8 +47,9 @@ KEPT_CONSUMERS = frozenset({FIRED.name, UNDERTAKER.name, STRAYS.name})
 projections are built anew, sessions begin at their checkpoints, and what a deletion has missed is
 erased once more."""
 
-SERVICES = ("sessions", "router", "tools", "retrieval", "ledger", "ingress")
-"""Who answers `health.<name>` while it runs; workers show themselves in their bucket."""
+SERVICES = ("sessions", "router", "tools", "retrieval", "ledger")
+"""Who answers `health.<name>` while it runs. Workers show themselves in their bucket; the ingress
+keeps nothing of the log that a restore could contradict."""
 _ASKED_FOR = 1.0
 
 Said = Callable[[str, int], None]

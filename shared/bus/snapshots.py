@@ -22,7 +22,7 @@ CHUNK = 128 << 10
 _PATIENCE = 30.0
 """Seconds without a chunk, or without an answer to one, after which the server counts as away."""
 
-_AGAIN_AFTER = (0.2, 0.5, 1.0, 0.0)
+_AGAIN_AFTER = (0.2, 0.5, 1.0)
 _EXISTS = 10130
 """a stream of this name is there already (error of a restore)"""
 
@@ -98,16 +98,15 @@ async def _place(bus: Bus, name: str, described: Described) -> str:
     Right after a stream was removed its folder may still be on the disk, and the server cannot
     make another one there (seen with 2.15: "error creating store"); a moment later it can.
     """
+    call = f"STREAM.RESTORE.{name}"
     for delay in _AGAIN_AFTER:
         try:
-            answer = await bus.api(f"STREAM.RESTORE.{name}", described)
+            return str((await bus.api(call, described))["deliver_subject"])
         except ApiError as error:
-            if error.number == _EXISTS or not delay:
+            if error.number == _EXISTS:
                 raise
             await asyncio.sleep(delay)
-        else:
-            return str(answer["deliver_subject"])
-    raise AssertionError("unreachable")
+    return str((await bus.api(call, described))["deliver_subject"])
 
 
 def _refused(name: str, answer: bytes) -> None:

@@ -10,6 +10,7 @@ that a client can choose must not be able to fill the memory.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
@@ -82,8 +83,9 @@ class Measure[S](Collector):
         for values in known if labels else ((),):
             self.show(*values)
 
+    @abstractmethod
     def _new(self) -> S:
-        raise NotImplementedError
+        """A series at 0."""
 
     def show(self, *values: str) -> None:
         """Have this series there, at 0 where nothing was counted yet."""

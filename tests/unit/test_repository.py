@@ -55,3 +55,11 @@ def test_every_route_leads_to_a_model_of_the_file() -> None:
     found = read_models(ROOT / "infra" / "models.yaml")
     assert {"default", "fast", "deep"} <= set(found.routes)
     assert all(model in found.models for route in found.routes.values() for model in route)
+
+
+def test_the_threat_model_names_tests_that_exist() -> None:
+    text = next((ROOT / "infra" / "adr").glob("0046-*.md")).read_text()
+    named = re.findall(r"`([a-z0-9_/]+\.py)`", text)
+    assert len(named) > 10
+    found = {path.as_posix() for path in (ROOT / "tests").rglob("*.py")}
+    assert not [name for name in named if not any(path.endswith(f"/{name}") for path in found)]
