@@ -64,12 +64,23 @@ def live(facts: list[StoredFact], random: Random) -> list[Event]:
     """What a viewer sees who is there: deltas first, of attempts that came to nothing too."""
     merger = Merger()
     events: list[Event] = []
-    for stored in facts:
+    for stored, following in pairwise([*facts, None]):
+        assert stored is not None
+        early = following is not None and random.random() < 0.5 and overtakes(following, stored)
+        if early:
+            for delta in spoken(following.fact, random):
+                events += merger.delta(delta, stored.time)
         if isinstance(stored.fact, f.Inferred):
             for delta in spoken(stored.fact, random):
                 events += merger.delta(delta, stored.time)
         events += merger.fact(stored)
     return events
+
+
+def overtakes(answer: StoredFact, result: StoredFact) -> bool:
+    """Whether the words of an answer may be heard before the fact in front of it."""
+    same = answer.task == result.task
+    return same and isinstance(answer.fact, f.Inferred) and isinstance(result.fact, f.ToolDone)
 
 
 def spoken(fact: f.Inferred, random: Random) -> list[TokenDelta]:
@@ -160,6 +171,27 @@ def test_a_response_ends_once_and_the_next_begins_with_a_result(
             (one for one in facts if one.task == task and isinstance(one.fact, f.Done)), None
         )
         assert done is None or not responses or not responses[-1].open
+
+
+def test_an_end_is_behind_words_that_no_fact_holds() -> None:
+    """Cancelled while the model speaks."""
+    facts = next(
+        found
+        for seed in range(400)
+        for found in [lived(Random(seed), 40)]  # noqa: S311  # no secret
+        if len(found) > 3 and isinstance(found[1].fact, f.Accepted)
+    )
+    start, accepted = facts[0], facts[1]
+    end = moved(accepted, seq=9, fact=f.Done(task=start.task, status="cancelled"), kind="done")
+    merger = Merger()
+    events = [event for stored in (start, accepted) for event in merger.fact(stored)]
+    for index in range(3):
+        delta = TokenDelta(task=start.task, step=0, index=index, text="word ", attempt=1)
+        events += merger.delta(delta, 1.0)
+    events += merger.fact(end)
+    numbers = [number_of(one) for one in typed(events, start.task, 0)]
+    assert len(numbers) == len(set(numbers)) > 5
+    assert numbers == sorted(numbers)
 
 
 def test_the_lives_hold_what_they_are_there_for() -> None:

@@ -5,7 +5,8 @@
                     model thought first, that item's end and the message's beginning stand between
                     the deltas of the two, and what follows moves by that
         the end of the text and the calls from SAID, results of our tools from RESULTS
-    and the end of the response at END behind all of that
+    and the end of the response at END of the turn that would come next: behind what a turn that was
+    cut short has said, which is in no fact
 
 A number depends on the facts and on the cut of the text alone, so the events of a log have the
 same numbers while they happen and weeks later, at any replica. What a worker said before it was
@@ -54,19 +55,37 @@ class ResponseEvents:
         self._number = number
         self._speech: Speech | None = None
         """The attempt that speaks, or spoke last."""
+        self._held: list[Json] = []
+        """What the next turn says already, while a result of the one before has not been heard."""
         self.ended = False
 
     def of(self, event: Event) -> list[Json]:
-        """What follows from an event of the task, in order."""
+        """What follows from an event of the task, in order.
+
+        Facts and deltas come from two streams: the first words of a turn may overtake the last
+        result of the turn before, and wait here for it.
+        """
         if isinstance(event.data, TokenDelta):
             response = self.fold.last
-            wanted = response is not None and response.place.number == self._number
-            return self._delta(response, event.data) if response and wanted else []
+            if response is None or response.place.number != self._number:
+                return []
+            self._held += self._delta(response, event.data)
+            return self._released(response)
         events: list[Json] = []
         for change in self.fold.event(event):
             if change.response.place.number == self._number:
-                events += self._change(change)
+                if change.kind == "ended":
+                    events += self._released()
+                events += self._change(change) + self._released(change.response)
         return events
+
+    def _released(self, response: Response | None = None) -> list[Json]:
+        """What was held, once nothing of the last turn is open."""
+        turn = response.turns[-1] if response is not None and response.turns else None
+        if turn is not None and len(turn.results) < len(turn.said.tool_calls):
+            return []
+        held, self._held = self._held, []
+        return held
 
     def _change(self, change: Change) -> list[Json]:
         response = change.response
@@ -82,7 +101,8 @@ class ResponseEvents:
                 return list(_result(response, change.turn, change.call))
             case "ended":
                 self.ended = True
-                number = len(response.turns) * STRIDE + END
+                # behind a turn that was cut short: its words are in no fact
+                number = (len(response.turns) + 1) * STRIDE + END
                 return [
                     _event(number, _TERMINAL[response.status], response=response_json(response))
                 ]
