@@ -1,8 +1,9 @@
 """One subscription to a part of the feed, shared by all who watch a session of that part.
 
-The server republishes each fact and each token delta of a session as `feed.<...>`, in the order in
-which they happened. A lane hears a part of that: one session, or a partition of all sessions. What
-nobody watches is dropped by its subject, undecoded (ADR 0024 has the figures).
+The server republishes each fact and each token delta of a session as `feed.<...>`, each stream in
+its order; a delta may overtake a fact, since they are in two. A lane hears a part of that: one
+session, or a partition of all sessions. What nobody watches is dropped by its subject, undecoded
+(ADR 0024 has the figures).
 
 A lane is a place in the log as well: what it may have missed (a lost connection, a server that
 changed its leader) is read from there, once for all its viewers.

@@ -13,7 +13,9 @@ from infra.local import broker
 from infra.local.settings import ROOT, inherited_environment
 from infra.local.supervisor import Supervisor
 from shared.client import Millrace
+from shared.clock import mint_trace
 from shared.telemetry import configure
+from tests.integration.waiting import until
 
 LOG = configure("test", "error")
 
@@ -29,12 +31,20 @@ class EdgeSystem:
         }
 
     @asynccontextmanager
-    async def service(self, name: str, *, kill: bool = False) -> AsyncIterator[None]:
-        """Run a service; afterwards end it politely (it must exit with 0) or kill it."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", f"services.{name}", env=self._environment
-        )
+    async def service(
+        self, name: str, *, kill: bool = False, says: str = ""
+    ) -> AsyncIterator[None]:
+        """Run a service; afterwards end it politely (it must exit with 0) or kill it.
+
+        With `says` it has logged that when this returns.
+        """
+        log = self.data / f"{name}-{mint_trace()}.log"
+        with log.open("ab") as output:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", f"services.{name}"), env=self._environment, stderr=output
+            )
         try:
+            await until(lambda: says in log.read_text(), 60)
             yield
         finally:
             process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)

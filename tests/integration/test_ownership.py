@@ -23,6 +23,7 @@ from shared import clock
 from shared.bus.connect import Bus
 from shared.bus.kv import KeyValue
 from shared.bus.log import RunLog
+from shared.bus.topology import PIN_TIMEOUT
 from shared.client import Task
 from shared.contracts.base import encode
 from shared.contracts.facts import Done, Inferred, ToolDone
@@ -93,7 +94,8 @@ async def test_one_that_stops_hands_on_at_once(loop: Loop, bus: Bus) -> None:
     tasks = await many(loop, 20, 6)
     await until(lambda: len(loop.calls) > 20)
     await loop.stop("sessions")
-    await until(lambda: loop.owners["sessions2"].held() == ALL, 1.5)
+    # sooner than where it had only gone silent
+    await until(lambda: loop.owners["sessions2"].held() == ALL, PIN_TIMEOUT - 0.2)
     assert {(await task.result(20)).status for task in tasks} == {"completed"}
     await assert_ended_once(loop, tasks)
     await loop.stop("sessions2")

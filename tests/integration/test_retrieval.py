@@ -134,10 +134,10 @@ async def test_a_second_process_stands_by_and_takes_over(system: EdgeSystem) -> 
         async with system.service("retrieval", kill=True):
             sequence = await books.upsert("leave.md", LEAVE)
             await state(books, sequence)
-            async with system.service("retrieval"):  # told to end while it stands by: it does
-                await asyncio.sleep(3)
-            await later.enter_async_context(system.service("retrieval"))
-            await asyncio.sleep(3)
+            waits = "retrieval.stands_by"
+            async with system.service("retrieval", says=waits):
+                pass  # told to end while it stands by: it does
+            await later.enter_async_context(system.service("retrieval", says=waits))
             assert (await search(books, "annual leave")).results
         sequence = await books.upsert("travel.md", TRAVEL)
         after = await state(books, sequence)
