@@ -112,9 +112,9 @@ class Handlers:
 
     async def _highlighted(self, question: Question, hits: Sequence[Hit]) -> list[Marked]:
         """The hits with their best sentences, the best of all first."""
-        texts = read(hits)
-        embedded = await self._embedder.embed([text for part in texts for text in part.embedded])
-        return question.ranked(hits, texts, embedded.vectors)
+        readings = read(question.text, hits)
+        embedded = await self._embedder.embed([text for one in readings for text in one.texts])
+        return question.ranked(hits, readings, embedded.vectors)
 
     async def _wait_for(self, sequence: int) -> int:
         """The watermark, as soon as it has reached `sequence`."""

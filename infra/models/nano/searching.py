@@ -77,8 +77,8 @@ def serve() -> None:
     async def result(query: str, passages: list[tuple[str, str]]) -> str:
         hits = [Hit(document=file, text=text, start=0, end=len(text), sequence=1, score=0.0)
                 for file, text in passages]  # fmt: skip
-        readings = read(hits)
-        texts = [query, *(text for reading in readings for text in reading.embedded)]
+        readings = read(query, hits)
+        texts = [query, *(text for reading in readings for text in reading.texts)]
         first, *rest = (await embedder.embed(texts)).vectors
         return render(
             [Passage(document=one.hit.document, text=one.hit.text, score=0.0, start=0,

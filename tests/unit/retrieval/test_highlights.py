@@ -43,6 +43,10 @@ def test_a_heading_is_read_with_the_sentences_that_do_not_name_it() -> None:
         ("who signs the form", "It is signed by Ada Lopez.", "It is signed every year."),
         ("is the hotel limit high", "The hotel limits vary.", "The taxi limit varies."),
         ("how to reach the desk", "The desk is reached by mail.", "The desk is left by bus."),
+        ("where is the lobby", "It is beside the lift.", "It belongs to Ada Lopez."),
+        ("who leads the team", "Ada Lopez leads it.", "The manager leads it."),
+        ("what is the rent of the hall", "It is 20 euros a day.", "It has 20 seats."),
+        ("which month is it paid", "In March.", "By the office."),
     ],
 )
 def test_of_two_sentences_as_near_one_answers_better(
@@ -68,23 +72,52 @@ def test_the_passage_with_the_best_sentence_comes_first() -> None:
     first, second = hit("Far. Near."), hit("Nearest. Far.", "e")
     question = Question("zebra", (1.0, 0.0))
     near, nearest, far = (0.6, 0.8), (1.0, 0.0), (0.0, 1.0)
-    ranked = question.ranked([first, second], read([first, second]), [far, near, nearest, far])
+    ranked = question.ranked(
+        [first, second], read("zebra", [first, second]), [far, near, nearest, far]
+    )
     assert ranked == [Marked(second, "Nearest."), Marked(first, "Near.")]
 
 
 def test_equal_passages_stay_in_their_order() -> None:
     hits = [hit("Same.", name) for name in "abc"]
-    ranked = Question("q", (1.0,)).ranked(hits, read(hits), [(1.0,)] * 3)
+    ranked = Question("q", (1.0,)).ranked(hits, read("q", hits), [(1.0,)] * 3)
     assert [one.hit.document for one in ranked] == ["a", "b", "c"]
 
 
 def test_a_search_reads_so_many_sentences_and_no_more() -> None:
     hits = [hit("One. Two."), hit("Again. " * MOST), hit("Three.")]
-    readings = read(hits)
+    readings = read("q", hits)
     assert [len(reading.sentences) for reading in readings] == [2, 0, 0]
     ranked = Question("q", (1.0,)).ranked(hits, readings, [(0.1,), (0.2,)])
     assert ranked == [Marked(hits[0], "Two."), *unread(hits[1:])]
 
 
 def test_nothing_to_read() -> None:
-    assert read([hit(" ")]) == [Reading()]
+    assert read("q", [hit(" ")]) == [Reading()]
+
+
+def test_what_all_sentences_are_about_tells_none_from_another() -> None:
+    """The vectors: with its topic each is as near; without it only one is."""
+    passage = hit("The hall is on the roof. The hall is booked by mail.")
+    [reading] = read("How do I get the hall?", [passage])
+    assert reading.bare == ("How do I get it?", "it is on the roof.", "it is booked by mail.")
+    assert reading.about == (1.0, 1.0)
+    near, far = (1.0, 0.0), (0.0, 1.0)
+    question = Question("How do I get the hall?", near)
+    for vectors, best in (
+        ([near, near, near, far, near], "The hall is booked by mail."),
+        ([near, near, near, near, far], "The hall is on the roof."),
+    ):
+        assert question.ranked([passage], [reading], vectors)[0].highlight == best
+
+
+def test_a_sentence_about_something_else_gains_nothing_from_it() -> None:
+    passage = hit("The hall is red. The hall is big. You get tea.")
+    [reading] = read("Do I get the hall?", [passage])
+    assert reading.about == (1.0, 1.0, 0.0)
+
+
+def test_sentences_with_no_topic_in_common_are_compared_once() -> None:
+    [reading] = read("Is the hall big?", [hit("The hall is red. Tea is free.")])
+    assert reading.bare == reading.about == ()
+    assert reading.texts == reading.embedded

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 MARK = "**"
-LIKE = {"answer": 1.0, "same topic": 0.8, "rival": 0.42, "other": 0.16, "filler": 0.16}
-SPREAD = 0.13
-"""Mean and spread of the tool's scores by role: 816 generated questions, 2,250 sentences. The
-measured spread is 0.105; a little more teaches not to believe every mark."""
+LIKE = {"answer": 1.0, "same topic": 0.75, "rival": 0.42, "other": 0.16, "filler": 0.16}
+SPREAD = 0.115
+"""Mean and spread of the tool's scores by role. So the answer is marked in its passage in 94.7 % of
+1,872 generated questions, and by the tool in 93.6 % of 1,192: not every mark is to be believed."""
 
 
 @dataclass(frozen=True)
