@@ -33,8 +33,39 @@ def keys() -> list[tuple[str, str]]:
     return out
 
 
+HEADS = {
+    "number": listed("number count level limit size total rank budget"),
+    "code": listed("code pin password key token"),
+    "colour": listed("colour shade"),
+    "person": listed("dealer helper keeper teacher partner contact doctor guide"),
+    "place": listed("place city spot town"),
+    "date": listed("date day"),
+    "time": listed("time start end"),
+    "food": listed("dish snack order soup"),
+    "word": listed("name word brand title song"),
+}
+"""What a key may end in that nobody has thought of."""
+
+
+def made_up(voice: Voice) -> tuple[str, str]:
+    """A key that is put together, so that keys are copied and not known by heart."""
+    kind = voice.rng.choice(list(HEADS))
+    head = voice.rng.choice(HEADS[kind])
+    first = voice.pool(voice.rng.choice(["everyday", "everyday", "word", "noun", "shade", "adj"]))
+    roll = voice.rng.random()
+    if roll < 0.15:
+        first = voice.invented()
+    elif roll < 0.25:
+        first = f"{voice.pool('relative')}'s {first}"
+    elif roll < 0.4:
+        return first, kind
+    return (f"{first}{head}".replace(" ", "") if voice.chance(0.2) else f"{first} {head}"), kind
+
+
 def key(voice: Voice) -> tuple[str, str]:
     """A key and its kind, respecting the vocabulary split."""
+    if voice.chance(0.4):
+        return made_up(voice)
     name = voice.of([name for name, _ in keys()])
     return name, dict(keys())[name]
 
