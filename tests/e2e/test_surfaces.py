@@ -177,7 +177,7 @@ async def test_usage_in_the_ledger_equals_the_log(system: System) -> None:
     async with Millrace.connect(data=system.data) as m:
         task = await m.submit("assistant", "What is 5 * 5?", session="usage")
         done = await task.result(30)
-    for _ in range(50):
+    for _ in range(200):
         shown = orjson.loads(_cli(system, "tasks", "--json").stdout)
         rows = [row for row in shown if row["task"] == task.id and row["status"] != ""]
         if rows and rows[0]["status"] == "completed":

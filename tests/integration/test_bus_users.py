@@ -114,7 +114,7 @@ async def test_what_was_in_memory_is_made_anew_after_a_restart(
     async with running(keep(admin, SILENT)), open_bus(admin, "admin", SILENT) as bus:
         await deploy(admin, SILENT)
         await asyncio.to_thread(server.restart)
-        for _ in range(100):
+        for _ in range(300):
             await asyncio.sleep(0.1)
             with suppress(Exception):
                 assert (await bus.api(f"STREAM.INFO.{WORK}"))["config"]["name"] == WORK
@@ -130,7 +130,7 @@ async def test_a_tenant_gets_in_while_the_server_runs(folder: Path, server: Nats
     address = Address(server.url, None, path)
     async with open_bus(address, "client", SILENT) as bus:
         task = None
-        for _ in range(50):  # the second reload may be under way still
+        for _ in range(300):  # the second reload may be under way still
             with suppress(Transient):
                 task = await Millrace(bus, "late").submit("assistant", "hello", session="s1")
                 break

@@ -121,11 +121,11 @@ async def test_ctrl_c_asks_and_a_second_one_leaves_the_task(data: Path) -> None:
     os.close(follower)
     screen = Screen(leader)
     await screen.shows(b"in session s1")
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(1.5)  # nothing tells that it listens
     process.send_signal(signal.SIGINT)
     await screen.shows(b"Cancel the task?")
     os.write(leader, b"n\n")
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(1.5)
     process.send_signal(signal.SIGINT)
     await screen.shows(b"it goes on")
     assert await asyncio.wait_for(process.wait(), 10) == 1

@@ -166,10 +166,10 @@ async def test_a_bug_is_retried_and_bounded(bus: Bus, start: Start) -> None:
 
 async def test_a_long_handler_is_not_started_twice(bus: Bus, start: Start) -> None:
     async def long(work: RunTool, _try: int) -> Sequence[Message]:
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(2.5)
         return [done(work)]
 
-    probe = Probe(bus, long, row(ack_wait=0.3))
+    probe = Probe(bus, long, row(ack_wait=1.0))
     async with start(probe, 8):
         await order(bus)
         await until(lambda: settled(bus))
@@ -216,10 +216,10 @@ async def test_no_more_run_at_a_time_than_allowed_and_a_slow_one_delays_nobody(
 
 async def test_what_waits_for_a_free_place_is_not_delivered_yet(bus: Bus, start: Start) -> None:
     async def slow(work: RunTool, _try: int) -> Sequence[Message]:
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.4)
         return [done(work)]
 
-    probe = Probe(bus, slow, row(ack_wait=0.3))  # a message in a queue of ours would come again
+    probe = Probe(bus, slow, row(ack_wait=1.0))  # a message in a queue of ours would come again
     async with start(probe, 2):
         await order(bus, *range(10))
         await until(lambda: settled(bus))
@@ -244,7 +244,7 @@ async def test_stopping_hands_back_what_is_not_finished(bus: Bus) -> None:
     probe.handle = succeed
     second = Consuming(bus, probe.job(), 4)
     await second.start()
-    await until(lambda: settled(bus), within=5)  # long before the acknowledgement is overdue
+    await until(lambda: settled(bus), within=20)  # long before the acknowledgement is overdue
     await second.stop()
     assert [type(fact.fact) for fact in await facts(bus)] == [ToolDone]
 
@@ -268,7 +268,7 @@ async def test_a_message_whose_last_reader_died_is_buried(
     survivor = Probe(bus, succeed, consumer)
     living = Consuming(bus, survivor.job(), 4)
     await living.start()
-    await until(lambda: settled(bus), within=5)
+    await until(lambda: settled(bus))
     await living.stop()
     assert survivor.tries() == 0
     assert [letter.error.code for letter in await letters(bus)] == ["tries_exhausted"]

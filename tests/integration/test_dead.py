@@ -101,7 +101,7 @@ async def test_a_message_that_killed_all_its_readers_gets_its_letter(
     await order(bus, 1)
     reader = await bus.nc.jetstream().pull_subscribe_bind(consumer.name, stream=WORK)
     for _ in range(1 + topology.BURIALS):  # nobody answers, as after SIGKILL
-        await reader.fetch(1, timeout=5)
+        await reader.fetch(1, timeout=20)
     with pytest.raises(nats.errors.TimeoutError):
         await reader.fetch(1, timeout=0.5)
     await reader.unsubscribe()

@@ -112,7 +112,7 @@ async def test_deltas_come_before_their_fact_is_known(bus: Bus, nats_server: Nat
         await story.log.append(REF, accepted("t1"))
         assert (await anext(events)).kind == "accepted"
         await story.speak("t1", 0)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             assert [(await anext(events)).kind for _ in range(3)] == ["delta"] * 3
 
 
@@ -125,7 +125,7 @@ async def test_who_comes_while_it_speaks_hears_the_beginning(
     await bus.nc.flush()
     for after in ("", str(begun.seq)):
         async with viewer(nats_server) as feed, aclosing(feed.follow(REF, after)) as events:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 seen = [await anext(events) for _ in range(3 if after else 4)]
         assert [event.kind for event in seen][-3:] == ["delta"] * 3
 
@@ -218,7 +218,7 @@ async def test_what_happens_while_a_lane_is_cut_off_is_handed_over(
         await lane.open()
         lane._seen, lane._connection = seen, -1
         await log.append(REF, accepted("t2"))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             rest = [await anext(events) for _ in range(2)]
     assert [event.task for event in [first, *rest]] == ["t0", "t1", "t2"]
 
@@ -234,7 +234,7 @@ async def test_what_was_never_republished_is_found_at_the_next_look(
         await lane.close()
         await log.append(REF, accepted("t1"))
         await feed._look_around()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             assert (await anext(events)).task == "t1"
 
 

@@ -39,7 +39,7 @@ from tests.integration.waiting import until
 from tests.unit.retrieval.test_handlers import Letters
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
-PATIENCE = 15.0
+PATIENCE = 30.0
 VERBS = (
     "cancel", "steer", "approve", "reject", "result", "note", "retry", "fork", "delete", "dance",
 )  # fmt: skip

@@ -32,6 +32,7 @@ from tests.fakes.housekeeping import FakeHousekeeping
 from tests.fakes.ingress_system import FakeSchedules, FakeSystem
 from tests.fakes.keys import FakeKeys
 from tests.fakes.ledger import FakeLedger
+from tests.integration.waiting import until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
 CHAT = {"model": "default", "messages": [{"role": "user", "content": "Hello"}]}
@@ -83,14 +84,6 @@ async def served(system: FakeSystem) -> AsyncIterator[tuple[uvicorn.Server, http
         await asyncio.wait_for(running, 20)
 
 
-async def until(reached) -> None:
-    for _ in range(500):
-        if reached():
-            return
-        await asyncio.sleep(0.01)
-    pytest.fail("it did not come to that in 5 s")
-
-
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_client_that_hangs_up_aborts_its_completion(stream):
     system = FakeSystem(script=[DirectEvent(text="4")], hang=True)
@@ -110,12 +103,11 @@ async def test_a_viewer_that_hangs_up_is_let_go_and_the_task_stays():
         async with http.stream("GET", task["events"]) as response:
             await anext(response.aiter_bytes())
             assert 'streams_open{kind="task"} 1.0' in (await http.get("/metrics")).text
-        for _ in range(100):
-            if 'streams_open{kind="task"} 0.0' in (await http.get("/metrics")).text:
-                break
-            await asyncio.sleep(0.02)
-        else:
-            pytest.fail("the stream is still open")
+
+        async def let_go() -> bool:
+            return 'streams_open{kind="task"} 0.0' in (await http.get("/metrics")).text
+
+        await until(let_go)
         assert [stored.kind for stored in system.log] == ["task"]
 
 

@@ -133,7 +133,7 @@ async def test_jobs_in_the_lane_of_a_worker_that_vanished_are_rescued(
         tasks = [await loop.client.submit("helper", "tools 2", session=f"s{n}") for n in range(3)]
         pull = await ghost.nc.jetstream().pull_subscribe_bind(lane.name, stream="WORK")
         await until(lambda: waiting(ghost, lane.name, 3))
-        await pull.fetch(1, timeout=5)  # one in its hands, the others in its lane
+        await pull.fetch(1, timeout=20)  # one in its hands, the others in its lane
         await ghost.nc.close()
     await loop.start("w1")
     results = [await task.result(30) for task in tasks]

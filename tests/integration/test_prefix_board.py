@@ -131,5 +131,5 @@ async def test_a_model_of_which_nobody_can_tell_is_silent(bus: Bus) -> None:
     board = PrefixBoard(bus, cache, STATE)  # type: ignore[arg-type]  # all it looks at
     await board.start()
     with pytest.raises(Exception, match="no responders"):
-        await bus.nc.request(prefixes_request("w.1"), b"", timeout=5)
+        await bus.nc.request(prefixes_request("w.1"), b"", timeout=20)
     await board.stop()

@@ -23,7 +23,7 @@ from infra.local.settings import ROOT
 from infra.local.supervisor import Supervisor
 
 pytestmark = pytest.mark.integration
-PATIENCE = 15.0
+PATIENCE = 30.0
 
 
 def until[T](probe: Callable[[], T | None], what: str) -> T:

@@ -150,7 +150,7 @@ async def test_a_schedule_fires_once_and_is_gone(bus: Bus) -> None:
     for _ in range(2):  # one subject is one schedule
         await bus.publish(subject, b"x", headers)
     pull = await bus.nc.jetstream().pull_subscribe_bind("timers", stream="TIMERS")
-    message = (await pull.fetch(1, timeout=5))[0]
+    message = (await pull.fetch(1, timeout=20))[0]
     assert message.subject == fired_subject(REF, "t1", "watch")
     assert clock.utc() >= at
     state = (await bus.api("STREAM.INFO.TIMERS"))["state"]

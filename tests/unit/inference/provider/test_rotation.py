@@ -30,7 +30,7 @@ class Looks:
 
 
 async def capacity(rotation: Rotation, wanted: int) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while rotation.capacity(8) != wanted:  # noqa: ASYNC110 - a breaker gives no event
             await asyncio.sleep(0.001)
 
