@@ -89,10 +89,11 @@ class Question:
         chosen = scores
         if reading.bare:
             asked, vector = reading.bare[0], next(vectors)
-            bare = zip(reading.sentences, reading.bare[1:], strict=True)
             chosen = [
-                WHOLE * whole + ABOUT * about + score(asked, *row, _dot(vector, next(vectors)))
-                for whole, about, row in zip(scores, reading.about, bare, strict=True)
+                WHOLE * whole
+                + ABOUT * about
+                + score(asked, bare, bare, _dot(vector, next(vectors)))
+                for whole, about, bare in zip(scores, reading.about, reading.bare[1:], strict=True)
             ]
         return max(scores), reading.sentences[chosen.index(max(chosen))]
 

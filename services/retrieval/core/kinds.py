@@ -11,6 +11,10 @@ _DATE = "day|date|month|year"
 _MONEY = "price|costs?|fee|rent|charge|budget|spend|paid|pay"
 _CURRENCY = "(?:euro|dollar|pound|franc|crown|cent)s?|yen|EUR|USD|GBP|CHF"
 _NO_NAME = "The|An?|This|That|In|On|At|For|To|If|All|Our|Your|It|By|No|As"
+_ROLE = (
+    "manager|team|department|officer|assistant|accountant|council|director|coordinator|everyone|"
+    "everybody|anyone"
+)
 _MEASURES = "many|much|long|often|high|heavy|old|big|far|large|tall|wide|early|late|fast"
 _FIGURES = "number|amount|length|duration|price|cost|weight|fee|rate|limit|percentage|size|phone"
 
@@ -24,7 +28,8 @@ _KINDS = tuple(
         ),
         (
             r"\b(?:who|whose|whom|which (?:person|colleague)|leader|boss|head)\b",
-            rf"(?<=[a-z,] )[A-Z][a-z]+|^(?!(?:{_NO_NAME})\b)[A-Z][a-z]+ [A-Z][a-z]+",
+            rf"(?<=[a-z,] )(?!(?:{_MONTH}|{_WEEKDAY})\b)[A-Z][a-z]+"
+            rf"|^(?!(?:{_NO_NAME})\b)[A-Z][a-z]+ [A-Z][a-z]+|\b(?:{_ROLE})\b",
         ),
         (
             r"\bwhere\b|\blocation\b",

@@ -44,7 +44,7 @@ def test_a_heading_is_read_with_the_sentences_that_do_not_name_it() -> None:
         ("is the hotel limit high", "The hotel limits vary.", "The taxi limit varies."),
         ("how to reach the desk", "The desk is reached by mail.", "The desk is left by bus."),
         ("where is the lobby", "It is beside the lift.", "It belongs to Ada Lopez."),
-        ("who leads the team", "Ada Lopez leads it.", "The manager leads it."),
+        ("who leads the team", "Ada Lopez leads it.", "May leads to it."),
         ("what is the rent of the hall", "It is 20 euros a day.", "It has 20 seats."),
         ("which month is it paid", "In March.", "By the office."),
     ],

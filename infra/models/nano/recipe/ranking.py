@@ -17,7 +17,7 @@ MARK = "**"
 LIKE = {"answer": 1.0, "same topic": 0.75, "rival": 0.42, "other": 0.16, "filler": 0.16}
 SPREAD = 0.115
 """Mean and spread of the tool's scores by role. So the answer is marked in its passage in 94.7 % of
-1,872 generated questions, and by the tool in 93.6 % of 1,192: not every mark is to be believed."""
+1,872 generated questions, and by the tool in 94.0 % of 1,192: not every mark is to be believed."""
 
 
 @dataclass(frozen=True)
