@@ -10,6 +10,7 @@ the log.
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,6 +22,7 @@ from shared.errors import Permanent
 
 _CURSOR = re.compile(r"(\d{1,19})(?::([A-Za-z0-9_-]{1,64})\.(\d{1,9})\.(\d{1,6})\.(\d{1,9}))?")
 _NEVER = 1 << 62
+_REMEMBERED = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +99,21 @@ class Merger:
         self._task, self._step = start.task, start.step
         """The step that may speak; no task as long as nothing told."""
         self._attempt, self._index = start.attempt, start.index + 1
+        self._ended: deque[str] = deque(maxlen=_REMEMBERED)
+        """Tasks whose end was seen last: one may be accepted late, by an owner that was slow."""
 
     def learn(self, stored: Iterable[StoredFact]) -> None:
         """Facts up to the cursor, in order: not shown again, but they tell which step may speak.
 
         Without them a viewer that resumes behind a fact gets the next answer with its fact only.
         """
-        told = [fact for fact in stored if fact.seq <= self.seq]
-        if not self._task:
-            for fact in told:
-                self._turn(fact.fact)
+        told = [one.fact for one in stored if one.seq <= self.seq]
+        named = bool(self._task)
+        for fact in told:
+            if not named:
+                self._turn(fact)
+            elif isinstance(fact, Done):
+                self._ended.append(fact.task)
 
     def delta(self, delta: TokenDelta, time: float) -> list[Event]:
         """A live delta; one that is late, repeated or ahead of a gap is left to the fact."""
@@ -144,14 +151,16 @@ class Merger:
     def _turn(self, fact: object) -> None:
         """Whose turn it is after a fact."""
         match fact:
-            case Accepted():
+            case Accepted() if fact.task not in self._ended:
                 self._open(fact.task, 0)
             case Inferred() if not self._is_over(fact):
                 self._open(fact.task, fact.step + len(fact.tool_calls) + 1)
             case Forked() if not self._task:
                 self._open(fact.task, fact.step)
-            case Done() if fact.task == self._task:
-                self._open(fact.task, _NEVER)
+            case Done():
+                self._ended.append(fact.task)
+                if fact.task == self._task:
+                    self._open(fact.task, _NEVER)
 
     def _open(self, task: str, step: int) -> None:
         self._task, self._step = task, step

@@ -308,6 +308,21 @@ def test_who_resumes_behind_a_fact_hears_the_step_live_once_it_learns_of_it() ->
     assert len(show(knowing, [deltas[0]])) == 1
 
 
+@pytest.mark.parametrize("resumes", [False, True])
+def test_a_task_that_is_accepted_after_its_end_takes_no_turn(resumes: bool) -> None:
+    """An owner that was slow writes it still; the log keeps it, and nobody decides on it."""
+    log = Recorder()
+    log.submit("t0", 0.0)
+    log.add(f.Done(task="t0", status="cancelled"), 0.1)
+    log.submit("t1", 0.2)
+    log.accept("t1", 0.3)
+    log.accept("t0", 0.4)
+    merger = Merger(Cursor(log.facts[-1].seq) if resumes else None)
+    merger.learn(log.facts if resumes else [])
+    events = show(merger, [*log.facts, TokenDelta(task="t1", step=0, index=0, text="hi")])
+    assert events[-1].kind == "delta"
+
+
 def test_the_answer_is_cut_where_it_was_cut() -> None:
     assert pieces(f.Inferred(task="t", step=0, content="abcdef", cuts=(2, 4))) == ["ab", "cd", "ef"]
     assert pieces(f.Inferred(task="t", step=0, content="abcd", cuts=(2, 4))) == ["ab", "cd"]
