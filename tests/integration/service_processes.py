@@ -24,7 +24,7 @@ from tests.fakes.scripted_model import scripted_model
 from tests.integration.broker_process import NatsServer
 from tests.integration.running_loop import worker_parts
 
-DRAINED_WITHIN = 10.0
+DRAINED_WITHIN = 20.0
 WORKER = "tests.integration.service_processes"
 MODELS = """
 models: {nano: {engine: openvino, path: ".", context: 16384, concurrency: 8}}
@@ -97,7 +97,7 @@ async def drained(process: subprocess.Popen[bytes]) -> float:
 
 async def answering(bus: Bus, *names: str) -> None:
     """Wait until these services are ready."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         for name in names:
             while True:
                 try:

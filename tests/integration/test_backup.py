@@ -66,7 +66,7 @@ async def test_a_restored_server_has_every_session_and_goes_on(
     client = loop.client
     for n in range(4):
         task = await client.submit("helper", "tools 2", session=f"s{n}")
-        await task.result(20)
+        await task.result(40)
     await KeyValue(bus, MEMORY).put("default.s0.colour", b"blue")
     await bus.publish("docs.default.default.handbook", b"{}")
     waiting = await client.submit("helper", "call hang", session="w1", task="t1")
@@ -99,7 +99,7 @@ async def test_a_restored_server_has_every_session_and_goes_on(
                 if isinstance(fact.fact, Done)]  # fmt: skip
         assert len(ends) == 1
         more = await second.client.submit("helper", "say more", session="s0")
-        assert (await more.result(20)).status == "completed"
+        assert (await more.result(40)).status == "completed"
         for name in histories:
             assert (await second.client.session(name).check()).difference is None
     for_ever.set()

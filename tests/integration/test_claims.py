@@ -150,16 +150,16 @@ async def test_the_loop_runs_on_large_inputs_answers_and_results(loop: Loop, bus
     loop.run_call = long_result
     await loop.all()
     talk = await submit(loop, "say " + "w" * 2000, "t1")
-    assert (await talk.result(20)).output == "w" * 2000
+    assert (await talk.result(40)).output == "w" * 2000
     tools = await submit(loop, "tools 2", "t2")
-    done = await tools.result(20)
+    done = await tools.result(40)
     assert done.output.count("r" * 900) == 2
     session = loop.client.session("s1")
     assert (await session.check()).difference is None
     assert len(await parts(bus, blob_filter(REF))) > 20
 
     fork = await loop.client.fork("s1", at="t2.0", name="s2", input="say again")
-    assert (await loop.client.task("t2", "s2").result(20)).output == "again"
+    assert (await loop.client.task("t2", "s2").result(40)).output == "again"
     assert any("w" * 2000 in str(one.fact) for one in await fork.history())
     await fork.delete()
     await session.delete()
@@ -183,7 +183,7 @@ async def test_a_long_message_to_a_running_task(loop: Loop) -> None:
     await until(lambda: bool(loop.calls))
     await task.steer("say " + "z" * 5000)
     held.set()
-    assert (await task.result(20)).output == "z" * 5000
+    assert (await task.result(40)).output == "z" * 5000
 
 
 async def test_a_task_whose_body_is_gone_fails_with_a_letter(loop: Loop, bus: Bus) -> None:
@@ -193,7 +193,7 @@ async def test_a_task_whose_body_is_gone_fails_with_a_letter(loop: Loop, bus: Bu
     await loop.all()
     body = encode(Claimed(claim=theirs))
     await bus.publish(task_subject(REF, "helper"), body, {CLAIM: "1", "Millrace-Task": "t1"})
-    done = await loop.client.task("t1", "s1").result(20)
+    done = await loop.client.task("t1", "s1").result(40)
     assert done.error is not None
     assert (done.status, done.error.code) == ("failed", "invalid_task")
     (letter,) = (await loop.client.dead().list()).letters

@@ -62,7 +62,7 @@ async def test_a_repeated_task_id_changes_nothing(loop: Loop) -> None:
     await loop.all()
     for order in ("say first", "say second"):
         task = await loop.client.submit("helper", order, session="s1", task="mine")
-        assert (await task.result(20)).output == "first"
+        assert (await task.result(40)).output == "first"
     history = await loop.client.session("s1").history()
     assert [fact.kind for fact in history].count("task") == 1
 
@@ -72,17 +72,17 @@ async def test_the_same_task_id_in_another_tenant_is_another_task(loop: Loop) ->
     ours = await loop.client.submit("helper", "say ours", session="s1", task="same")
     other = loop.client.for_tenant("other")
     theirs = await other.submit("helper", "say theirs", session="s1", task="same")
-    assert (await ours.result(20)).output == "ours"
-    assert (await theirs.result(20)).output == "theirs"
+    assert (await ours.result(40)).output == "ours"
+    assert (await theirs.result(40)).output == "theirs"
     assert (await loop.client.find_task("same")).id == "same"
     assert {fact.ref.tenant for fact in await other.session("s1").history()} == {"other"}
 
 
 async def test_a_task_found_by_its_id_is_followed_from_its_beginning(loop: Loop) -> None:
     await loop.all()
-    await (await loop.client.submit("helper", "say a", session="s1")).result(20)
+    await (await loop.client.submit("helper", "say a", session="s1")).result(40)
     task = await loop.client.submit("helper", "say b", session="s1")
-    await task.result(20)
+    await task.result(40)
     found = await loop.client.find_task(task.id)
     assert found.session == "s1"
     assert [e.kind async for e in found.events()][:2] == ["task", "accepted"]
@@ -98,7 +98,7 @@ async def test_a_conversation_can_be_brought_along(loop: Loop) -> None:
         InputMessage(role="assistant", content="a"),
         InputMessage(role="user", content="say b"),
     ]
-    assert (await (await loop.client.submit("helper", said)).result(20)).output == "b"
+    assert (await (await loop.client.submit("helper", said)).result(40)).output == "b"
 
 
 async def test_a_result_that_does_not_come_in_time(client: Millrace) -> None:
@@ -233,7 +233,7 @@ async def test_workers_and_agents(loop: Loop) -> None:
 
 async def test_a_session_is_read_on_from_a_place(loop: Loop) -> None:
     await loop.all()
-    await (await loop.client.submit("helper", "say x", session="s1")).result(20)
+    await (await loop.client.submit("helper", "say x", session="s1")).result(40)
     session = loop.client.session("s1")
     history = await session.history()
     assert [fact.seq for fact in await session.history(history[1].seq)] == [

@@ -57,7 +57,7 @@ async def test_the_client_answers_and_the_task_goes_on(loop: Loop) -> None:
     assert task_of_call(call) == task.id
     first = await task.answer(call, "42", by="client")
     assert await task.answer(call, "43") == first
-    done = await task.result(20)
+    done = await task.result(40)
     assert (done.status, done.output) == ("completed", "got 42")
     with pytest.raises(Permanent, match="unknown_call"):
         await task.answer("call_none", "1")
@@ -81,7 +81,7 @@ async def test_a_crash_between_question_and_result_changes_nothing(loop: Loop) -
 async def test_other_terms_hold_from_the_result_on(loop: Loop) -> None:
     task = await loop.client.submit("helper", "call mine", session="s1", terms=MINE)
     await task.answer(await parked(task), "42", terms=Terms(route="nowhere"))
-    done = await task.result(20)
+    done = await task.result(40)
     assert done.error is not None
     assert done.error.code == "unknown_route"
     await consistent(loop, "s1")
@@ -90,7 +90,7 @@ async def test_other_terms_hold_from_the_result_on(loop: Loop) -> None:
 async def test_what_cannot_be_ends_with_its_reason(loop: Loop) -> None:
     twice = Terms(tools=(ToolSpec(name="shout"),))
     task = await loop.client.submit("helper", "say x", session="s1", terms=twice)
-    done = await task.result(20)
+    done = await task.result(40)
     assert done.error is not None
     assert (done.error.code, done.error.field) == ("duplicate_tool", "tools.0.name")
     await consistent(loop, "s1")
@@ -104,7 +104,7 @@ async def test_a_history_with_calls_enters_a_session(loop: Loop) -> None:
         InputMessage(role="tool", content="42", tool_call_id=call.id),
     ]
     task = await loop.client.submit(BARE.name, history, session="s1", terms=MINE)
-    assert (await task.result(20)).output == "got 42"
+    assert (await task.result(40)).output == "got 42"
     await consistent(loop, "s1")
 
 
@@ -115,9 +115,9 @@ async def test_a_parked_call_can_be_cancelled_forked_and_deleted(loop: Loop) -> 
     other = loop.client.task(task.id, "s2")
     await parked(other)
     await other.answer(call, "43")
-    assert (await other.result(20)).output == "got 43"
+    assert (await other.result(40)).output == "got 43"
     await task.cancel("kim")
-    assert (await task.result(20)).status == "cancelled"
+    assert (await task.result(40)).status == "cancelled"
     await consistent(loop, "s1", "s2")
     await fork.delete()
     await loop.client.session("s1").delete()

@@ -91,7 +91,7 @@ async def sum_up(_work: RunTool) -> str:
 async def run(loop: Loop, session: str, tasks: int) -> None:
     for _ in range(tasks):
         task = await loop.client.submit("summer", TASK, session=session)
-        assert (await task.result(20)).status == "completed"
+        assert (await task.result(40)).status == "completed"
 
 
 def assert_no_dearer(young: Cost, old: Cost) -> None:

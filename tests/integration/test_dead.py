@@ -287,7 +287,7 @@ async def test_a_fact_that_the_loop_cannot_get_over_is_buried(
     owner = Owner(bus, sessions)
     await owner.start()
     task = await Millrace(bus).submit("helper", "say x", session="s1")
-    done = await task.result(20)
+    done = await task.result(40)
     assert done.error
     assert (done.status, done.error.code) == ("failed", "tries_exhausted")
     found = await Millrace(bus).dead().list()

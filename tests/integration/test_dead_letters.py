@@ -127,7 +127,7 @@ async def loop(nats_server: NatsServer, bus: Bus, tmp_path: Path) -> AsyncIterat
 async def test_a_malformed_task_is_sent_again_once(loop: Loop, bus: Bus, dead: DeadLetters) -> None:
     await loop.all()
     await bus.publish("tasks.default.helper.s1", b"{oops", {"Nats-Msg-Id": "mine"})
-    await (loop.client.task("mine", "s1")).result(20)
+    await (loop.client.task("mine", "s1")).result(40)
     [filed] = (await dead.list()).letters
     first = await dead.retry(filed.id, by="ada")
     second = await dead.retry(filed.id)
@@ -136,7 +136,7 @@ async def test_a_malformed_task_is_sent_again_once(loop: Loop, bus: Bus, dead: D
     await until(lambda: letters_count(dead, 2))  # it is as malformed as before
     submitted = [one for one in await RunLog(bus).read(S1) if one.kind == "task"]
     assert [one.seq for one in submitted] == [filed.letter.sequence, first.sequence]
-    done = await loop.client.task(submitted[1].task, "s1").result(20)
+    done = await loop.client.task(submitted[1].task, "s1").result(40)
     assert done.error
     assert done.error.code == "invalid_task"
 

@@ -99,9 +99,9 @@ async def talk(loop: Loop, bus: Bus, session: str, mark: str) -> None:
     loop.run_call = answer
     for order in (f"say {mark} {mark}", "call shout"):
         task = await loop.client.submit("helper", order, session=session, metadata={"x": mark})
-        await task.result(20)
+        await task.result(40)
     ack = await bus.publish(f"tasks.default.helper.{session}", f"{{{mark}".encode())
-    await loop.client.task(task_id_of(ack.seq, {}), session).result(20)
+    await loop.client.task(task_id_of(ack.seq, {}), session).result(40)
     await BucketMemory(bus).put(SessionRef("default", session), "likes", mark)
     dead = loop.client.dead()
     await until(lambda: letters(loop.client, session))
@@ -165,7 +165,7 @@ async def test_a_running_task_is_a_reason_to_refuse_unless_forced(loop: Loop, bu
         await session.delete()
     assert (busy.value.code, busy.value.field) == ("session_busy", "session")
     assert running.id in busy.value.detail
-    ends = asyncio.gather(running.result(20), queued.result(20))
+    ends = asyncio.gather(running.result(40), queued.result(40))
     await asyncio.sleep(0)
     await session.delete(force=True)
     assert [done.status for done in await ends] == ["cancelled", "cancelled"]
@@ -217,7 +217,7 @@ async def test_a_deleted_session_starts_empty(loop: Loop) -> None:
     """Loop and worker had it in memory: the second life must not remember the first."""
     await loop.all()
     for order in (f"say {MARK}", "tools 2"):
-        await (await loop.client.submit("helper", order, session="s1")).result(20)
+        await (await loop.client.submit("helper", order, session="s1")).result(40)
     session = loop.client.session("s1")
     tokens = await prompt_of(loop, "say again")
     await session.delete()
@@ -237,7 +237,7 @@ async def prompt_of(loop: Loop, order: str, session: str = "s1") -> int:
 
 
 async def input_of(task: str, loop: Loop, session: str) -> int:
-    await loop.client.task(task, session).result(20)
+    await loop.client.task(task, session).result(40)
     facts = [one.fact for one in await loop.client.session(session).history()]
     return next(f.usage.input for f in facts if isinstance(f, Inferred) and f.task == task)
 
@@ -247,7 +247,7 @@ async def test_a_step_of_the_same_name_in_the_next_life_is_answered_anew(
 ) -> None:
     await loop.all()
     task = await loop.client.submit("helper", "say first", session="s1", task="mine")
-    assert (await task.result(20)).output == "first"
+    assert (await task.result(40)).output == "first"
     await loop.client.session("s1").delete()
     with pytest.raises(Permanent) as used:
         await loop.client.submit("helper", "say second", session="s1", task="mine")
@@ -272,7 +272,7 @@ async def test_what_is_ours_cannot_be_deleted(loop: Loop, name: str) -> None:
 
 async def test_deleting_twice_answers_as_the_first_time(loop: Loop) -> None:
     await loop.all()
-    await (await loop.client.submit("helper", "say x", session="s1")).result(20)
+    await (await loop.client.submit("helper", "say x", session="s1")).result(40)
     session = loop.client.session("s1")
     first = await session.delete()
     assert (await session.delete()).sequence == first.sequence
@@ -292,7 +292,7 @@ async def test_a_deletion_that_was_cut_off_is_finished_by_the_next_process(
 ) -> None:
     """The fact alone is enough: whoever wrote it may have died right after."""
     await loop.all()
-    await (await loop.client.submit("helper", f"say {MARK}", session="s1")).result(20)
+    await (await loop.client.submit("helper", f"say {MARK}", session="s1")).result(40)
     await loop.crash("sessions")
     history = await RunLog(bus).read(REF)
     await RunLog(bus).append(REF, Deleted(upto=history[-1].seq))
@@ -302,7 +302,7 @@ async def test_a_deletion_that_was_cut_off_is_finished_by_the_next_process(
 
 async def test_another_tenant_cannot_delete_it(loop: Loop, bus: Bus) -> None:
     await loop.all()
-    await (await loop.client.submit("helper", f"say {MARK}", session="s1")).result(20)
+    await (await loop.client.submit("helper", f"say {MARK}", session="s1")).result(40)
     with pytest.raises(Permanent) as unknown:
         await loop.client.for_tenant("other").session("s1").delete()
     assert unknown.value.code == "unknown_session"
@@ -312,11 +312,11 @@ async def test_another_tenant_cannot_delete_it(loop: Loop, bus: Bus) -> None:
 async def test_a_task_that_slips_in_while_it_is_deleted_survives(loop: Loop, bus: Bus) -> None:
     """A deletion covers what its writer had seen, and not what was stored meanwhile."""
     await loop.all()
-    await (await loop.client.submit("helper", f"say {MARK}", session="s1")).result(20)
+    await (await loop.client.submit("helper", f"say {MARK}", session="s1")).result(40)
     upto = (await RunLog(bus).read(REF))[-1].seq
     slipped = await loop.client.submit("helper", "tools 1", session="s1")
     await RunLog(bus).append(REF, Deleted(upto=upto))
-    assert (await slipped.result(20)).output == "got shout0"
+    assert (await slipped.result(40)).output == "got shout0"
     await until(lambda: gone(bus))
     facts = [one.fact for one in await slipped.facts()]
     assert any(isinstance(fact, ToolDone) for fact in facts)
@@ -326,7 +326,7 @@ async def test_erasing_late_spares_what_the_next_life_says(loop: Loop, bus: Bus)
     """The eraser was away while the session was used again, and a result of before came late."""
     await loop.all()
     old = await loop.client.submit("helper", f"say {MARK}", session="s1")
-    await old.result(20)
+    await old.result(40)
     notes, log = BucketMemory(bus), RunLog(bus)
     await notes.put(REF, "likes", MARK)
     await loop.crash("sessions")
@@ -336,7 +336,7 @@ async def test_erasing_late_spares_what_the_next_life_says(loop: Loop, bus: Bus)
     await log.append(REF, late)
     await notes.put(REF, "hates", OTHER)
     await loop.start("sessions")
-    assert (await new.result(20)).output == f"{OTHER} {OTHER}"
+    assert (await new.result(40)).output == f"{OTHER} {OTHER}"
     await until(lambda: gone(bus))
     assert await mentions(bus, OTHER) == {"RUNS", "TOKENS", "KV_memory"}
     kinds = [one.kind for one in await log.read(REF)]
@@ -346,9 +346,9 @@ async def test_erasing_late_spares_what_the_next_life_says(loop: Loop, bus: Bus)
 async def test_a_session_that_others_begin_in_is_not_deleted(loop: Loop, bus: Bus) -> None:
     await loop.all()
     task = await loop.client.submit("helper", f"say {MARK}", session="s1")
-    await task.result(20)
+    await task.result(40)
     fork = await loop.client.fork("s1", at=f"{task.id}.0", name="f1")
-    await loop.client.task(task.id, "f1").result(20)
+    await loop.client.task(task.id, "f1").result(40)
     session = loop.client.session("s1")
     for force in (False, True):
         with pytest.raises(Permanent) as refused:
@@ -368,7 +368,7 @@ async def test_a_session_that_others_begin_in_is_not_deleted(loop: Loop, bus: Bu
 async def test_the_agents_that_it_asked_forget_it_too(loop: Loop, bus: Bus) -> None:
     await loop.all()
     task = await loop.client.submit("boss", f"ask helper: say {MARK}", session="s1")
-    await task.result(20)
+    await task.result(40)
     child, _ = child_of(REF, task.id, 1)
     assert await RunLog(bus).read(child)
     await loop.client.session("s1").delete()
@@ -384,7 +384,7 @@ async def test_a_worker_hears_which_prompts_nobody_comes_back_to(
     heard: list[str] = []
     monkeypatch.setattr(loop.engine(), "forget", heard.append, raising=False)
     task = await loop.client.submit("boss", "ask helper: say x", session="s1")
-    await task.result(20)
+    await task.result(40)
     child, _ = child_of(REF, task.id, 1)
     await until(lambda: heard == [str(child)])  # that one task was all of it
     await loop.client.session("s1").delete()
@@ -430,7 +430,7 @@ async def test_schedules_that_name_it_go_and_all_others_stay(loop: Loop, bus: Bu
     for name, session in (("mine", "s1"), ("theirs", "s2"), ("free", "")):
         every = Schedule(agent="helper", task=words, session=session, every_s=3600)
         await loop.client.schedules.put(name, every)
-    await (await loop.client.submit("helper", "say x", session="s1")).result(20)
+    await (await loop.client.submit("helper", "say x", session="s1")).result(40)
     session = loop.client.session("s1")
     await session.delete()
     assert [one.name for one in await loop.client.schedules.list()] == ["free", "theirs"]

@@ -31,7 +31,7 @@ async def loop(nats_server: NatsServer, bus: Bus, tmp_path: Path) -> AsyncIterat
 
 async def ended(loop: Loop, order: str, session: str = "s1", task: str = "t1") -> f.Done:
     job = await loop.client.submit("helper", order, session=session, task=task)
-    return await job.result(20)
+    return await job.result(40)
 
 
 def task_of(loop: Loop, fork: Session, task: str = "t1") -> Task:
@@ -50,7 +50,7 @@ async def test_a_fork_takes_over_what_was_done_and_runs_on(loop: Loop) -> None:
     parent = await loop.client.session("s1").history()
     loop.calls.clear()
     fork = await loop.client.fork("s1", at=4, name="f1", results={1: "edited"}, by="ada")
-    again = await task_of(loop, fork).result(20)
+    again = await task_of(loop, fork).result(40)
     assert again.output == "got edited shout1 shout2"
     assert [(call.ref.session, call.step) for call in loop.calls] == [("f1", 5)]
     assert again.totals.infer_steps == 2, "a fork pays for its own steps"
@@ -69,9 +69,9 @@ async def test_another_route_and_another_input(loop: Loop) -> None:
     await loop.all()
     await ended(loop, "say one")
     fork = await loop.client.fork("s1", at="t1.0", input="say two")
-    assert (await task_of(loop, fork).result(20)).output == "two"
+    assert (await task_of(loop, fork).result(40)).output == "two"
     lost = await loop.client.fork("s1", at="t1.0", route="nowhere")
-    done = await task_of(loop, lost).result(20)
+    done = await task_of(loop, lost).result(40)
     assert done.error
     assert done.error.code == "unknown_route"
 
@@ -81,7 +81,7 @@ async def test_one_of_several_calls_is_made_again(loop: Loop) -> None:
     await ended(loop, "tools 3")
     loop.calls.clear()
     fork = await loop.client.fork("s1", at=2, results={3: "given"})
-    assert (await task_of(loop, fork).result(20)).output == "got shout0 shout1 given"
+    assert (await task_of(loop, fork).result(40)).output == "got shout0 shout1 given"
     assert [call.step for call in loop.calls] == [2]
 
 
@@ -89,14 +89,14 @@ async def test_a_fork_of_a_fork_and_its_viewers(loop: Loop) -> None:
     await loop.all()
     await ended(loop, "steps 3")
     first = await loop.client.fork("s1", at=4, name="f1", results={1: "one"})
-    await task_of(loop, first).result(20)
+    await task_of(loop, first).result(40)
     loop.calls.clear()
     second = await loop.client.fork("f1", at=6, name="f2", results={3: "two"})
-    done = await task_of(loop, second).result(20)
+    done = await task_of(loop, second).result(40)
     assert done.output == "got one two shout2"
     assert not loop.calls
     earlier = await loop.client.fork("f1", at=2, name="f3")
-    assert (await task_of(loop, earlier).result(20)).output == "got one shout1 shout2"
+    assert (await task_of(loop, earlier).result(40)).output == "got one shout1 shout2"
     seen = [event async for event in task_of(loop, second).events()]
     facts = [event for event in seen if event.kind != "delta"]
     assert [event.kind for event in facts] == await kinds(second)
@@ -134,9 +134,9 @@ async def test_a_running_task_is_forked_and_what_waits_stays_behind(loop: Loop) 
     asked = await loop.client.submit("careful", "call pay", session="s1", task="t1")
     await until(lambda: _has(loop.client.session("s1"), "parked"))
     fork = await loop.client.fork("s1", at=0, input="call shout")
-    assert (await task_of(loop, fork).result(20)).output == f"got shout-{fork.ref.session}"
+    assert (await task_of(loop, fork).result(40)).output == f"got shout-{fork.ref.session}"
     await asked.cancel()
-    assert (await asked.result(20)).status == "cancelled"
+    assert (await asked.result(40)).status == "cancelled"
 
 
 async def test_what_cannot_be_forked(loop: Loop) -> None:

@@ -63,8 +63,8 @@ async def test_sessions_restart_in_the_middle(loop: Loop, how: str) -> None:
     gate.release.set()
     queued = await loop.client.submit("helper", "say next", session="s1")
     await loop.start("sessions")
-    assert (await task.result(20)).output.startswith("got")
-    assert (await queued.result(20)).output == "next"
+    assert (await task.result(40)).output.startswith("got")
+    assert (await queued.result(40)).output == "next"
     await assert_ended_once(loop, task, queued)
 
 
@@ -117,7 +117,7 @@ async def test_work_that_was_lost_while_nobody_looked_is_driven_again(
     await loop.stop("sessions")
     await asyncio.to_thread(nats_server.restart)  # WORK is in memory: the step is lost
     await loop.start("tools", "sessions", "router", "w1")
-    assert (await task.result(20)).status == "completed"
+    assert (await task.result(40)).status == "completed"
     await assert_ended_once(loop, task)
 
 
@@ -166,7 +166,7 @@ async def test_a_fresh_instance_begins_at_the_checkpoint(loop: Loop, bus: Bus) -
     gate = loop.run_call = Gate()
     await loop.all()
     for n in range(5):
-        await (await loop.client.submit("helper", "say x", session=f"s{n}")).result(20)
+        await (await loop.client.submit("helper", "say x", session=f"s{n}")).result(40)
     running = await loop.client.submit("helper", "call shout", session="open")
     await gate.entered.wait()
     await loop.stop("sessions")
@@ -180,5 +180,5 @@ async def test_a_fresh_instance_begins_at_the_checkpoint(loop: Loop, bus: Bus) -
     config = (await bus.api(f"CONSUMER.INFO.RUNS.sessions-{home}"))["config"]
     assert config["opt_start_seq"] == last + 1
     gate.release.set()
-    assert (await running.result(20)).output == "got shout0"
+    assert (await running.result(40)).output == "got shout0"
     await assert_ended_once(loop, running)

@@ -97,7 +97,7 @@ async def test_one_that_hangs_is_given_up_after_a_while(
     second.members._beating.cancel()
     await second.members._subscription.unsubscribe()
     await second.bus.nc.subscribe(f"member.{SERVICE}.{second.id}", cb=silence)
-    await until(lambda: first.sees(first), 6)
+    await until(lambda: first.sees(first), 20)
 
 
 async def silence(_message: object) -> None:

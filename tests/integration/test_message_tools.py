@@ -95,7 +95,7 @@ async def test_the_clients_tool_is_asked_and_the_same_task_goes_on(client, loop)
     assert (second.stop_reason, second.content[0].text) == ("end_turn", "got 42")
     assert first.millrace == second.millrace
     task = loop.client.task(first.millrace["task"], first.millrace["session"])
-    done = await task.result(10)
+    done = await task.result(30)
     spent = first.usage.output_tokens + second.usage.output_tokens
     assert done.totals.usage.output == spent
     again = await ask(client, *returned(first, "42"))

@@ -31,8 +31,8 @@ async def test_what_a_loop_has_done_follows_from_its_log(
     orders = ("say a", "tools 2", "call astray")
     tasks = [await loop.client.submit("helper", order, session="s1") for order in orders]
     for task in tasks:
-        await task.result(20)
-    await (await loop.client.submit("nobody", "say x", session="s1")).result(20)
+        await task.result(40)
+    await (await loop.client.submit("nobody", "say x", session="s1")).result(40)
     facts = await session.history()
     monkeypatch.setattr(replay, "_PAGE", 4)
     rows = [row async for row in session.replay()]
@@ -45,7 +45,7 @@ async def test_what_a_loop_has_done_follows_from_its_log(
 
 async def test_a_fact_that_nobody_decided_is_the_first_difference(loop: Loop) -> None:
     await loop.all()
-    await (await loop.client.submit("helper", "say a", session="s1", task="t1")).result(20)
+    await (await loop.client.submit("helper", "say a", session="s1", task="t1")).result(40)
     session = loop.client.session("s1")
     stray = await loop.client.log.append(session.ref, Inferred(task="t1", step=9, content="?"))
     found = (await session.check()).difference
@@ -57,7 +57,7 @@ async def test_one_place(loop: Loop) -> None:
     await loop.all()
     await loop.client.submit("helper", "say a", session="s0")
     (first, *_) = await loop.client.session("s0").history()
-    await (await loop.client.submit("helper", "say a", session="s1", task="t1")).result(20)
+    await (await loop.client.submit("helper", "say a", session="s1", task="t1")).result(40)
     session = loop.client.session("s1")
     accepted = next(fact for fact in await session.history() if fact.kind == "accepted")
     place = await session.replay_at(accepted.seq)

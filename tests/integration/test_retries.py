@@ -85,7 +85,7 @@ async def test_a_tool_that_fails_for_the_moment_is_tried_again(loop: Loop) -> No
     flaky = loop.run_call = Flaky(2, Transient("busy", "try later"))
     await loop.all()
     task = await loop.client.submit("helper", "call shout", session="s1")
-    assert (await task.result(20)).output == "got at last"
+    assert (await task.result(40)).output == "got at last"
     assert flaky.calls == 3
     failed = await facts(loop, f.ToolFailed)
     assert [(one.attempt, one.retry) for one in failed] == [(1, True), (2, True)]
@@ -97,14 +97,14 @@ async def test_a_tool_that_fails_to_the_end_is_an_answer_to_the_model(loop: Loop
     loop.run_call = Flaky(99, Transient("busy", "too busy"))
     await loop.all()
     task = await loop.client.submit("fragile", "call shout", session="s1")
-    assert (await task.result(20)).output == "got error: too busy"
+    assert (await task.result(40)).output == "got error: too busy"
 
 
 async def test_a_model_call_that_fails_is_tried_again_and_seen_once(loop: Loop) -> None:
     await loop.all()
     loop.engine().fail_next_step()
     task = await loop.client.submit("helper", "say hello", session="s1")
-    assert (await task.result(20)).output == "hello"
+    assert (await task.result(40)).output == "hello"
     (failure,) = await facts(loop, f.InferFailed)
     assert (failure.error.code, failure.attempt) == ("engine_failed", 1)
     (said,) = await facts(loop, f.Inferred)
@@ -115,7 +115,7 @@ async def test_when_all_targets_fail_the_task_fails_with_their_error(loop: Loop)
     await loop.all()
     loop.engine().fail_always()
     task = await loop.client.submit("fragile", "say hello", session="s1")
-    done = await task.result(20)
+    done = await task.result(40)
     assert done.error
     assert done.error.code == "engine_failed"
     tried = [(one.error.code, one.attempt) for one in await facts(loop, f.InferFailed)]
@@ -127,13 +127,13 @@ async def test_a_failed_task_is_gone_on_with_where_it_stopped(loop: Loop, bus: B
     task = await loop.client.submit(
         "helper", "steps 4", session="s1", limits=LimitsPatch(max_steps=4)
     )
-    done = await task.result(20)
+    done = await task.result(40)
     assert done.error
     assert done.error.code == "step_limit"
     ran = len(loop.calls)
     reply = await ask(bus, "retry", RetryTask(task=task.id, retry="again"))
     assert reply.error is None
-    assert (await loop.client.task("again", "s1").result(20)).status == "completed"
+    assert (await loop.client.task("again", "s1").result(40)).status == "completed"
     assert len(loop.calls) == 4, "what had a result was not run again"
     assert ran > 0
     refused = await ask(bus, "retry", RetryTask(task=task.id, retry="twice"))
@@ -164,7 +164,7 @@ async def test_an_effect_whose_executor_dies_is_asked_for(loop: Loop, bus: Bus) 
     assert len(loop.calls) == 1
     reply = await ask(bus, "approve", ApproveStep(task=task.id, step=1, result="paid, I looked"))
     assert reply.error is None
-    assert (await task.result(20)).output == "got paid, I looked"
+    assert (await task.result(40)).output == "got paid, I looked"
     assert len(loop.calls) == 1
 
 
@@ -177,7 +177,7 @@ async def test_an_effect_that_breaks_is_run_again_only_when_a_person_says_so(
     await until(parked(loop), 30)
     assert flaky.calls == 1
     assert (await ask(bus, "approve", ApproveStep(task=task.id, step=1))).error is None
-    assert (await task.result(20)).output == "got at last"
+    assert (await task.result(40)).output == "got at last"
     assert [one.attempt for one in await facts(loop, f.ToolStarted)] == [1, 2]
 
 
@@ -193,7 +193,7 @@ async def test_a_call_waits_for_a_person_and_runs_with_their_arguments(
     assert loop.calls == []
     order = ApproveStep(task=task.id, step=1, arguments='{"n": 7}', by="ada")
     assert (await ask(bus, "approve", order)).error is None
-    assert (await task.result(20)).output == "got pay7"
+    assert (await task.result(40)).output == "got pay7"
     again = await ask(bus, "approve", order)
     assert again.error
     assert again.error.code == "task_ended"
@@ -204,7 +204,7 @@ async def test_a_rejected_call_is_an_answer_to_the_model(loop: Loop, bus: Bus) -
     task = await loop.client.submit("careful", "call pay", session="s1")
     await until(parked(loop))
     assert (await ask(bus, "reject", RejectStep(task=task.id, step=1, note="no"))).error is None
-    assert (await task.result(20)).output == "got error: a person did not allow this. no"
+    assert (await task.result(40)).output == "got error: a person did not allow this. no"
     assert loop.calls == []
 
 
@@ -237,7 +237,7 @@ async def test_a_limit_is_raised_and_the_task_goes_on(loop: Loop, bus: Bus) -> N
     assert question.detail.startswith("step_limit")
     order = ApproveStep(task=task.id, step=question.step, limits=LimitsPatch(max_steps=20))
     assert (await ask(bus, "approve", order)).error is None
-    assert (await task.result(20)).status == "completed"
+    assert (await task.result(40)).status == "completed"
 
 
 async def test_what_is_said_to_a_running_task_is_heard(loop: Loop, bus: Bus) -> None:
@@ -245,7 +245,7 @@ async def test_what_is_said_to_a_running_task_is_heard(loop: Loop, bus: Bus) -> 
     order = SteerTask(task=task.id, text="say heard", id="m1")
     assert (await ask(bus, "steer", order)).error is None
     release.set()
-    assert (await task.result(20)).output == "heard"
+    assert (await task.result(40)).output == "heard"
 
 
 @pytest.mark.parametrize(
@@ -260,19 +260,19 @@ async def test_a_second_task_on_a_busy_session(
     await bus.publish("tasks.default.helper.s1", body, {"Millrace-Task": "t2"})
     second = loop.client.task("t2", "s1")
     if policy != "queue":
-        done = await second.result(20)
+        done = await second.result(40)
         assert (done.status, done.error.code if done.error else "") == (status, code)
     release.set()
-    assert (await first.result(20)).output == ("second" if policy == "steer" else "got done")
-    assert (await second.result(20)).joined == (first.id if policy == "steer" else "")
+    assert (await first.result(40)).output == ("second" if policy == "steer" else "got done")
+    assert (await second.result(40)).joined == (first.id if policy == "steer" else "")
 
 
 async def test_an_interruption_ends_the_running_task(loop: Loop, bus: Bus) -> None:
     first, release = await hanging(loop)
     body = encode(TaskSubmitted(input="say instead", on_busy="interrupt"))
     await bus.publish("tasks.default.helper.s1", body, {"Millrace-Task": "t2"})
-    assert (await loop.client.task("t2", "s1").result(20)).output == "instead"
-    ended = await first.result(20)
+    assert (await loop.client.task("t2", "s1").result(40)).output == "instead"
+    ended = await first.result(40)
     release.set()
     assert ended.status == "cancelled"
     assert ended.error == Failure(code="interrupted", detail="task t2 took its place")

@@ -64,7 +64,7 @@ async def test_a_time_that_comes_submits_the_task_and_ends_the_schedule(loop: Lo
     assert fact.fact.metadata == {"why": "test", "schedule": "once"}
     assert fact.task.startswith("once-")
     assert fact.headers[KEY_HEADER] == "k1", "whoever made the schedule pays"
-    assert (await loop.client.task(fact.task, "s1").result(20)).output == "hello"
+    assert (await loop.client.task(fact.task, "s1").result(40)).output == "hello"
     assert await loop.client.schedules.list() == []
 
 

@@ -49,7 +49,7 @@ async def has(loop: Loop, session: str, kind: str) -> bool:
 async def test_an_answer(loop: Loop) -> None:
     await loop.all()
     task = await loop.client.submit("helper", "say hello", session="s1")
-    done = await task.result(20)
+    done = await task.result(40)
     assert (done.status, done.output, done.totals.infer_steps) == ("completed", "hello", 1)
     assert await kinds(loop, "s1") == ["task", "accepted", "inferred", "done"]
 
@@ -57,7 +57,7 @@ async def test_an_answer(loop: Loop) -> None:
 async def test_parallel_calls_are_answered_in_the_order_of_the_calls(loop: Loop) -> None:
     await loop.all()
     task = await loop.client.submit("helper", "tools 5", session="s1")
-    done = await task.result(20)
+    done = await task.result(40)
     assert done.output == "got shout0 shout1 shout2 shout3 shout4"
     assert (done.totals.steps, done.totals.tool_steps) == (7, 5)
     assert sorted(call.step for call in loop.calls) == [1, 2, 3, 4, 5]
@@ -67,7 +67,7 @@ async def test_the_session_remembers(loop: Loop) -> None:
     await loop.all()
     for n in range(3):
         task = await loop.client.submit("helper", f"steps {n}", session="s1")
-        assert (await task.result(20)).status == "completed"
+        assert (await task.result(40)).status == "completed"
     history = await loop.client.session("s1").history()
     spoken = [fact.fact for fact in history if isinstance(fact.fact, Inferred)]
     assert len(spoken) == 1 + 2 + 3
@@ -77,7 +77,7 @@ async def test_the_session_remembers(loop: Loop) -> None:
 async def test_two_tasks_of_a_session_run_one_after_the_other(loop: Loop) -> None:
     await loop.all()
     tasks = [await loop.client.submit("helper", f"say {n}", session="s1") for n in range(5)]
-    results = [await task.result(20) for task in tasks]
+    results = [await task.result(40) for task in tasks]
     assert [done.output for done in results] == ["0", "1", "2", "3", "4"]
     assert await ends(loop, "s1") == [task.id for task in tasks]
     order = [kind for kind in await kinds(loop, "s1") if kind in ("accepted", "done")]
@@ -94,7 +94,7 @@ async def test_many_sessions_side_by_side(loop: Loop) -> None:
 async def test_a_malformed_task_is_answered_and_kept(loop: Loop, bus: Bus) -> None:
     await loop.all()
     ack = await bus.publish("tasks.default.helper.s1", b'{"input": 7}')
-    done = await loop.client.task(task_id_of(ack.seq, {}), "s1").result(20)
+    done = await loop.client.task(task_id_of(ack.seq, {}), "s1").result(40)
     assert done.status == "failed"
     assert done.error
     assert done.error.code == "invalid_task"
@@ -102,13 +102,13 @@ async def test_a_malformed_task_is_answered_and_kept(loop: Loop, bus: Bus) -> No
     [letter] = await letters(bus)
     assert (letter.consumer, letter.body) == ("sessions", '{"input": 7}')
     good = await loop.client.submit("helper", "say on", session="s1")
-    assert (await good.result(20)).output == "on"
+    assert (await good.result(40)).output == "on"
 
 
 async def test_a_malformed_task_as_long_as_the_bus_allows(loop: Loop, bus: Bus) -> None:
     await loop.all()
     ack = await bus.publish("tasks.default.helper.s1", b"\x01" * 1_000_000)
-    done = await loop.client.task(task_id_of(ack.seq, {}), "s1").result(20)
+    done = await loop.client.task(task_id_of(ack.seq, {}), "s1").result(40)
     assert done.error
     assert done.error.code == "invalid_task"
 
@@ -126,7 +126,7 @@ async def test_what_cannot_succeed_fails_with_its_reason(
 ) -> None:
     await loop.all()
     task = await loop.client.submit(agent, order, session="s1")
-    done = await task.result(20)
+    done = await task.result(40)
     assert done.status == "failed"
     assert done.error
     assert done.error.code == code
@@ -135,7 +135,7 @@ async def test_what_cannot_succeed_fails_with_its_reason(
 async def test_a_tool_that_the_agent_does_not_have_is_an_answer_to_the_model(loop: Loop) -> None:
     await loop.all()
     task = await loop.client.submit("helper", "call sudo", session="s1")
-    assert (await task.result(20)).status == "completed"
+    assert (await task.result(40)).status == "completed"
     failed = [f.fact for f in await task.facts() if isinstance(f.fact, ToolFailed)]
     assert [one.error.code for one in failed] == ["tool_not_allowed"]
     assert loop.calls == []
@@ -153,7 +153,7 @@ async def test_a_deadline_ends_a_task_but_not_early(loop: Loop) -> None:
     task = await loop.client.submit(
         "helper", "call hang", session="s1", limits=LimitsPatch(deadline_s=1.2)
     )
-    done = await task.result(20)
+    done = await task.result(40)
     release.set()
     assert done.error
     assert done.error.code == "deadline_exceeded"
@@ -170,9 +170,9 @@ async def test_cancelling_a_running_task_frees_the_engine(loop: Loop) -> None:
         if event.kind == "delta":  # it speaks
             break
     assert await task.cancel(by="test") > 0
-    assert (await task.result(20)).status == "cancelled"
+    assert (await task.result(40)).status == "cancelled"
     after = await loop.client.submit("helper", "say hi", session="s1")
-    assert (await after.result(20)).output == "hi"
+    assert (await after.result(40)).output == "hi"
     with pytest.raises(Permanent) as refused:
         await task.cancel()
     assert refused.value.code == "task_ended"
@@ -191,25 +191,25 @@ async def test_cancelling_a_queued_task_leaves_the_running_one_alone(loop: Loop)
     second = await loop.client.submit("helper", "say x", session="s1")
     await until(lambda: loop.calls)
     await second.cancel()
-    assert (await second.result(20)).status == "cancelled"
+    assert (await second.result(40)).status == "cancelled"
     release.set()
-    assert (await first.result(20)).output == "got late"
+    assert (await first.result(40)).output == "got late"
 
 
 async def test_a_session_with_a_malformed_fact_goes_on(loop: Loop, bus: Bus) -> None:
     await loop.all()
     task = await loop.client.submit("helper", "say a", session="s1")
-    await task.result(20)
+    await task.result(40)
     subject = (await RunLog(bus).read(SessionRef("default", "s1")))[-1].headers["Nats-Subject"]
     await bus.publish(subject.rsplit(".", 2)[0] + ".inferred", b"no json")
     again = await loop.client.submit("helper", "say b", session="s1")
-    assert (await again.result(20)).output == "b"
+    assert (await again.result(40)).output == "b"
 
 
 async def test_tools_done_once(loop: Loop) -> None:
     await loop.all()
     task = await loop.client.submit("helper", "steps 6", session="s1")
-    assert (await task.result(20)).output.startswith("got")
+    assert (await task.result(40)).output.startswith("got")
     results = [f.fact.step for f in await task.facts() if isinstance(f.fact, ToolDone)]
     assert results == [1, 3, 5, 7, 9, 11] == [call.step for call in loop.calls]
 
@@ -236,10 +236,10 @@ async def test_an_agent_can_be_added_while_the_system_runs(loop: Loop, bus: Bus)
 
     async def works() -> bool:
         task = await loop.client.submit("added", "say x", session="s1")
-        return (await task.result(20)).status == "completed"
+        return (await task.result(40)).status == "completed"
 
     await until(works)
     elsewhere = await loop.client.for_tenant("other").submit("added", "say x", session="s1")
-    refused = (await elsewhere.result(20)).error
+    refused = (await elsewhere.result(40)).error
     assert refused is not None
     assert refused.code == "unknown_agent"

@@ -38,7 +38,7 @@ async def loop(nats_server: NatsServer, bus: Bus, tmp_path: Path) -> AsyncIterat
 async def talk(loop: Loop, tasks: int, steps: int = 4) -> None:
     for _ in range(tasks):
         task = await loop.client.submit("helper", f"steps {steps}", session="s1")
-        assert (await task.result(20)).status == "completed"
+        assert (await task.result(40)).status == "completed"
 
 
 async def folded(bus: Bus) -> SessionState:

@@ -34,7 +34,7 @@ def child(task: str, step: int = 1) -> tuple[SessionRef, str]:
 async def test_another_agent_answers(loop: Loop) -> None:
     await loop.all()
     task = await loop.client.submit("boss", "ask helper: steps 2", session="s1", key="k1")
-    assert (await task.result(20)).output == "got got shout0 shout1"
+    assert (await task.result(40)).output == "got got shout0 shout1"
     ref, name = child(task.id)
     below = await loop.client.session(ref.session).history()
     assert below[0].headers[KEY_HEADER] == "k1", "it works for the same key"
@@ -48,7 +48,7 @@ async def test_another_agent_answers(loop: Loop) -> None:
 async def test_an_agent_that_fails_is_an_answer_to_the_model(loop: Loop) -> None:
     await loop.all()
     task = await loop.client.submit("boss", "ask helper: call sudo", session="s1")
-    assert (await task.result(20)).status == "completed"
+    assert (await task.result(40)).status == "completed"
 
 
 async def test_a_restart_in_the_middle_asks_nobody_twice(
@@ -88,9 +88,9 @@ async def test_a_cancelled_task_stops_whom_it_asked(loop: Loop) -> None:
     task = await loop.client.submit("boss", "ask helper: call hang", session="s1")
     await asyncio.wait_for(hanging.wait(), 10)
     await task.cancel()
-    assert (await task.result(20)).status == "cancelled"
+    assert (await task.result(40)).status == "cancelled"
     ref, name = child(task.id)
-    ended = await loop.client.task(name, ref.session).result(20)
+    ended = await loop.client.task(name, ref.session).result(40)
     release.set()
     assert ended.status == "cancelled"
     assert [one for one in await task.facts() if one.kind == "tool_done"] == []

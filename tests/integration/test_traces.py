@@ -88,7 +88,7 @@ async def test_a_task_with_two_tools_is_one_connected_trace(
     await loop.all()
     async with tracing(nats_server):
         task = await loop.client.submit("helper", "tools 2", session="s1", traceparent=str(CLIENT))
-        assert (await task.result(20)).output == "got shout0 shout1"
+        assert (await task.result(40)).output == "got shout0 shout1"
         spans = await told(receiver, task.id, 7)
     assert sorted(span.name for span in spans) == [
         *("chat nano", "chat nano", "execute_tool shout", "execute_tool shout"),
@@ -155,7 +155,7 @@ async def test_the_task_of_another_agent_is_a_part_of_the_step_that_asked(
     await loop.all()
     async with tracing(nats_server):
         task = await loop.client.submit("boss", "ask helper: steps 1", session="s1")
-        await task.result(20)
+        await task.result(40)
         spans = await told(receiver, task.id, 6)
         _, below = child_of(REF, task.id, 1)
         found = await told(receiver, below, 6)
@@ -174,9 +174,9 @@ async def test_what_the_clients_sampler_left_out_is_not_told_nor_is_what_it_aske
         task = await loop.client.submit(
             "boss", "ask helper: steps 1", session="s1", traceparent=unwanted
         )
-        await task.result(20)
+        await task.result(40)
         wanted = await loop.client.submit("helper", "say hello", session="s2")
-        await wanted.result(20)
+        await wanted.result(40)
         await told(receiver, wanted.id, 3)
     assert {span.trace_id for span in receiver.spans} == {
         trace_id_of(SessionRef("default", "s2"), wanted.id)
@@ -191,7 +191,7 @@ async def test_a_collector_that_was_away_gets_every_trace_under_the_same_ids(
     tasks = [await loop.client.submit("helper", f"say {n}", session=f"s{n}") for n in range(3)]
     async with tracing(nats_server):
         for task in tasks:
-            assert (await task.result(20)).status == "completed", "nobody waits for the collector"
+            assert (await task.result(40)).status == "completed", "nobody waits for the collector"
         await until(lambda: receiver.requests)
     assert not receiver.spans, "and this service may even have been stopped meanwhile"
     receiver.status = 200
@@ -211,7 +211,7 @@ async def test_a_slow_collector_holds_up_nothing(
     async with tracing(nats_server):
         for n in range(5):
             task = await loop.client.submit("helper", f"say {n}", session="s1")
-            await task.result(20)
+            await task.result(40)
         assert len(receiver.named("invoke_agent helper")) < 5, "the loop was faster"
         await until(lambda: len(receiver.named("invoke_agent helper")) == 5)
         assert receiver.requests < 5, "what came meanwhile was sent together"
@@ -223,7 +223,7 @@ async def test_a_fork_tells_what_it_did_itself_below_what_it_goes_on_from(
     await loop.all()
     async with tracing(nats_server):
         task = await loop.client.submit("helper", "steps 2", session="s1", traceparent=str(CLIENT))
-        await task.result(20)
+        await task.result(40)
         await told(receiver, task.id, 9)
         await loop.client.fork("s1", at=3, name="s2")
         await until(lambda: len(receiver.named("invoke_agent helper")) == 2)
@@ -241,7 +241,7 @@ async def test_a_task_that_never_began_has_a_trace_too(
     await loop.all()
     async with tracing(nats_server):
         task = await loop.client.submit("nobody", "hello", session="s1", traceparent=str(CLIENT))
-        done = await task.result(20)
+        done = await task.result(40)
         (root,) = await told(receiver, task.id, 1)
     assert done.error
     assert (root.name, root.attributes["error.type"]) == ("invoke_agent nobody", done.error.code)
@@ -268,7 +268,7 @@ async def test_what_people_do_to_a_task_is_of_its_trace(
         await asyncio.wait_for(hanging.wait(), 20)
         await task.steer("in German")
         await task.cancel()
-        assert (await task.result(20)).status == "cancelled"
+        assert (await task.result(40)).status == "cancelled"
         release.set()
         spans = await told(receiver, task.id, 3)
     assert {fact.trace_id for fact in await task.facts()} == {CLIENT.trace_id}
@@ -288,7 +288,7 @@ async def test_a_tool_call_is_as_long_as_it_took(
     await loop.all()
     async with tracing(nats_server):
         task = await loop.client.submit("helper", "tools 1", session="s1")
-        await task.result(20)
+        await task.result(40)
         spans = await told(receiver, task.id, 6)
     assert one(spans, "execute_tool shout").seconds >= 0.4
     assert one(spans, "invoke_agent helper").seconds >= 0.4

@@ -54,7 +54,7 @@ async def test_a_session_that_nobody_deletes_is_deleted(loop: Loop, bus: Bus, wo
     if words == "call mine":
         await parked(task)
     else:
-        assert (await task.result(20)).output == "hush"
+        assert (await task.result(40)).output == "hush"
     await until(lambda: gone(loop), 30)
     assert await last_message(bus, TIMERS, TIMER) is None
 
@@ -62,9 +62,9 @@ async def test_a_session_that_nobody_deletes_is_deleted(loop: Loop, bus: Bus, wo
 @pytest.mark.usefixtures("soon")
 async def test_a_session_that_others_begin_in_goes_after_them(loop: Loop, bus: Bus) -> None:
     task = await loop.client.submit("helper", "say hush", session=REF.session)
-    await task.result(20)
+    await task.result(40)
     fork = await loop.client.fork(REF.session, at=f"{task.id}.0", name="taken")
-    await loop.client.task(task.id, "taken").result(20)
+    await loop.client.task(task.id, "taken").result(40)
     await timers.forget_later(bus, REF, clock.now())
     before = await last_message(bus, TIMERS, TIMER)
 
@@ -79,7 +79,7 @@ async def test_a_session_that_others_begin_in_goes_after_them(loop: Loop, bus: B
 
 
 async def test_a_session_that_is_used_is_looked_at_later(loop: Loop, bus: Bus) -> None:
-    await (await loop.client.submit("helper", "say hush", session=REF.session)).result(20)
+    await (await loop.client.submit("helper", "say hush", session=REF.session)).result(40)
     long_ago = clock.now() - timers.UNKEPT_FOR
     await timers.forget_later(bus, REF, long_ago)
 
@@ -99,7 +99,7 @@ async def test_a_session_that_is_not_there_is_nothing_to_delete(
     """Whoever announced it died before its first word, or has deleted it already."""
     if used:
         task = await loop.client.submit("helper", "say hush", session=REF.session)
-        await task.result(20)
+        await task.result(40)
         await loop.client.session(REF.session).delete()
     await timers.forget_later(bus, REF, clock.now() - timers.UNKEPT_FOR)
 

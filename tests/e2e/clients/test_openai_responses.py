@@ -399,7 +399,7 @@ async def test_results_for_the_calls_of_another_response_are_refused(client) -> 
 
 async def test_a_task_is_no_response_and_its_session_no_conversation(fronts, client) -> None:
     task = await fronts.loop.client.submit("helper", "say secret", session="of-tasks")
-    await task.result(20)
+    await task.result(40)
     for look in (
         client.responses.retrieve(f"resp_{task.id}_0"),
         client.responses.create(
