@@ -20,7 +20,6 @@ from services.sessions.adapters.partition import (
 )
 from services.sessions.handlers import Sessions
 from shared import clock
-from shared.bus import topology
 from shared.bus.connect import Bus
 from shared.bus.kv import KeyValue
 from shared.bus.log import RunLog
@@ -87,24 +86,26 @@ async def test_one_that_dies_in_the_middle_is_replaced_within_seconds(loop: Loop
     await assert_ended_once(loop, tasks)
 
 
-async def test_one_that_stops_hands_on_at_once(
-    loop: Loop, bus: Bus, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Who only goes silent is waited for, here longer than a test may take."""
-    monkeypatch.setattr(topology, "PIN_TIMEOUT", 300.0)
-    await topology.ensure(bus)
+async def test_one_that_stops_hands_on_at_once(loop: Loop, bus: Bus) -> None:
+    """When it has stopped nothing is its own any more; who dies is waited for."""
     await loop.all()
     await loop.start("sessions2")
     await until(lambda: shared(loop, "sessions", "sessions2"), 20)
     tasks = await many(loop, 20, 6)
     await until(lambda: len(loop.calls) > 20)
     await loop.stop("sessions")
+    assert loop.owners["sessions"].members.id not in await names(bus)
     await until(lambda: loop.owners["sessions2"].held() == ALL)
     assert {(await task.result(40)).status for task in tasks} == {"completed"}
     await assert_ended_once(loop, tasks)
     await loop.stop("sessions2")
+    assert await names(bus) == {""}
+
+
+async def names(bus: Bus) -> set[str]:
+    """Who owns something."""
     entries = await KeyValue(bus, CHECKPOINTS).entries()
-    assert {read_checkpoint(entry).owner for entry in entries} == {""}
+    return {read_checkpoint(entry).owner for entry in entries}
 
 
 async def test_members_come_and_go_while_tasks_run(loop: Loop) -> None:
