@@ -31,8 +31,8 @@ _NAMES = """
     DATA DATABASE_URL HEAD_TIMEOUT HEARTBEAT HTTP_BODY_MEMORY HTTP_HOST HTTP_PORT LOG_LEVEL
     METRICS_HOST METRICS_PORT SECRETS
     MAX_STREAMS MILVUS_TOKEN MILVUS_URI MIN_SCORE MODEL MODELS NATS_CA NATS_CERT NATS_CREDS
-    NATS_KEY NATS_TOKEN NATS_URL QUEUE_LIMIT REPLICAS REQUESTS_PER_MINUTE SNAPSHOT_EVERY
-    STREAM_REPLICAS SYNC TOKENS_PER_MINUTE VIEWER_PATIENCE WORKER_ID
+    NATS_KEY NATS_MONITOR NATS_TOKEN NATS_URL QUEUE_LIMIT REPLICAS REQUESTS_PER_MINUTE
+    SNAPSHOT_EVERY STREAM_REPLICAS SYNC TOKENS_PER_MINUTE VIEWER_PATIENCE WORKER_ID
 """
 _LOGIN = re.compile(r"//[^@/,]*@")
 """A user and password within a URL."""
@@ -124,7 +124,7 @@ class BusSettings(BaseSettings):
 
     def metrics_place(self) -> Place:
         """Where this process shows how it is."""
-        return Place(self.metrics_host, self.metrics_port)
+        return Place(self.metrics_host, self.metrics_port, self.data)
 
     def address(self) -> Address:
         """The broker's address: the one that is set, else what the embedded server wrote down.
@@ -167,10 +167,14 @@ class Tls:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a process shows how it is. Port 0 is any free one, `off` none."""
+    """Where a process shows how it is. Port 0 is any free one, `off` none.
+
+    `data` is the folder whose disk it tells of.
+    """
 
     host: str = "127.0.0.1"
     port: int | Literal["off"] = 0
+    data: Path | None = None
 
 
 class Address:

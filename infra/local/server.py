@@ -119,8 +119,9 @@ def _cluster(node: Node, identity: Identity) -> str:
 
 
 def client_file(identity: Identity) -> bytes:
-    """The bytes of `nats.json`: what a client needs to connect."""
-    return orjson.dumps({"url": identity.url, "token": identity.token})
+    """The bytes of `nats.json`: what a client needs to connect, and where to ask how it is."""
+    monitor = {"monitor": identity.health_url} if identity.monitor else {}
+    return orjson.dumps({"url": identity.url, "token": identity.token, **monitor})
 
 
 def identity_file(identity: Identity) -> bytes:

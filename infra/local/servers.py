@@ -73,8 +73,12 @@ class Servers:
         """What services must know to find the servers; it wins over what they would inherit."""
         at = self.address
         token = {"MILLRACE_NATS_TOKEN": at.token} if at.token else {}
-        replicas = str(at.replicas)
-        return {"MILLRACE_NATS_URL": at.url, "MILLRACE_STREAM_REPLICAS": replicas, **token}
+        return {
+            "MILLRACE_NATS_URL": at.url,
+            "MILLRACE_STREAM_REPLICAS": str(at.replicas),
+            "MILLRACE_NATS_MONITOR": ",".join(one.health_url for one in self.identities),
+            **token,
+        }
 
     def config(self, n: int, free: int) -> str:
         """The configuration file of the n-th server, on a disk with so many bytes left."""

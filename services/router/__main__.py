@@ -7,6 +7,7 @@ import asyncio
 from services.router.adapters import metering
 from services.router.adapters.bus import BusRescue, Completions, WorkerWatch, routing
 from services.router.adapters.queues import Queues
+from services.router.adapters.servers import Servers
 from services.router.handlers import Router
 from services.router.settings import Settings
 from shared import clock
@@ -22,6 +23,7 @@ def main() -> None:
 
     async def compose(bus: Bus, stop: asyncio.Event) -> None:
         models = read_models(settings.models)
+        monitors = settings.monitors()
         metering.show(models.models)
         router = Router(models, BusRescue(bus), clock.now, clock.monotonic)
         async with running(
@@ -30,6 +32,7 @@ def main() -> None:
             routing(bus, RunLog(bus), router),
             Completions(bus, router),
             Queues(bus),
+            Servers(monitors, bus.log),
         ):
             await stop.wait()
 

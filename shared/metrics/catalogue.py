@@ -34,6 +34,13 @@ ALARMS = Counter(
     of=EVERYBODY,
     known=(("permission_violation",),),
 )
+DISK_FREE = Gauge(
+    "disk_free_bytes",
+    "Bytes that are left on the disk of a process's data folder, where it has one",
+    ("folder",),
+    of=EVERYBODY,
+)
+DISK_SIZE = Gauge("disk_size_bytes", "Bytes of that disk", ("folder",), of=EVERYBODY)
 
 # Every process that reads a durable consumer; the others have no series of these.
 MESSAGES = Counter(
@@ -116,9 +123,82 @@ STREAM_MESSAGES = Gauge(
     "stream_messages", "Messages that a stream holds", ("stream",), of=(ROUTER,)
 )
 STREAM_BYTES = Gauge("stream_bytes", "Bytes that a stream holds", ("stream",), of=(ROUTER,))
+STREAM_BYTES_LIMIT = Gauge(
+    "stream_bytes_limit",
+    "Bytes that a stream may hold, where it has a limit of its own",
+    ("stream",),
+    of=(ROUTER,),
+)
+STREAM_LAST_SEQUENCE = Gauge(
+    "stream_last_sequence", "Place of the newest message of a stream", ("stream",), of=(ROUTER,)
+)
+STREAM_LEADER = Gauge(
+    "stream_leader", "1; the server that leads a stream", ("stream", "server"), of=(ROUTER,)
+)
+STREAM_COPIES = Gauge(
+    "stream_copies",
+    "Servers that a stream is to be on, its leader included",
+    ("stream",),
+    of=(ROUTER,),
+)
+STREAM_COPIES_CURRENT = Gauge(
+    "stream_copies_current",
+    "Servers that have all of a stream, its leader included",
+    ("stream",),
+    of=(ROUTER,),
+)
+STREAM_COPY_LAG = Gauge(
+    "stream_copy_lag",
+    "Operations by which the last copy of a stream is behind its leader",
+    ("stream",),
+    of=(ROUTER,),
+)
 QUEUES_SEEN = Gauge(
     "queues_seen_timestamp_seconds",
     "When the queues were last looked at, in epoch seconds",
+    of=(ROUTER,),
+)
+
+# The broker's servers, by what they say of themselves.
+BROKER_UP = Gauge(
+    "broker_up", "1 while a server of the broker answers, else 0", ("server",), of=(ROUTER,)
+)
+BROKER_HEALTHY = Gauge(
+    "broker_healthy",
+    "1 while a server says that it is well: it can write, and its streams are current",
+    ("server",),
+    of=(ROUTER,),
+)
+BROKER_CONNECTIONS = Gauge("broker_connections", "Clients of a server", ("server",), of=(ROUTER,))
+BROKER_CONNECTIONS_LIMIT = Gauge(
+    "broker_connections_limit", "Clients that a server takes at most", ("server",), of=(ROUTER,)
+)
+BROKER_SLOW = Counter(
+    "broker_slow_consumers_total",
+    "Clients that a server cut off because they did not read fast enough",
+    ("server",),
+    of=(ROUTER,),
+)
+BROKER_MEMORY = Gauge("broker_memory_bytes", "Memory of a server", ("server",), of=(ROUTER,))
+BROKER_STORED = Gauge(
+    "broker_stored_bytes",
+    "Bytes of all streams of a server, in memory and in files",
+    ("server", "storage"),
+    of=(ROUTER,),
+)
+BROKER_STORED_LIMIT = Gauge(
+    "broker_stored_limit_bytes",
+    "Bytes that all streams of a server may have",
+    ("server", "storage"),
+    of=(ROUTER,),
+)
+BROKER_LEAFS = Gauge(
+    "broker_leafs", "Links to other sites that a server has now", ("server",), of=(ROUTER,)
+)
+BROKER_LEAFS_WANTED = Gauge(
+    "broker_leafs_wanted",
+    "Links that a server is to open itself; those of others come beside them",
+    ("server",),
     of=(ROUTER,),
 )
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import platform
+import shutil
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from socketserver import TCPServer, ThreadingMixIn
 from urllib.parse import urlsplit
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -29,7 +31,15 @@ from prometheus_client import (
 )
 
 from shared.clock import monotonic
-from shared.metrics.catalogue import ALL, BUILD_INFO, BUS_CONNECTED, LOOP_LAG, READY
+from shared.metrics.catalogue import (
+    ALL,
+    BUILD_INFO,
+    BUS_CONNECTED,
+    DISK_FREE,
+    DISK_SIZE,
+    LOOP_LAG,
+    READY,
+)
 from shared.metrics.kinds import registered
 from shared.settings import Place
 from shared.telemetry import Log
@@ -41,6 +51,7 @@ TARGETS_FILE = "metrics.json"
 STUCK = 30.0
 """Seconds without a sign of life of the event loop after which the process is not healthy."""
 _LOOK = 0.5
+_LOOK_AT_DISK = 10.0
 _NOTICE = 0.25
 """Seconds after which the server notices that it is to end, which the process waits for."""
 Answer = tuple[str, dict[str, str]]
@@ -88,11 +99,14 @@ async def exporting(service: str, place: Place, log: Log) -> AsyncIterator[Vital
     """Answer while this runs; what is yielded is to be told how the process is."""
     vital = Vital()
     server = None if place.port == "off" else _listen(service, place.host, place.port, vital, log)
-    watching = asyncio.create_task(_watch(vital))
+    watching = [asyncio.create_task(_watch(vital))]
+    if place.data is not None:
+        watching.append(asyncio.create_task(_measure(place.data)))
     try:
         yield vital
     finally:
-        watching.cancel()
+        for task in watching:
+            task.cancel()
         if server is not None:
             await asyncio.to_thread(_close, server)
 
@@ -195,3 +209,17 @@ async def _watch(vital: Vital) -> None:
         await asyncio.sleep(_LOOK)
         vital.beat = monotonic()
         LOOP_LAG.observe(vital.beat - before - _LOOK)
+
+
+async def _measure(folder: Path) -> None:
+    """In a thread, because a disk of the network may not answer; without a folder, nothing."""
+    while True:
+        try:
+            found = await asyncio.to_thread(shutil.disk_usage, folder)
+        except OSError:
+            DISK_FREE.replace({})
+            DISK_SIZE.replace({})
+        else:
+            DISK_FREE.set(found.free, "data")
+            DISK_SIZE.set(found.total, "data")
+        await asyncio.sleep(_LOOK_AT_DISK)

@@ -142,6 +142,13 @@ class Counter(Measure[Number]):
             one = self._make(values)
         one.value += by
 
+    def mirror(self, total: float, *values: str) -> None:
+        """Somebody else counts, and is at this; where they begin anew, whoever asks sees that."""
+        one = self._series.get(values)
+        if one is None:
+            one = self._make(values)
+        one.value = total
+
     def describe(self) -> Iterable[Metric]:
         """For the registry, which compares names."""
         return [CounterMetricFamily(self.name, self.help, labels=self.labels)]

@@ -20,10 +20,10 @@ READY_WITHIN = 20.0
 class NatsServer:
     """One server; a restart keeps port, token and store, as under the supervisor."""
 
-    def __init__(self, folder: Path, security: str = "") -> None:
+    def __init__(self, folder: Path, security: str = "", monitor: int = 0) -> None:
         """`security` stands in the place of the token, in the server's configuration."""
         self.folder = folder
-        self._identity = Identity(free_port(), "token-of-the-tests")
+        self._identity = Identity(free_port(), "token-of-the-tests", monitor)
         self._config = folder / "server.conf"
         self._output = folder / "server.log"
         store = Store(folder, "always", 4 * GIB)
@@ -33,6 +33,11 @@ class NatsServer:
     @property
     def url(self) -> str:
         return self._identity.url
+
+    @property
+    def monitor_url(self) -> str:
+        """Where it says how it is, if it has a port for that."""
+        return self._identity.health_url
 
     @property
     def token(self) -> str:

@@ -13,15 +13,19 @@ import pytest
 
 from infra.local.child import Change
 from infra.local.supervisor import Supervisor
+from services.router.adapters.queues import Queues
 from shared.bus.batches import Entry, append_all
 from shared.bus.connect import Bus, open_bus
 from shared.bus.log import RunLog
 from shared.contracts.base import SessionRef
 from shared.contracts.facts import Completed, Done, ToolDone, Usage
+from shared.metrics.catalogue import STREAM_COPIES, STREAM_COPIES_CURRENT, STREAM_LEADER
 from shared.settings import Address
 from shared.subjects import BUCKETS, CONSUMERS, DIRECT_SESSION, RUNS, STREAMS
 from shared.telemetry import configure
 from tests.chaos.brokers import Broker, leader_of
+from tests.fakes.counted import value
+from tests.integration.waiting import until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 LOG = configure("test", "critical")
@@ -73,6 +77,7 @@ async def test_three_servers_hold_everything(cluster: Cluster) -> None:
     await _what_one_wrote_another_reads(cluster)
     await _one_done(cluster)
     await _a_batch_is_stored_once(cluster)
+    await _the_router_sees_all_copies(cluster)
     await _the_leader_dies(cluster)
 
 
@@ -127,6 +132,19 @@ async def _a_batch_is_stored_once(cluster: Cluster) -> None:
         for n in range(5):
             await asyncio.gather(append_all(a, bill(n)), append_all(b, bill(n)))
         assert await billed(a) == [name for n in range(5) for name in names(n)]
+
+
+async def _the_router_sees_all_copies(cluster: Cluster) -> None:
+    async with open_bus(cluster.broker.address, "test", LOG) as bus:
+
+        async def complete() -> bool:
+            await Queues(bus).look()
+            return value(STREAM_COPIES_CURRENT, RUNS) == 3
+
+        await until(complete, within=60, every=0.2)
+        assert value(STREAM_COPIES, RUNS) == 3
+        assert value(STREAM_LEADER, RUNS, await leader_of(cluster.broker, RUNS)) == 1
+        assert len([one for (stream, _), one in STREAM_LEADER.found() if stream == RUNS]) == 1
 
 
 async def _the_leader_dies(cluster: Cluster) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -12,9 +14,12 @@ import structlog
 
 from infra.local.scraping import free_ports
 from shared.metrics import exporter
+from shared.metrics.catalogue import DISK_FREE, DISK_SIZE
 from shared.metrics.exporter import exporting
 from shared.settings import Place
 from shared.telemetry import Log
+from tests.fakes.counted import value
+from tests.integration.waiting import until
 
 pytestmark = pytest.mark.integration
 
@@ -81,3 +86,19 @@ async def test_off_listens_nowhere(log: Log) -> None:
         async with exporting("tools", Place(port="off"), log):
             await asyncio.sleep(0)
     assert logs == []
+
+
+async def test_the_disk_of_the_data_folder(log: Log, tmp_path: Path) -> None:
+    DISK_SIZE.replace({})
+    async with exporting("tools", Place(port="off", data=tmp_path), log):
+        await until(lambda: DISK_SIZE.found())
+        assert value(DISK_SIZE, "data") == shutil.disk_usage(tmp_path).total
+        assert 0 < value(DISK_FREE, "data") <= value(DISK_SIZE, "data")
+
+
+async def test_without_a_data_folder_nothing_is_told_instead_of_nothing_left(
+    log: Log, tmp_path: Path
+) -> None:
+    DISK_FREE.set(1, "data")
+    async with exporting("tools", Place(port="off", data=tmp_path / "none"), log):
+        await until(lambda: not DISK_FREE.found())

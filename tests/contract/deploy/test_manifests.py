@@ -232,9 +232,11 @@ def test_a_misspelt_field_is_found_out(whose: str) -> None:
 MAY = [
     *((name, "nats", 4222) for name in (*SERVICES, "inference-gpu")),
     ("nats", "nats", 6222),
+    ("router", "nats", 8222),
 ]
 MAY_NOT = [
-    *((name, "nats", port) for name in SERVICES for port in (6222, 8222)),
+    *((name, "nats", 6222) for name in SERVICES),
+    *((name, "nats", 8222) for name in SERVICES if name != "router"),
     *((name, other, port) for name in SERVICES for other in SERVICES for port in (8080, 9464)),
     ("nats", "ledger", 9464),
 ]

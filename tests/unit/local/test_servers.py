@@ -32,6 +32,7 @@ def test_a_client_is_told_of_every_server() -> None:
         "MILLRACE_NATS_URL": CLUSTER.address.url,
         "MILLRACE_NATS_TOKEN": "secret",
         "MILLRACE_STREAM_REPLICAS": "3",
+        "MILLRACE_NATS_MONITOR": ",".join(one.health_url for one in IDENTITIES),
     }
 
 

@@ -17,6 +17,7 @@ from shared.metrics.catalogue import ALL
 RULES = read_rules()
 KNOWN = known_metrics()
 FILES = files()
+RUNBOOKS = FOLDER.parents[1] / "runbooks"
 ALERTS = [rule for rule in RULES if rule.alert]
 
 
@@ -59,8 +60,9 @@ def test_every_rule_asks_for_what_is_exported(rule: Rule) -> None:
 def test_an_alert_says_how_bad_it_is_and_what_to_do(rule: Rule) -> None:
     assert rule.severity in ("warning", "critical")
     assert rule.name.startswith("Millrace")
-    assert len(rule.texts) == 2
+    assert len(rule.texts) in (2, 3)
     assert all(rule.texts)
+    assert all((RUNBOOKS.parents[1] / text).is_file() for text in rule.texts[2:])
 
 
 def test_every_metric_is_watched_by_a_dashboard_or_an_alert() -> None:

@@ -28,7 +28,7 @@ def promtool(*arguments: object) -> str:
 
 
 def test_the_configuration_and_the_rules_are_right() -> None:
-    assert "SUCCESS: 23 rules found" in promtool("check", "config", FOLDER / "prometheus.yml")
+    assert "SUCCESS: 32 rules found" in promtool("check", "config", FOLDER / "prometheus.yml")
 
 
 def test_alerts_fire_when_they_should_and_only_then() -> None:

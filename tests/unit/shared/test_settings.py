@@ -126,7 +126,7 @@ def test_a_process_shows_how_it_is_on_a_port_or_not_at_all(
     text: str, port: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MILLRACE_METRICS_PORT", text)
-    assert BusSettings().metrics_place() == Place("127.0.0.1", port)
+    assert BusSettings().metrics_place() == Place("127.0.0.1", port, Path(".millrace"))
 
 
 @pytest.mark.parametrize("text", ["-1", "65536", "on"])
