@@ -236,6 +236,12 @@ class Client(Protocol):
     async def rebuild_ledger(self, order: RebuildLedger) -> LedgerState:
         """Have it read the log again; `log_too_short`."""
 
+    async def index_state(self) -> IndexState:
+        """How far the index of all documents is."""
+
+    async def rebuild_index(self) -> IndexState:
+        """Have it emptied and filled from the documents again."""
+
     async def backup(self, folder: Path, said: Said) -> Manifest:
         """Write every durable stream into a new folder."""
 

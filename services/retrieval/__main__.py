@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
@@ -31,7 +32,8 @@ from shared.contracts.retrieval import (
     SearchRequest,
 )
 from shared.errors import Failure
-from shared.subjects import EMBED, INDEX_STATE, INDEXER, SEARCH
+from shared.subjects import EMBED, INDEX_REBUILD, INDEX_STATE, INDEXER, SEARCH
+from shared.telemetry import Log
 
 CONCURRENCY = 4
 """Documents under way: enough to overlap embedding and writing, both of which are serial."""
@@ -69,13 +71,25 @@ async def work(settings: RetrievalSettings, bus: Bus, stop: asyncio.Event) -> No
 
 
 def application(settings: RetrievalSettings, bus: Bus, handlers: Handlers) -> NatsBroker:
-    """The FastStream application: one durable consumer and three questions."""
+    """The FastStream application: one durable consumer, three questions and an order."""
     broker = make_broker(settings.address(), "retrieval", bus.denials)
     subscribe(broker, bus, Job(INDEXER, read, handlers.index, emit), CONCURRENCY)
     answer(broker, bus, SEARCH, SearchRequest, searching(handlers.search), no_search)
     answer(broker, bus, EMBED, EmbedRequest, embedding(handlers.embed), no_embed)
     answer(broker, bus, INDEX_STATE, Message, handlers.state, no_state)
+    answer(broker, bus, INDEX_REBUILD, Message, rebuilding(handlers, bus.log), no_state)
     return broker
+
+
+def rebuilding(handlers: Handlers, log: Log) -> Callable[[Message], Awaitable[IndexState]]:
+    """An order that the log keeps: who has the whole index read again may want to know when."""
+
+    async def rebuild(order: Message) -> IndexState:
+        state = await handlers.rebuild(order)
+        log.info("retrieval.rebuild", documents=state.remaining)
+        return state
+
+    return rebuild
 
 
 def border(settings: RetrievalSettings) -> MilvusBorder:

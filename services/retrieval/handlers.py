@@ -142,10 +142,20 @@ class Handlers:
         vectors = tuple(tuple(round(x, _DECIMALS) for x in v) for v in embedded.vectors)
         return EmbedReply(vectors=vectors, model=self._embedder.model, tokens=embedded.tokens)
 
+    async def rebuild(self, request: Message) -> IndexState:
+        """Empty the index and begin with the first document again; the answer comes before that
+        has got far. Searches find what has come so far."""
+        await self._store.clear()
+        await self._progress.rewind()
+        return await self.state(request)
+
     async def state(self, _request: Message) -> IndexState:
         """How far the index has come."""
+        standing = await self._progress.standing()
         return IndexState(
-            watermark=await self._progress.watermark(),
+            watermark=standing.watermark,
+            newest=standing.newest,
+            remaining=standing.remaining,
             chunks=await self._store.count(),
             model=self._embedder.model,
             engine=self._store.engine,

@@ -84,6 +84,10 @@ class VectorStore(Protocol):
         """Remove all passages of the document that are not newer than `sequence`."""
         ...
 
+    async def clear(self) -> None:
+        """Remove everything, as if it had never been there; also where it is damaged."""
+        ...
+
     async def search(self, query: Query) -> list[Hit]:
         """The nearest passages that reach the score, best first."""
         ...
@@ -102,6 +106,15 @@ class VectorStore(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far DOCS has been indexed: see `IndexState`."""
+
+    watermark: int
+    newest: int
+    remaining: int
+
+
 class Progress(Protocol):
     """How far DOCS has been indexed.
 
@@ -113,6 +126,10 @@ class Progress(Protocol):
         """The sequence up to which every document version is in the index (or was given up)."""
         ...
 
+    async def standing(self) -> Standing:
+        """The watermark, and what lies beyond it."""
+        ...
+
     async def rewind(self) -> None:
-        """Start over from the first document."""
+        """Start over from the first document; whoever reads goes on reading."""
         ...

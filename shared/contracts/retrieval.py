@@ -62,10 +62,16 @@ class EmbedReply(Message, frozen=True):
 
 
 class IndexState(Message, frozen=True):
-    """`retrieval.state`: how far the index has come (answers `docs` progress bars)."""
+    """`retrieval.state` and `retrieval.rebuild`: how far the index has come.
+
+    It has everything once `watermark` is `newest`, the last sequence of DOCS; until then it lacks
+    `remaining` versions of documents.
+    """
 
     watermark: int = 0
     chunks: int = 0
     model: str = ""
     engine: str = ""
     error: Failure | None = None
+    newest: int = 0
+    remaining: int = 0

@@ -172,6 +172,7 @@ def parse_run(subject: str) -> RunAddress:
 ROUTE = "work.route"
 DIRECT_ROUTE = "direct.route"
 SEARCH, EMBED, INDEX_STATE = "retrieval.search", "retrieval.embed", "retrieval.state"
+INDEX_REBUILD = "retrieval.rebuild"
 LEDGER_TASKS, LEDGER_USAGE = "ledger.tasks", "ledger.usage"
 LEDGER_SESSIONS, LEDGER_REQUESTS = "ledger.sessions", "ledger.requests"
 LEDGER_STATE, LEDGER_REBUILD = "ledger.state", "ledger.rebuild"

@@ -19,6 +19,7 @@ from shared.subjects.addresses import (
     EMBED,
     ENDED,
     FEED,
+    INDEX_REBUILD,
     INDEX_STATE,
     LEDGER_REBUILD,
     LEDGER_REQUESTS,
@@ -204,8 +205,8 @@ GRANTS: dict[str, Grant] = {
         writes=((MEMORY, ">"), (TOOL_SPECS, "*")),
     ),
     "retrieval": Grant(
-        sends=_letters(INDEXER.name),
-        hears=_RETRIEVAL_QUESTIONS,
+        sends=(*_letters(INDEXER.name), f"$JS.API.CONSUMER.RESET.{place_of(INDEXER).path}"),
+        hears=(*_RETRIEVAL_QUESTIONS, INDEX_REBUILD),
         reads=(DOCS, BLOBS),
         consumes=(place_of(INDEXER),),
     ),

@@ -335,7 +335,8 @@ _ALL: tuple[msgspec.Struct, ...] = (
         vectors=((0.5, -0.25),), model="all-MiniLM-L6-v2", tokens=4, error=FAILURE
     ),
     retrieval.IndexState(
-        watermark=9, chunks=3, model="all-MiniLM-L6-v2", engine="milvus", error=FAILURE
+        watermark=9, chunks=3, model="all-MiniLM-L6-v2", engine="milvus", error=FAILURE,
+        newest=12, remaining=2,
     ),
     replay.ReplayQuery(after=40, limit=50, differences=True, at=42),
     REPLAYED,

@@ -217,6 +217,8 @@ class FakeSystem:
     rebuilt: UsageReply | None = None
     """What the ledger says after a rebuild, where that is something else."""
     rebuilds: list[RebuildLedger] = field(default_factory=list)
+    index: list[IndexState | MillraceError] = field(default_factory=list)
+    """What is answered about the index, one after the other; the last one for ever."""
     queries: list[UsageQuery] = field(default_factory=list)
     asked: list[tuple[str, str, str | None, LimitsPatch | None]] = field(default_factory=list)
     cancelled: list[tuple[str, str]] = field(default_factory=list)
@@ -291,6 +293,17 @@ class FakeSystem:
         if self.used is None:
             raise Transient("no_responders", "nobody answers ledger.state")
         return LedgerState(sequence=44, settled=43)
+
+    async def index_state(self) -> IndexState:
+        if not self.index:
+            raise Transient("no_responders", "nobody answers retrieval.state")
+        found = self.index.pop(0) if len(self.index) > 1 else self.index[0]
+        if isinstance(found, MillraceError):
+            raise found
+        return found
+
+    async def rebuild_index(self) -> IndexState:
+        return await self.index_state()
 
     async def rebuild_ledger(self, order: RebuildLedger) -> LedgerState:
         self.rebuilds.append(order)

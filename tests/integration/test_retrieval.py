@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import base64
 import shutil
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
+from infra.local.settings import ROOT, inherited_environment
 from shared.client import Documents, Millrace
 from shared.contracts.base import decode
 from shared.contracts.dead import DeadLetter
 from shared.contracts.retrieval import EmbedReply, EmbedRequest, IndexState, SearchReply
 from shared.documents import ask
 from shared.errors import Permanent, Transient
-from shared.subjects import DEAD, EMBED
+from shared.subjects import DEAD, DOCS, EMBED
 from tests.integration.edge_system import EdgeSystem, edge_system
 
 pytestmark = pytest.mark.integration
@@ -142,3 +144,49 @@ async def test_a_second_process_stands_by_and_takes_over(system: EdgeSystem) -> 
         sequence = await books.upsert("travel.md", TRAVEL)
         after = await state(books, sequence)
         assert after.chunks == 2
+
+
+async def test_the_index_is_rebuilt_while_it_is_used(system: EdgeSystem) -> None:
+    """What it should not have is gone, what it should have is there, and nobody gets an error."""
+    async with system.client() as client, system.service("retrieval"):
+        books = client.documents("handbook")
+        for number in range(8):
+            await books.upsert(f"page-{number}.md", f"# Page {number}\n\nThe code is {number}.\n")
+        lost = await books.upsert("lost.md", "# Lost\n\nNobody has this document any more.\n")
+        sequence = await books.upsert("leave.md", LEAVE)
+        before = await state(books, sequence)
+        await client.bus.api(f"STREAM.MSG.DELETE.{DOCS}", {"seq": lost})
+
+        done = asyncio.Event()
+        asking = asyncio.create_task(ask_on(books, done))
+        await rebuild(system.data)
+        after = await books.state()
+        assert (after.remaining, after.chunks) == (0, before.chunks - 1)
+        assert "lost.md" not in await documents_found(books, "Nobody has this document")
+        sequence = await books.upsert("travel.md", TRAVEL)
+        assert (await search(books, "hotel", sequence)).results[0].document == "travel.md"
+        done.set()
+        assert await asking > 0
+
+
+async def ask_on(documents: Documents, done: asyncio.Event) -> int:
+    """Search all the while; an error ends it."""
+    count = 0
+    while not done.is_set():
+        await documents.search("annual leave")
+        count += 1
+    return count
+
+
+async def documents_found(documents: Documents, query: str) -> set[str]:
+    return {one.document for one in (await documents.search(query, limit=20)).results}
+
+
+async def rebuild(data: Path) -> None:
+    command = [sys.executable, "-m", "services.cli", "--data", str(data), "docs", "rebuild"]
+    process = await asyncio.create_subprocess_exec(
+        *command, cwd=ROOT, env=inherited_environment(), stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await process.communicate()
+    assert process.returncode == 0
+    assert b"9 documents read" in out

@@ -12,6 +12,7 @@ from shared.bus.connect import open_bus
 from shared.client import Millrace, Task
 from shared.contracts.agents import LimitsPatch, OnBusy
 from shared.contracts.backup import Manifest
+from shared.contracts.base import Message
 from shared.contracts.ledger import (
     LedgerQuery,
     LedgerState,
@@ -21,11 +22,19 @@ from shared.contracts.ledger import (
     UsageQuery,
     UsageReply,
 )
+from shared.contracts.retrieval import IndexState
 from shared.documents import ask
 from shared.errors import Transient
 from shared.keys import Keys
 from shared.settings import Address
-from shared.subjects import LEDGER_REBUILD, LEDGER_STATE, LEDGER_TASKS, LEDGER_USAGE
+from shared.subjects import (
+    INDEX_REBUILD,
+    INDEX_STATE,
+    LEDGER_REBUILD,
+    LEDGER_STATE,
+    LEDGER_TASKS,
+    LEDGER_USAGE,
+)
 from shared.telemetry import configure
 
 PATIENCE = 4.0
@@ -83,6 +92,22 @@ class CommandClient(Millrace):
             Transient: `no_responders`.
         """
         return await ask(self.bus, LEDGER_REBUILD, order, LedgerState, 60.0)
+
+    async def index_state(self) -> IndexState:
+        """How far the index is.
+
+        Raises:
+            Transient: `no_responders` while retrieval is away.
+        """
+        return await ask(self.bus, INDEX_STATE, Message(), IndexState)
+
+    async def rebuild_index(self) -> IndexState:
+        """Have it emptied and filled again.
+
+        Raises:
+            Transient: `no_responders`, `index_unavailable`.
+        """
+        return await ask(self.bus, INDEX_REBUILD, Message(), IndexState, 60.0)
 
     async def backup(self, folder: Path, said: backups.Said) -> Manifest:
         """Write every durable stream into a new folder.

@@ -1,4 +1,4 @@
-"""`millrace docs`: put documents into a collection, search it, list it, remove from it."""
+"""`millrace docs`: store documents, search, list and remove them, have the index built anew."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from services.cli.core.words import clip, plural
 from services.cli.handlers.context import USAGE, App, Json, app_of, execute, print_json
 from services.cli.handlers.display import grid, print_table
 from services.cli.ports import Client, Documents
+from shared.contracts.retrieval import IndexState
 from shared.errors import Transient
 
 SUFFIXES = (".md", ".txt")
@@ -184,3 +185,48 @@ def remove_command(
         return 1 if missing else 0
 
     execute(app, work)
+
+
+@docs.command("rebuild")
+def rebuild_command(context: typer.Context, json: Json = False) -> None:
+    """Empty the index and fill it again from the documents of all tenants, while the system runs.
+
+    Until it has, searches find what has come so far. Ctrl-C ends the watching, not the rebuild.
+    """
+    app = app_of(context)
+
+    async def work(client: Client) -> int:
+        before = await client.index_state()
+        order = await client.rebuild_index()
+        with _progress(app) as progress:
+            after = await _refilled(client, order, progress)
+        if json:
+            told = {"documents": order.remaining, "sequence": after.watermark}
+            print_json(app, told | {"passages": {"before": before.chunks, "after": after.chunks}})
+        else:
+            read = f"{plural(order.remaining, 'document')} read, {plural(after.chunks, 'passage')}"
+            app.out.print(f"{read} (before: {before.chunks})", highlight=False)
+        return 0
+
+    execute(app, work)
+
+
+async def _refilled(client: Client, order: IndexState, progress: Progress) -> IndexState:
+    """The state once everything is in the index that was there when it was ordered.
+
+    Raises:
+        Transient: retrieval went away and did not come back; it goes on when it does.
+    """
+    bar = progress.add_task("indexing", total=max(1, order.remaining))
+    state, away = order, 0.0
+    while state.remaining and state.watermark < order.newest:
+        progress.update(bar, completed=max(0, order.remaining - state.remaining))
+        await asyncio.sleep(_PAUSE)
+        try:
+            state, away = await client.index_state(), 0.0
+        except Transient:
+            away += _PAUSE
+            if away > _PATIENCE:
+                raise
+    progress.update(bar, completed=max(1, order.remaining))
+    return state

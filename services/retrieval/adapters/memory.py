@@ -50,6 +50,10 @@ class MemoryStore:
         for stored in self._matching(_document(key).also("sequence", "<", sequence + 1)):
             del self._rows[stored.row.id]
 
+    async def clear(self) -> None:
+        """Nothing is left."""
+        self._rows.clear()
+
     async def search(self, query: Query) -> list[Hit]:
         """Every row of the scope, compared."""
         found = self._matching(scope(query.tenant, query.collection))

@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+from services.retrieval.adapters.gate import Gate
 from services.retrieval.adapters.milvus_client import (
     READ,
     SLOW,
@@ -47,6 +48,7 @@ class MilvusStore:
         self._unflushed = 0
         self._flusher: asyncio.Task[None] | None = None
         self._version = ""
+        self._gate = Gate()
 
     @property
     def engine(self) -> str:
@@ -71,14 +73,21 @@ class MilvusStore:
         await self._border.write(_delete, self._name, old)
         await self._written(1)
 
+    async def clear(self) -> None:
+        """Another collection of the same name; who asks meanwhile is answered by that one."""
+        async with self._gate.alone():
+            await self._border.write(_renew, self._name, self._dimension)
+
     async def search(self, query: Query) -> list[Hit]:
         """Exact nearest neighbours within the scope."""
-        hits = await self._border.read(_search, self._name, query)
+        async with self._gate.among_others():
+            hits = await self._border.read(_search, self._name, query)
         return passing(hits, query.min_score, query.limit)
 
     async def count(self) -> int:
         """Rows of all tenants."""
-        return await self._border.read(_count, self._name)
+        async with self._gate.among_others():
+            return await self._border.read(_count, self._name)
 
     async def close(self) -> None:
         """Write what is in memory and let go of the file."""
@@ -149,6 +158,12 @@ def _prepare(client: Client, name: str, dimension: int) -> None:
             timeout=SLOW,
         )
     client.load_collection(name, timeout=SLOW)
+
+
+def _renew(client: Client, name: str, dimension: int) -> None:
+    """In one go: a write that comes meanwhile finds the new one."""
+    client.drop_collection(name, timeout=SLOW)
+    _prepare(client, name, dimension)
 
 
 def _schema(client: Client, dimension: int) -> Any:  # noqa: ANN401 - untyped library

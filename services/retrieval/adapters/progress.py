@@ -6,9 +6,13 @@ failed and waits for its next try holds it back, as it should. Must not know the
 
 from __future__ import annotations
 
-from shared.bus import topology
+from typing import Any
+
+from services.retrieval.ports import Standing
 from shared.bus.connect import Bus
 from shared.subjects import INDEXER
+
+_PLACE = f"{INDEXER.stream}.{INDEXER.name}"
 
 
 class ConsumerProgress:
@@ -19,10 +23,22 @@ class ConsumerProgress:
 
     async def watermark(self) -> int:
         """Everything up to this stream sequence has been acknowledged."""
-        info = await self._bus.api(f"CONSUMER.INFO.{INDEXER.stream}.{INDEXER.name}")
-        return int(info["ack_floor"]["stream_seq"])
+        return int((await self._info())["ack_floor"]["stream_seq"])
+
+    async def standing(self) -> Standing:
+        """With what waits, and what is under way."""
+        stream = await self._bus.api(f"STREAM.INFO.{INDEXER.stream}")
+        info = await self._info()
+        remaining = info["num_pending"] + info["num_ack_pending"]
+        return Standing(info["ack_floor"]["stream_seq"], stream["state"]["last_seq"], remaining)
+
+    async def _info(self) -> dict[str, Any]:
+        return await self._bus.api(f"CONSUMER.INFO.{_PLACE}")
 
     async def rewind(self) -> None:
-        """A new consumer of the same name begins with the first document."""
-        await topology.delete_consumer(self._bus, INDEXER)
-        await topology.ensure_consumer(self._bus, INDEXER)
+        """A reset leaves the requests of its readers open: they get the first document next.
+
+        An acknowledgement from before the reset may count for the same document after it; that one
+        is then under way again all the same, and only not tried twice.
+        """
+        await self._bus.api(f"CONSUMER.RESET.{_PLACE}", {"seq": 1})

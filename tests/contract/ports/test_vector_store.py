@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import logging
 from collections.abc import AsyncIterator
@@ -89,6 +90,21 @@ class TestMilvusLite(VectorStoreSuite):
             await store.replace(key(), sequence, rows(key(), 0.1))
             (hit,) = await find(store, key())
             assert hit.sequence == sequence
+
+    async def test_who_asks_while_it_is_cleared_is_answered(self, store: MilvusStore) -> None:
+        await store.replace(key(), 1, rows(key(), 0.0))
+        clearing = asyncio.create_task(store.clear())
+        await asyncio.sleep(0)
+        found = [await find(store, key()), await store.count()]
+        await clearing
+        assert found == [[], 0]
+
+    async def test_what_is_written_while_it_is_cleared_is_kept(self, store: MilvusStore) -> None:
+        clearing = asyncio.create_task(store.clear())
+        await asyncio.sleep(0)
+        await store.replace(key(), 1, rows(key(), 0.0))
+        await clearing
+        assert await store.count() == 1
 
     async def test_closing_twice_is_harmless(self, tmp_path: Path) -> None:
         store = milvus(tmp_path)

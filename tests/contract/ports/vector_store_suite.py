@@ -135,3 +135,19 @@ class VectorStoreSuite:
     async def test_a_full_index_is_not_rebuilt(self, store: VectorStore) -> None:
         await store.replace(key(), 1, rows(key(), 0.1))
         assert not await store.open()
+
+    async def test_what_was_cleared_is_gone_for_everybody(self, store: VectorStore) -> None:
+        places = [key(tenant="a"), key(tenant="b", collection="other")]
+        for place in places:
+            await store.replace(place, 9, rows(place, 0.0))
+        await store.clear()
+        assert await store.count() == 0
+        assert [await find(store, place) for place in places] == [[], []]
+        await store.clear()
+
+    async def test_after_clearing_an_older_version_is_taken(self, store: VectorStore) -> None:
+        """A backup that was restored may be older than what the index had seen."""
+        await store.replace(key(), 9, rows(key(), 0.0, 0.1))
+        await store.clear()
+        await store.replace(key(), 4, rows(key(), 0.0))
+        assert [hit.sequence for hit in await find(store, key())] == [4]

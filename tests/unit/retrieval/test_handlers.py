@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from services.retrieval.adapters.memory import MemoryStore
 from services.retrieval.core.rows import DocumentKey, StoredDocument
 from services.retrieval.handlers import MAX_TEXTS, Handlers, Options
-from services.retrieval.ports import Embedded
+from services.retrieval.ports import Embedded, Standing
 from shared.contracts.base import Message
 from shared.contracts.retrieval import EmbedRequest, SearchRequest
 from shared.errors import Permanent, Transient
@@ -44,6 +44,9 @@ class Place:
 
     async def watermark(self) -> int:
         return self.at
+
+    async def standing(self) -> Standing:
+        return Standing(self.at, 9, 9 - self.at)
 
     async def rewind(self) -> None:
         self.at = 0
@@ -192,3 +195,12 @@ async def test_the_state_names_engine_and_model(service: Service) -> None:
     await service.put(1, "text")
     state = await service.handlers.state(Message())
     assert (state.chunks, state.engine, state.model) == (1, "memory", "letters")
+
+
+async def test_a_rebuild_empties_the_index_and_begins_again(service: Service) -> None:
+    await service.put(3, "zebra zoo")
+    service.place.at = 9
+    state = await service.handlers.rebuild(Message())
+    assert (state.chunks, state.watermark, state.newest, state.remaining) == (0, 0, 9, 9)
+    await service.put(3, "zebra zoo")
+    assert await service.texts("zebra") == ["zebra zoo"]
