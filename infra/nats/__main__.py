@@ -19,7 +19,7 @@ from infra.nats.config import Server, server_text
 from infra.nats.keys import TLS_FOLDER, ensure_tenant, reload, write_security
 from infra.nats.topology import deploy, keep
 from infra.private_file import write_private
-from shared.errors import MillraceError
+from shared.errors import MillraceError, Permanent, Transient
 from shared.settings import BusSettings
 from shared.telemetry import configure
 
@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     tenant = commands.add_parser("tenant", help="a user for a tenant's own clients")
     tenant.add_argument("name")
     tenant.add_argument("--folder", type=Path, help="default: that of the local system")
+    tenant.add_argument("--json", action="store_true", help="say it as JSON")
     tenant.set_defaults(run=_tenant)
     topology = commands.add_parser("topology", help="make the streams")
     topology.add_argument("--keep", action="store_true", help="and again after every reconnect")
@@ -75,17 +76,41 @@ def _write(options: argparse.Namespace) -> None:
 
 
 def _tenant(options: argparse.Namespace) -> None:
-    """A running local server reads its users again; connections stay."""
-    data = BusSettings().data
-    folder: Path = options.folder or data / "nats"
-    path = ensure_tenant(folder, options.name)
-    write_security(folder)
-    told = options.folder is None and _reload(data / "pids.json")
+    """A running local server reads its users again; connections stay.
+
+    Raises:
+        Permanent: `folder_needed`, where the broker is somebody else's, who has its own users.
+    """
+    settings = BusSettings()
+    if options.folder is None and settings.nats_url is not None:
+        raise Permanent(
+            "folder_needed",
+            "MILLRACE_NATS_URL names a broker that is not the data folder's: say with --folder "
+            "where its users are, as `python -m infra.nats write` made them",
+            field="folder",
+        )
+    path = ensure_tenant(options.folder or settings.data / "nats", options.name).absolute()
+    write_security(path.parents[1])
+    told = options.folder is None and _reload(settings.data / "pids.json")
+    url = "" if options.folder else _url(settings)
+    if options.json:
+        found = {"file": str(path), "known": told, "url": url}
+        sys.stdout.write(orjson.dumps(found).decode() + "\n")
+        return
     state = "the server knows it" if told else "the server knows it after its next (re)load"
     sys.stdout.write(
-        f"{path}\n{state}. Clients: MILLRACE_NATS_URL=... MILLRACE_NATS_CREDS={path}, "
+        f"{path}\n{state}. Clients: MILLRACE_NATS_URL={url or '...'} MILLRACE_NATS_CREDS={path}, "
         f"and Millrace.connect(tenant={options.name!r})\n"
     )
+
+
+def _url(settings: BusSettings) -> str:
+    """Where the embedded server listens; empty while it does not run, or with a login in it."""
+    try:
+        url = settings.address().url
+    except Transient:
+        return ""
+    return "" if "@" in url else url
 
 
 def _reload(pids: Path) -> bool:

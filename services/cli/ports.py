@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, Protocol, Unpack
 
 from services.cli.core.checks import Check as Finding
+from services.cli.core.place import Place
 from shared.contracts.agents import AgentSpec, LimitsPatch, OnBusy
 from shared.contracts.backup import Manifest
 from shared.contracts.base import SessionRef
@@ -279,8 +281,18 @@ class Probes(Protocol):
         """The GPUs of this machine and the library that would use them; likewise."""
 
 
+@dataclass(frozen=True, slots=True)
+class BusKey:
+    """A key of a tenant's own clients: the file that holds it, and who knows of it."""
+
+    file: Path
+    known: bool
+    """Whether the running server lets it in already."""
+    url: str = ""
+
+
 class Launcher(Protocol):
-    """Starts the local system."""
+    """Starts the local system, and what comes with it."""
 
     def __call__(self, arguments: Sequence[str]) -> NoReturn:
         """Become the supervisor, in the place of this process."""
@@ -290,4 +302,11 @@ class Launcher(Protocol):
 
         Raises:
             Transient: `no_broker`, with the end of what it said.
+        """
+
+    async def bus_key(self, place: Place, tenant: str, folder: Path | None) -> BusKey:
+        """The key of a tenant's clients on the bus, made where there is none.
+
+        Raises:
+            Permanent: `invalid_name`, `folder_needed`, and what else was said.
         """

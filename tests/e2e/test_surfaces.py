@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from pathlib import Path
 
 import httpx
 import nats
@@ -13,7 +14,11 @@ import orjson
 import pytest
 
 from infra.local.settings import ROOT
-from shared.client import Millrace
+from shared.bus.connect import open_bus
+from shared.client import Millrace, Task
+from shared.errors import Broken, Transient
+from shared.settings import Address
+from shared.telemetry import configure
 from tests.e2e.running import System
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
@@ -190,3 +195,30 @@ async def test_usage_in_the_ledger_equals_the_log(system: System) -> None:
         "output": usage.output,
     }
     assert rows[0]["price"] == done.totals.price
+
+
+async def test_a_tenants_own_client_has_a_key_that_the_command_line_makes(system: System) -> None:
+    made = await asyncio.to_thread(_cli, system, "--tenant", "acme", "keys", "nats", "--json")
+    assert made.returncode == 0, made.stderr
+    key = orjson.loads(made.stdout)
+    assert (key["known"], key["url"]) == (True, system.nats_url)
+    address = Address(key["url"], None, Path(key["file"]))
+    async with (
+        open_bus(address, "client", configure("test", "critical")) as bus,
+        Millrace.connect(data=system.data, tenant="acme") as operator,
+    ):
+        task = await _submitted(Millrace(bus, "acme"), "What is 6 * 8?")
+        done = await operator.task(task.id, task.session).result(timeout=60)
+        assert "48" in done.output
+        with pytest.raises(Broken, match="permission_denied"):
+            await Millrace(bus, "default").submit("assistant", "hello")
+
+
+async def _submitted(client: Millrace, question: str) -> Task:
+    """As soon as the server has read its users for the second time (decision record 0040)."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                return await client.submit("assistant", question)
+            except Transient:
+                await asyncio.sleep(0.1)

@@ -1,4 +1,4 @@
-"""Becomes the supervisor of the local system (`python -m infra.local`), or borrows its broker."""
+"""Runs the programs of `infra` for a command: the supervisor in its place, its broker, its keys."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from shared.errors import Transient
+import orjson
+
+from services.cli.core.place import Place
+from services.cli.ports import BusKey
+from shared.errors import Permanent, Transient
 
 _READY_WITHIN, _EVERY = 60.0, 0.1
 _BROKER_FILE = "nats.json"
@@ -46,6 +50,34 @@ class Supervisor:
             if process.returncode is None:
                 process.send_signal(signal.SIGTERM)
             await process.communicate()
+
+    async def bus_key(self, place: Place, tenant: str, folder: Path | None) -> BusKey:
+        """Of the local system, or of the folder that `python -m infra.nats write` made.
+
+        Raises:
+            Permanent: what that program says.
+        """
+        environment = dict(self._environment)
+        if place.chosen:
+            environment |= {"MILLRACE_DATA": str(place.data.absolute())}
+            environment.pop("MILLRACE_NATS_URL", None)
+        where = ["--folder", str(folder)] if folder is not None else []
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "infra.nats", "tenant", "--json", *where, "--", tenant),
+            env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        out, said = await process.communicate()
+        if process.returncode:
+            raise _refusal(said.decode(errors="replace"))
+        found = orjson.loads(out)
+        return BusKey(Path(found["file"]), found["known"], found["url"])
+
+
+def _refusal(said: str) -> Permanent:
+    """The error behind `infra.nats: code: detail`; a traceback is one without a code."""
+    _, _, told = said.strip().rpartition("\n")[-1].partition("infra.nats: ")
+    code, _, detail = told.partition(": ")
+    return Permanent(code or "no_key", detail or said.strip()[-500:] or "infra.nats said nothing")
 
 
 async def _ready(process: asyncio.subprocess.Process, file: Path) -> None:

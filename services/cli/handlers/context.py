@@ -32,6 +32,7 @@ _WRONG_USAGE = frozenset(
         "invalid_grouping",
         "invalid_schedule",
         "invalid_step",
+        "folder_needed",
         "step_needed",
     }
 )

@@ -1,9 +1,10 @@
-"""`millrace keys`: the API keys of a tenant. The first one can only be made here."""
+"""`millrace keys`: a tenant's API keys (the first can only be made here) and its key of the bus."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
@@ -11,9 +12,9 @@ import typer
 from services.cli.core.limits import price_of
 from services.cli.core.when import seconds_of
 from services.cli.core.words import ago, instant
-from services.cli.handlers.context import App, Json, app_of, execute, print_json
+from services.cli.handlers.context import App, Json, app_of, execute, print_json, run
 from services.cli.handlers.display import grid, print_table
-from services.cli.ports import Client
+from services.cli.ports import BusKey, Client
 from shared.contracts.keys import Allowance, ApiKey, Issued, NewKey, Scope, state_of
 from shared.contracts.ledger import UsageQuery
 from shared.models import amount
@@ -242,3 +243,50 @@ def limits_command(  # noqa: PLR0913  # options of a command line are its parame
         return 0
 
     execute(app, work)
+
+
+@keys.command("nats")
+def nats_command(
+    context: typer.Context,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            help="The broker's users, if it is not `make run`'s: from `infra.nats write`."
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """The key with which the tenant's own NATS clients log in; made where there is none.
+
+    They can submit, steer and hear tasks of their tenant, and reach nothing else.
+    """
+    app = app_of(context)
+
+    async def work() -> int:
+        found = await app.launch.bus_key(app.place, app.tenant, folder)
+        if json:
+            told = {"tenant": app.tenant, "file": str(found.file), "known": found.known}
+            print_json(app, told | {"url": found.url})
+        else:
+            _print_bus_key(app, found)
+        return 0
+
+    raise typer.Exit(run(app, work))
+
+
+def _print_bus_key(app: App, key: BusKey) -> None:
+    """The file on standard output; how it is used beside it."""
+    app.out.print(str(key.file), markup=False, highlight=False, soft_wrap=True)
+    url = key.url or "nats://..."
+    state = (
+        "the server knows it"
+        if key.known
+        else "the server knows it once it has read security.conf beside it again (a reload will do)"
+    )
+    lines = (
+        f"{state}; whoever has this file is {app.tenant}",
+        f"MILLRACE_NATS_URL={url} MILLRACE_NATS_CREDS={key.file}",
+        f"async with Millrace.connect(tenant={app.tenant!r}) as m: ...",
+    )
+    for line in lines:
+        app.err.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from services.cli.core.place import Place
 from services.cli.handlers.application import build
 from services.cli.handlers.context import App
+from services.cli.ports import BusKey
 from shared.errors import MillraceError
 from tests.fakes.cli_system import NOW, FakeProbes, FakeSystem, FakeTerminal
 from tests.fakes.ledger_log import Recorder, arithmetic
@@ -30,8 +31,22 @@ class Launched(Exception):
         self.arguments = list(arguments)
 
 
-def launch(arguments: Sequence[str]) -> NoReturn:
-    raise Launched(arguments)
+@dataclass
+class Launch:
+    """Starts nothing, and knows one key."""
+
+    key: BusKey | MillraceError | None = None
+    asked: list[tuple[Place, str, Path | None]] = field(default_factory=list)
+
+    def __call__(self, arguments: Sequence[str]) -> NoReturn:
+        raise Launched(arguments)
+
+    async def bus_key(self, place: Place, tenant: str, folder: Path | None) -> BusKey:
+        self.asked.append((place, tenant, folder))
+        assert self.key is not None
+        if isinstance(self.key, MillraceError):
+            raise self.key
+        return self.key
 
 
 @dataclass
@@ -51,6 +66,7 @@ class Cli:
     place: Place
     terminal: FakeTerminal = field(default_factory=FakeTerminal)
     probes: FakeProbes = field(default_factory=FakeProbes)
+    launch: Launch = field(default_factory=Launch)
     refusal: MillraceError | None = None
     seen: list[tuple[Place, str]] = field(default_factory=list)
 
@@ -69,7 +85,7 @@ class Cli:
             connect=connect,
             terminal=self.terminal,
             probes=lambda _place, _tenant: self.probes,
-            launch=launch,
+            launch=self.launch,
             now=lambda: NOW,
             out=Console(file=out, width=200),
             err=Console(file=err, width=200),

@@ -2,6 +2,7 @@
 
 import base64
 import shutil
+import stat
 from pathlib import Path
 
 import nkeys
@@ -72,6 +73,39 @@ def test_the_commands_write_what_a_container_mounts(
     assert '"T_globex"' in (tmp_path / "security.conf").read_text()
     assert main(["tenant", "a.b", "--folder", str(tmp_path)]) == 1
     assert "invalid_name" in capsys.readouterr().err
+
+
+def test_a_tenants_key_is_told_as_json_and_is_its_owners_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):  # the second time it is there already, and stays
+        assert main(["tenant", "--json", "--folder", str(tmp_path), "acme"]) == 0
+    first, second = map(orjson.loads, capsys.readouterr().out.splitlines())
+    assert first == second == {
+        "file": str(tmp_path / "users" / "tenant-acme.nk"), "known": False, "url": "",
+    }  # fmt: skip
+    assert stat.S_IMODE(Path(first["file"]).stat().st_mode) == 0o600
+    assert read_seed(Path(first["file"])) not in f"{first}"
+
+
+def test_users_of_a_broker_that_is_not_ours_are_not_made_in_the_data_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MILLRACE_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("MILLRACE_NATS_URL", "nats://elsewhere:4222")
+    assert main(["tenant", "acme"]) == 1
+    assert "folder_needed" in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_login_within_an_address_is_not_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MILLRACE_DATA", str(tmp_path))
+    monkeypatch.delenv("MILLRACE_NATS_URL", raising=False)
+    (tmp_path / "nats.json").write_text('{"url": "nats://u:geheim@127.0.0.1:1", "token": "geheim"}')
+    assert main(["tenant", "acme"]) == 0
+    assert "geheim" not in capsys.readouterr().out
 
 
 def test_tls_is_asked_of_clients_too() -> None:
