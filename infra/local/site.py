@@ -15,6 +15,7 @@ from infra.local.readiness import wait_until_ready
 from infra.local.servers import Servers
 from infra.local.settings import LocalSettings
 from infra.local.supervisor import Supervisor
+from infra.nats import links
 from shared.errors import Transient
 from shared.settings import Address
 from shared.telemetry import configure
@@ -91,8 +92,19 @@ class Site:
         scraping.write_targets(self.servers.data, self.settings.metrics_host, metrics)
         for program in self._services.services:
             self.supervisor.start(program)
-        self._watching = asyncio.create_task(self.supervisor.watch())
+        self._watching = asyncio.create_task(self._watch())
         await wait_until_ready(self.url, SERVICES, lambda _missing: None)
+
+    async def _watch(self) -> None:
+        """Over the programs, and over the links to other sites where there are any."""
+        if self._join is None:
+            await self.supervisor.watch()
+            return
+        monitors = [one.health_url for one in self.servers.identities]
+        log = configure("supervisor", "critical")
+        await asyncio.gather(
+            self.supervisor.watch(), links.follow(self.address, monitors, self._join, log)
+        )
 
     async def _redeploy(self) -> None:
         """A single server forgets what it holds in memory; a cluster does not."""

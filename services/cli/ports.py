@@ -197,6 +197,12 @@ class Client(Protocol):
     async def find_task(self, task: str) -> Task:
         """A task by its id alone."""
 
+    async def find_copy(self, task: str, site: str = "") -> tuple[str, str] | None:
+        """Site and session of a task that ran at a site whose facts are copied here."""
+
+    async def copy_of(self, site: str, session: str, after: int = 0) -> list[StoredFact]:
+        """The facts of a site's session that are copied here, in order."""
+
     def session(self, name: str) -> Session:
         """A session by its name."""
 

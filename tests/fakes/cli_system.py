@@ -217,6 +217,8 @@ class FakeSystem:
     rebuilt: UsageReply | None = None
     """What the ledger says after a rebuild, where that is something else."""
     rebuilds: list[RebuildLedger] = field(default_factory=list)
+    copies: dict[tuple[str, str], list[StoredFact]] = field(default_factory=dict)
+    """By site and session."""
     index: list[IndexState | MillraceError] = field(default_factory=list)
     """What is answered about the index, one after the other; the last one for ever."""
     queries: list[UsageQuery] = field(default_factory=list)
@@ -252,6 +254,15 @@ class FakeSystem:
             if stored.task == task and task not in self.unaccepted:
                 return FakeTask(self, task, stored.ref.session)
         raise Permanent("unknown_task", f"no task {task!r} was accepted here", field="task")
+
+    async def find_copy(self, task: str, site: str = "") -> tuple[str, str] | None:
+        for (name, session), facts in self.copies.items():
+            if site in ("", name) and any(one.task == task for one in facts):
+                return name, session
+        return None
+
+    async def copy_of(self, site: str, session: str, after: int = 0) -> list[StoredFact]:
+        return [one for one in self.copies.get((site, session), ()) if one.seq > after]
 
     def session(self, name: str) -> FakeSession:
         return FakeSession(self, name)

@@ -15,13 +15,15 @@ from infra.local import leaf, servers
 from infra.local.broker import free_port
 from infra.local.settings import inherited_environment
 from infra.local.supervisor import Supervisor
+from infra.nats.links import Follower, Links
 from infra.trial import copies
 from infra.trial.link import Link
 from services.sessions.adapters.eraser import Eraser
 from shared.bus.connect import Bus, open_bus
+from shared.bus.copies import Copied, Copies
 from shared.bus.log import RunLog
 from shared.bus.service import running
-from shared.bus.sites import fetch_tasks, keep_copies, resume
+from shared.bus.sites import fetch_tasks, keep_copies
 from shared.bus.topology import ensure
 from shared.contracts.base import SessionRef, encode
 from shared.contracts.facts import Deleted, Done, ToolDone
@@ -116,6 +118,14 @@ async def _facts_are_copied_and_tasks_do_not_cross(sites: Joined) -> None:
     assert await RunLog(sites.hub).read(REF) == []
     assert await RunLog(sites.hub).sessions("default") == []
     assert await RunLog(sites.hub).find_task("default", "t") is None
+    found = await Copies(sites.hub).find("default", "t")
+    assert found == Copied(EDGE, REF) == await Copies(sites.hub).find("default", "t", EDGE)
+    assert await Copies(sites.hub).find("default", "t", "other") is None
+    assert await Copies(sites.hub).find("stranger", "t") is None
+    assert await Copies(sites.edge).find("default", "t") is None  # there it is no copy
+    own = await RunLog(sites.edge).read(REF)
+    copied = await Copies(sites.hub).read(found)
+    assert [(one.task, one.fact) for one in copied] == [(one.task, one.fact) for one in own]
 
 
 async def _a_task_for_the_edge_arrives_once(sites: Joined) -> None:
@@ -167,16 +177,45 @@ async def _every_service_may_ensure_the_topology(sites: Joined) -> None:
 
 
 async def _what_happened_meanwhile_is_caught_up_with(sites: Joined) -> None:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        join = partial(keep_copies, sites=[EDGE])
+        follower = Follower(sites.hub, Links(client, [sites.monitor]), join)
+        assert await follower.look()  # a link that is there at the begin may have been mended
+        assert not await follower.look()
+        await _a_break_is_caught_up_with(sites, follower)
+        await _sources_that_were_left_out_come_back(sites, follower)
+
+
+async def _a_break_is_caught_up_with(sites: Joined, follower: Follower) -> None:
     await sites.link.cut()
     await append(sites.edge, 10, 50)
     blob = blob_subject(REF, "k", 0)
     await sites.edge.publish(blob, b"large")
     assert not await same(sites)
+    await until(lambda: _apart(sites))
+    assert not await follower.look()
     await sites.link.mend()
-    await sites.linked()
-    await resume(sites.hub)
+    await until(follower.look, 60)
     await until(lambda: same(sites), 60)
     await until(lambda: _held(sites.hub, blob), 60)
+
+
+async def _apart(sites: Joined) -> bool:
+    return not await leaves(sites.monitor)
+
+
+async def _sources_that_were_left_out_come_back(sites: Joined, follower: Follower) -> None:
+    """As a service would do that brings a stream up to its row while the sources are out."""
+    config = (await sites.hub.api(f"STREAM.INFO.{RUNS}"))["config"]
+    await sites.hub.api(f"STREAM.UPDATE.{RUNS}", {**config, "sources": []})
+    for _ in range(20):
+        await follower.look()
+    found = (await sites.hub.api(f"STREAM.INFO.{RUNS}"))["config"]
+    assert [one["external"] for one in found["sources"]] == [
+        one["external"] for one in config["sources"]
+    ]
+    await append(sites.edge, 100, 1)
+    await until(lambda: same(sites), 60)
 
 
 async def _held(bus: Bus, blob: str) -> bool:

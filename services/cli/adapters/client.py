@@ -9,10 +9,11 @@ from pathlib import Path
 
 from shared import backup as backups
 from shared.bus.connect import open_bus
+from shared.bus.copies import Copied, Copies
 from shared.client import Millrace, Task
 from shared.contracts.agents import LimitsPatch, OnBusy
 from shared.contracts.backup import Manifest
-from shared.contracts.base import Message
+from shared.contracts.base import Message, SessionRef
 from shared.contracts.ledger import (
     LedgerQuery,
     LedgerState,
@@ -22,6 +23,7 @@ from shared.contracts.ledger import (
     UsageQuery,
     UsageReply,
 )
+from shared.contracts.log import StoredFact
 from shared.contracts.retrieval import IndexState
 from shared.documents import ask
 from shared.errors import Transient
@@ -92,6 +94,24 @@ class CommandClient(Millrace):
             Transient: `no_responders`.
         """
         return await ask(self.bus, LEDGER_REBUILD, order, LedgerState, 60.0)
+
+    async def find_copy(self, task: str, site: str = "") -> tuple[str, str] | None:
+        """Where a task ran, if that was at a site of this hub.
+
+        Raises:
+            Permanent: `invalid_name`.
+        """
+        found = await Copies(self.bus).find(self.tenant, task, site)
+        return None if found is None else (found.site, found.ref.session)
+
+    async def copy_of(self, site: str, session: str, after: int = 0) -> list[StoredFact]:
+        """What is known here of a session of a site.
+
+        Raises:
+            Permanent: `invalid_name`.
+        """
+        copied = Copied(site, SessionRef(self.tenant, session))
+        return await Copies(self.bus).read(copied, after)
 
     async def index_state(self) -> IndexState:
         """How far the index is.

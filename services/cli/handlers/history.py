@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import msgspec
@@ -37,8 +38,10 @@ State = Literal["queued", "running", "parked", "completed", "failed", "cancelled
 _COLOURS = {"completed": "green", "failed": "red", "running": "cyan"}
 _COLOURS |= dict.fromkeys(("cancelled", "parked"), "yellow")
 _AWAY = "the ledger is away; `millrace logs SESSION` and `show TASK --session SESSION` read the log"
+_QUEUED = "a queued one needs --session"
 _WIDE = 130
 """Columns from which a table shows everything."""
+SiteName = Annotated[str, typer.Option(help="At a hub: a copy of what ran at this site.")]
 Limit = Annotated[int, typer.Option(min=1, max=500, help="At most this many.")]
 
 
@@ -99,16 +102,19 @@ def show_command(
     context: typer.Context,
     task: Annotated[str, typer.Argument(help="The task's id.")],
     session: Annotated[str | None, typer.Option(help="Its session, if the task is queued.")] = None,
+    site: SiteName = "",
     json: Json = False,
 ) -> None:
     """The waterfall of a task: where its time and money went. Works from the log alone."""
     app = app_of(context)
 
     async def work(client: Client) -> int:
-        name = session or await session_of(client, task)
-        line = timeline(await client.session(name).history(), task)
+        found = await story_of(client, task, session, site)
+        line = timeline(found.facts, task)
         if line is None:
-            raise Permanent("unknown_task", f"session {name} has no task {task}")
+            raise Permanent("unknown_task", f"session {found.session} has no task {task}")
+        if found.site:
+            app.err.print(f"a copy of what ran at {found.site}; act on it there", style="dim")
         if json:
             print_json(app, {"timeline": line, "overhead_p50_ms": p50(overheads(line))})
         else:
@@ -116,6 +122,37 @@ def show_command(
         return FAILED if line.status == "failed" else 0
 
     execute(app, work)
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """The facts of a session; of a site's, where it is a copy."""
+
+    session: str
+    facts: Sequence[StoredFact]
+    site: str = ""
+
+
+async def story_of(client: Client, task: str, session: str | None, site: str) -> Story:
+    """The session of a task: our own, or the copy of a site's where we know of none.
+
+    Raises:
+        Permanent: `unknown_task`.
+    """
+    if site and session:
+        return Story(session, await client.copy_of(site, session), site)
+    try:
+        if not site:
+            name = session or await session_of(client, task)
+            return Story(name, await client.session(name).history())
+    except Permanent as error:
+        if error.code != "unknown_task":
+            raise
+    copied = await client.find_copy(task, site)
+    if copied is None:
+        where = f" at {site}" if site else ""
+        raise Permanent("unknown_task", f"no task {task!r} is known{where}; {_QUEUED}")
+    return Story(copied[1], await client.copy_of(*copied), copied[0])
 
 
 async def session_of(client: Client, task: str) -> str:
@@ -133,7 +170,7 @@ async def session_of(client: Client, task: str) -> str:
         reply = await client.tasks(TasksQuery(tenant=client.tenant, task=task, limit=1))
         if reply.tasks:
             return reply.tasks[0].session
-    raise Permanent("unknown_task", f"no task {task!r} is known; a queued one needs --session")
+    raise Permanent("unknown_task", f"no task {task!r} is known; {_QUEUED}")
 
 
 def _waterfall(app: App, line: Timeline) -> None:
@@ -200,15 +237,18 @@ def logs_command(
     session: Annotated[str, typer.Argument(help="The session.")],
     start: Annotated[int, typer.Option("--from", min=0, help="From this sequence on.")] = 0,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as facts come.")] = False,
+    site: SiteName = "",
     json: Json = False,
 ) -> None:
     """The facts of a session as they stand in the log, one line each."""
     app = app_of(context)
+    if site and follow:
+        raise typer.BadParameter("a copy cannot be followed; follow it at its site")
 
     async def work(client: Client) -> int:
         after = max(0, start - 1)
         last = after
-        for stored in await client.session(session).history(after):
+        for stored in await _read(client, session, after, site):
             _print_fact(app, _fact_of(stored), as_json=json)
             last = stored.seq
         if last == after and not follow:
@@ -222,6 +262,12 @@ def logs_command(
         return 0
 
     execute(app, work)
+
+
+async def _read(client: Client, session: str, after: int, site: str) -> Sequence[StoredFact]:
+    if site:
+        return await client.copy_of(site, session, after)
+    return await client.session(session).history(after)
 
 
 async def _follow_facts(app: App, events: AsyncIterator[Event], *, as_json: bool) -> None:
