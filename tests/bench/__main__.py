@@ -4,6 +4,7 @@
     make bench ARGS=loop       a step of the durable loop
     make bench ARGS=direct     a stateless completion over HTTP
     make bench ARGS=viewers    five thousand idle viewers of one ingress
+    make bench ARGS=watching   what metrics and traces cost the loop
     make bench ARGS=engine     the small model through the bus, against its engine alone
 
 Model and tools are instant but for `engine`, every service is a process, every fact is fsynced. A
@@ -17,12 +18,13 @@ import argparse
 
 import uvloop
 
-from tests.bench import direct, engine, loop, viewers
+from tests.bench import direct, engine, loop, viewers, watching
 
 BENCHES = {
     "loop": loop.bench,
     "direct": direct.bench,
     "viewers": viewers.bench,
+    "watching": watching.bench,
     "engine": engine.bench,
 }
 
