@@ -82,7 +82,7 @@ def _tenant(options: argparse.Namespace) -> None:
         Permanent: `folder_needed`, where the broker is somebody else's, who has its own users.
     """
     settings = BusSettings()
-    if options.folder is None and settings.nats_url is not None:
+    if options.folder is None and settings.nats_url:
         raise Permanent(
             "folder_needed",
             "MILLRACE_NATS_URL names a broker that is not the data folder's: say with --folder "

@@ -58,9 +58,9 @@ class Supervisor:
             Permanent: what that program says.
         """
         environment = dict(self._environment)
-        if place.chosen:
-            environment |= {"MILLRACE_DATA": str(place.data.absolute())}
-            environment.pop("MILLRACE_NATS_URL", None)
+        if place.chosen:  # an empty address also goes before one that a file names
+            own = {"MILLRACE_DATA": str(place.data.absolute()), "MILLRACE_NATS_URL": ""}
+            environment |= own
         where = ["--folder", str(folder)] if folder is not None else []
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "infra.nats", "tenant", "--json", *where, "--", tenant),

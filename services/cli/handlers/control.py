@@ -10,7 +10,7 @@ import typer
 from services.cli.core.limits import price_of
 from services.cli.handlers.ask import follow_task, show_end
 from services.cli.handlers.context import FAILED, App, Json, app_of, execute, print_json
-from services.cli.handlers.history import session_of
+from services.cli.handlers.lookup import session_of
 from services.cli.ports import Client, Task
 from shared.contracts.agents import LimitsPatch
 

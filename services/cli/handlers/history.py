@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import msgspec
@@ -26,6 +25,7 @@ from services.cli.core.words import (
 )
 from services.cli.handlers.context import FAILED, App, Json, app_of, execute, print_json
 from services.cli.handlers.display import grid, print_table
+from services.cli.handlers.lookup import story_of
 from services.cli.handlers.story import note_text, row_text
 from services.cli.ports import Client
 from shared.contracts.ledger import TasksQuery, TaskSummary
@@ -38,7 +38,6 @@ State = Literal["queued", "running", "parked", "completed", "failed", "cancelled
 _COLOURS = {"completed": "green", "failed": "red", "running": "cyan"}
 _COLOURS |= dict.fromkeys(("cancelled", "parked"), "yellow")
 _AWAY = "the ledger is away; `millrace logs SESSION` and `show TASK --session SESSION` read the log"
-_QUEUED = "a queued one needs --session"
 _WIDE = 130
 """Columns from which a table shows everything."""
 SiteName = Annotated[str, typer.Option(help="At a hub: a copy of what ran at this site.")]
@@ -122,55 +121,6 @@ def show_command(
         return FAILED if line.status == "failed" else 0
 
     execute(app, work)
-
-
-@dataclass(frozen=True, slots=True)
-class Story:
-    """The facts of a session; of a site's, where it is a copy."""
-
-    session: str
-    facts: Sequence[StoredFact]
-    site: str = ""
-
-
-async def story_of(client: Client, task: str, session: str | None, site: str) -> Story:
-    """The session of a task: our own, or the copy of a site's where we know of none.
-
-    Raises:
-        Permanent: `unknown_task`.
-    """
-    if site and session:
-        return Story(session, await client.copy_of(site, session), site)
-    try:
-        if not site:
-            name = session or await session_of(client, task)
-            return Story(name, await client.session(name).history())
-    except Permanent as error:
-        if error.code != "unknown_task":
-            raise
-    copied = await client.find_copy(task, site)
-    if copied is None:
-        where = f" at {site}" if site else ""
-        raise Permanent("unknown_task", f"no task {task!r} is known{where}; {_QUEUED}")
-    return Story(copied[1], await client.copy_of(*copied), copied[0])
-
-
-async def session_of(client: Client, task: str) -> str:
-    """The session of a task: from the log, or from the ledger for one that still waits.
-
-    Raises:
-        Permanent: `unknown_task`.
-    """
-    try:
-        return (await client.find_task(task)).session
-    except Permanent as error:
-        if error.code != "unknown_task":
-            raise
-    with contextlib.suppress(Transient):  # the ledger may be away
-        reply = await client.tasks(TasksQuery(tenant=client.tenant, task=task, limit=1))
-        if reply.tasks:
-            return reply.tasks[0].session
-    raise Permanent("unknown_task", f"no task {task!r} is known; {_QUEUED}")
 
 
 def _waterfall(app: App, line: Timeline) -> None:

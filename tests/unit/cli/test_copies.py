@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from shared.contracts.ledger import TasksReply, TaskSummary
 from tests.unit.cli.conftest import Cli
 
 
@@ -19,6 +20,16 @@ def test_a_task_that_is_not_ours_is_looked_for_among_the_copies(hub: Cli) -> Non
     outcome = hub("show", "t1")
     assert outcome.code == 0
     assert "t1  completed" in outcome.out
+    assert "ran at edge" in outcome.err
+
+
+def test_the_ledger_of_a_hub_knows_the_task_and_its_log_does_not(hub: Cli) -> None:
+    row = TaskSummary(
+        task="t1", session="s1", agent="assistant", status="completed", sequence=7, submitted=1.0
+    )
+    hub.system.ledger = TasksReply(tasks=(row,))
+    outcome = hub("show", "t1")
+    assert outcome.code == 0
     assert "ran at edge" in outcome.err
 
 
