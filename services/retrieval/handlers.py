@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from services.retrieval.core.chunking import Chunk, chunk_document
 from services.retrieval.core.highlights import Marked, Question, read, unread
 from services.retrieval.core.ids import chunk_id
@@ -146,8 +148,8 @@ class Handlers:
         """Empty the index and begin with the first document again; the answer comes before that
         has got far. Searches find what has come so far."""
         await self._store.clear()
-        await self._progress.rewind()
-        return await self.state(request)
+        documents = await self._progress.rewind()
+        return replace(await self.state(request), remaining=documents)
 
     async def state(self, _request: Message) -> IndexState:
         """How far the index has come."""

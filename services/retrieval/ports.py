@@ -130,6 +130,6 @@ class Progress(Protocol):
         """The watermark, and what lies beyond it."""
         ...
 
-    async def rewind(self) -> None:
-        """Start over from the first document; whoever reads goes on reading."""
+    async def rewind(self) -> int:
+        """Start over from the first document; whoever reads goes on reading. How many there are."""
         ...

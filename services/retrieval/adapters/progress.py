@@ -35,10 +35,11 @@ class ConsumerProgress:
     async def _info(self) -> dict[str, Any]:
         return await self._bus.api(f"CONSUMER.INFO.{_PLACE}")
 
-    async def rewind(self) -> None:
+    async def rewind(self) -> int:
         """A reset leaves the requests of its readers open: they get the first document next.
 
         An acknowledgement from before the reset may count for the same document after it; that one
         is then under way again all the same, and only not tried twice.
         """
-        await self._bus.api(f"CONSUMER.RESET.{_PLACE}", {"seq": 1})
+        info = await self._bus.api(f"CONSUMER.RESET.{_PLACE}", {"seq": 1})
+        return int(info["num_pending"])

@@ -48,8 +48,9 @@ class Place:
     async def standing(self) -> Standing:
         return Standing(self.at, 9, 9 - self.at)
 
-    async def rewind(self) -> None:
+    async def rewind(self) -> int:
         self.at = 0
+        return 9
 
 
 class Service:
