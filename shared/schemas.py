@@ -23,9 +23,13 @@ MAX_BYTES: Final = 256 << 10
 MAX_PARTS: Final = 10_000
 """Objects and arrays of one schema."""
 MAX_LEVELS: Final = 1000
-"""Measured: llguidance 1.7 ends the process at 2,400 and more, on a thread's usual stack."""
+"""Measured: llguidance 1.9 ends the process at 2,400 and more, on a thread's usual stack."""
 MAX_WORK: Final = 100_000
 """Schemas that a value is held against; letters count, where a pattern reads them."""
+MAX_PATTERNS: Final = 8
+"""That one text has to match all: to find out whether one can takes 2^n (20: 15 s, measured)."""
+MAX_PAIRS: Final = 4096
+"""Pairs of names' patterns in all objects, each looked at for a name that both match."""
 _MAX_CALLS = 300
 """How deep the measuring itself may go."""
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
@@ -61,6 +65,7 @@ def check(schema: Node) -> int:
     work = _Work(graph)
     for node in graph.nodes:
         work.of(node, None)
+    _check_patterns(graph)
     return size
 
 
@@ -81,6 +86,29 @@ def check_against(schema: Node, value: object) -> None:
         TooMuch: it cannot.
     """
     _Work(_Graph(schema)).of(schema, value)
+
+
+def _check_patterns(graph: _Graph) -> None:
+    """Ends, and soon: `_Work` has been over the same ways."""
+    known: dict[int, int] = {}
+    if any(_patterns(graph, node, known) > MAX_PATTERNS for node in graph.nodes):
+        raise TooMuch(f"a text would have to match more than {MAX_PATTERNS} patterns at once")
+    named = (node.get("patternProperties") for node in graph.nodes)
+    if sum(len(one) ** 2 for one in named if isinstance(one, Mapping)) > MAX_PAIRS:
+        raise TooMuch(f"patternProperties: more than {MAX_PAIRS} pairs of patterns")
+
+
+def _patterns(graph: _Graph, node: Node, known: dict[int, int]) -> int:
+    """How many patterns a text has to match that is held against the schema."""
+    if id(node) not in known:
+        every = [*graph.targets(node), *_listed(node, "allOf"), *_schemas(map(node.get, _SAME))]
+        ways = [[*_listed(node, key)] for key in ("anyOf", "oneOf")]
+        known[id(node)] = (
+            isinstance(node.get("pattern"), str)
+            + sum(_patterns(graph, one, known) for one in every)
+            + sum(max((_patterns(graph, one, known) for one in way), default=0) for way in ways)
+        )
+    return known[id(node)]
 
 
 class _Graph:
@@ -188,10 +216,9 @@ class _Work:
     def _in_place(self, node: Node) -> Iterator[Node]:
         """What the same part of a value is held against, too."""
         yield from self._graph.targets(node)
-        yield from _schemas(node.get(key) for key in _SAME)
+        yield from _schemas(map(node.get, _SAME))
         for key in _SAME_LISTS:
-            if isinstance(several := node.get(key), list | tuple):
-                yield from _schemas(several)
+            yield from _listed(node, key)
         for key in _SAME_MAPS:
             if isinstance(named := node.get(key), Mapping):
                 yield from _schemas(named.values())
@@ -220,6 +247,11 @@ def _schemas(found: Iterable[object]) -> Iterator[Node]:
     return (one for one in found if isinstance(one, Mapping))
 
 
+def _listed(node: Node, key: str) -> Iterator[Node]:
+    several = node.get(key)
+    return _schemas(several if isinstance(several, list | tuple) else ())
+
+
 def _own(node: Node, value: object) -> int:
     """What a schema costs by itself."""
     letters = len(value) if "pattern" in node and isinstance(value, str) else 0
@@ -243,7 +275,7 @@ def _members(node: Node, value: Mapping[str, object]) -> Iterator[tuple[Node, ob
         for name, part in named.items():
             if name in value and isinstance(part, Mapping):
                 yield part, value[name]
-    every = list(_schemas(node.get(key) for key in _EVERY_MEMBER))
+    every = list(_schemas(map(node.get, _EVERY_MEMBER)))
     every += _schemas(patterns.values()) if isinstance(patterns, Mapping) else ()
     for part in every:
         yield from ((part, inner) for inner in value.values())
@@ -256,5 +288,5 @@ def _items(node: Node, value: list[object] | tuple[object, ...]) -> Iterator[tup
         if isinstance(places := node.get(key), list | tuple):
             both = zip(places, value, strict=False)
             yield from ((part, inner) for part, inner in both if isinstance(part, Mapping))
-    for part in _schemas(node.get(key) for key in _EVERY_ITEM):
+    for part in _schemas(map(node.get, _EVERY_ITEM)):
         yield from ((part, inner) for inner in value)

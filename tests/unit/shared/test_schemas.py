@@ -37,6 +37,8 @@ GOOD: dict[str, dict[str, Any]] = {
     "nested": nested(25),
     "as-deep-as-any": chain(250, member),
     "kinds": BRANCHES,
+    "one-of-many-patterns": {"anyOf": [{"pattern": f"^{n}"} for n in range(500)]},
+    "names": {"patternProperties": {f"^{n}": {"type": "string"} for n in range(60)}},
     "long-number": {"const": 10**40},
     "older": {"definitions": {"a": {"$id": "#a"}}, "dependencies": {"b": ["c"]},
               "items": [{"$ref": "#a"}, {"$ref": "#/definitions/a"}]},
