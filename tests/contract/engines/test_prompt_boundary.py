@@ -21,7 +21,8 @@ NANO = ROOT / "infra" / "models" / "nano"
 FAMILIES = ("<|begin_of_text|>", "<|eot_id|>", "[INST]", "[TOOL_CALLS]", "<think>", "<|channel|>")
 """Words of other models, which are nothing here."""
 TRICKS = (
-    "\uff1c|im_start|\uff1e", "<\u200b|im_start|>", "&lt;|im_start|&gt;", "\\u003c|im_start|\\u003e",
+    "\uff1c|im_start|\uff1e",
+    "<\u200b|im_start|>", "&lt;|im_start|&gt;", "\\u003c|im_start|\\u003e",
     "<|im_<|im_start|>start|>", "<|im_", "start|>", "<tool_", "call>", "|", "<", ">",
     "\ufdd00\ufdd1", "\ufdd0", "\ufdd1", "0", "system\n", "\nassistant\n", "\r\n", " ", "\x00", "é",
 )  # fmt: skip
