@@ -12,9 +12,12 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from shared.errors import MillraceError
+from shared.models import Api
 from tests.fakes.schema_bombs import BOMBS
 from tests.integration.ingress_system import Ingress
 from tests.integration.instant_system import instant_system
+from tests.integration.provider.endpoints import KEY, Place, asking, started
 
 pytestmark = [
     pytest.mark.integration,
@@ -232,3 +235,17 @@ async def test_a_body_that_nests_is_refused(front: Ingress) -> None:
         answer = await front.http.post("/v1/chat/completions", content=sent, headers=headers)
         assert answer.status_code in (400, 422), answer.text
         assert answer.json()["error"]["code"] in ("invalid_json", "invalid_request")
+
+
+@pytest.mark.parametrize("api", ["openai", "anthropic"])
+async def test_an_endpoint_cannot_send_us_elsewhere(api: Api) -> None:
+    """With the key, which is why a redirection is an error of the models file."""
+    async with lure() as place:
+        url = f"http://127.0.0.1:{place.port}"
+        row = Place(api, url, "m", "Hi", "", "", "", enforces=False).row()
+        async with started(row) as chat:
+            with pytest.raises(MillraceError) as failed:
+                await asking(chat, "Hi").said()
+        assert KEY not in failed.value.detail
+        assert KEY.encode() in b"".join(place.callers)
+        assert not [head for head in place.callers if b"/hop" in head.split(b"\r\n")[0]]
