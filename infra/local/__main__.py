@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Coroutine
@@ -167,6 +168,7 @@ def main() -> int:
     try:
         settings, how = read_settings(sys.argv[1:])
         with folder.locked(settings.data.absolute()):
+            os.umask(0o077)  # of the programs, too: what they keep is nobody else's
             check(settings)
             asyncio.run(run(settings, how))
     except MillraceError as error:

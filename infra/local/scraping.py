@@ -14,6 +14,7 @@ from pathlib import Path
 import orjson
 
 from infra.local.plan import Program
+from infra.private_file import write_private
 from shared.errors import Permanent
 from shared.metrics.exporter import TARGETS_FILE
 from shared.settings import Place
@@ -98,7 +99,6 @@ def write_targets(data: Path, host: str, found: Sequence[Target]) -> None:
     if not found:
         path.unlink(missing_ok=True)
         return
-    draft = path.with_name(f"{path.name}.new")
     at = f"[{host}]" if ":" in host else host
     rows = [
         {
@@ -107,5 +107,4 @@ def write_targets(data: Path, host: str, found: Sequence[Target]) -> None:
         }
         for one in found
     ]
-    draft.write_bytes(orjson.dumps(rows, option=orjson.OPT_INDENT_2))
-    draft.replace(path)
+    write_private(path, orjson.dumps(rows, option=orjson.OPT_INDENT_2), 0o644)

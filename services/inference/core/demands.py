@@ -18,7 +18,12 @@ from services.inference.core.toolcalls import ToolCall
 from shared.contracts.agents import ToolSpec
 from shared.contracts.demands import Demands
 from shared.errors import Failure, Permanent
+from shared.schemas import TooMuch, check, check_against
 
+_PATTERNS = jsonschema_rs.RegexOptions(size_limit=1 << 20)
+"""Read in linear time; of the largest of these, 0.15 s for 5,000 letters (measured)."""
+_SHOWN = 300
+"""Letters of what is wrong with an answer: the whole answer may be part of it."""
 _ANY_OBJECT = '{"type":"object"}'
 _FORCED = frozenset({"required", "function"})
 
@@ -83,8 +88,19 @@ class Held:
         """What the engine has to enforce; None where the answer is free.
 
         Raises:
-            Permanent: `invalid_request` where a call is demanded of a tool that is not there.
+            Permanent: `invalid_request` where a call is demanded of a tool that is not there, or
+                a schema is more than any engine should read.
         """
+        found = self._constraint()
+        if found is not None:
+            named = {shape.name for shape in found.calls}
+            for tool in (one for one in self.shown if one.name in named):
+                _affordable(tool.parameters, "tools")
+            if found.value is not None:
+                _affordable(self.demands.response_format.schema or {}, "response_format")
+        return found
+
+    def _constraint(self) -> Constraint | None:
         calls, once = self._callable(), self.most_calls == 1
         if self.demands.tool_choice in _FORCED:
             return Constraint(calls=calls, once=once)
@@ -167,21 +183,29 @@ def _shape(tool: ToolSpec) -> CallShape:
     return CallShape(tool.name, orjson.dumps(schema).decode(), tool.strict)
 
 
+def _affordable(schema: dict[str, object], field: str) -> None:
+    try:
+        check(schema)
+    except TooMuch as error:
+        detail = f"the schema cannot be used: {error}"
+        raise Permanent("invalid_request", detail, field=field) from error
+
+
 def mismatch(schema: dict[str, object], value: object) -> str:
     """What a JSON schema has against a value, in a line; empty where it has nothing.
 
-    Nothing is fetched for a schema, and its patterns run in linear time.
+    Nothing is fetched for a schema, its patterns run in linear time, and what would take long
+    for this value is not begun.
     """
     if not schema:
         return ""
     try:
-        validator = jsonschema_rs.validator_for(
-            schema, offline=True, pattern_options=jsonschema_rs.RegexOptions()
-        )
+        validator = jsonschema_rs.validator_for(schema, offline=True, pattern_options=_PATTERNS)
+        check_against(schema, value)
         error = next(iter(validator.iter_errors(value)), None)
     except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as unusable:
-        return f"the schema cannot be used: {str(unusable).splitlines()[0]}"
-    return "" if error is None else error.message
+        return f"the schema cannot be used: {str(unusable).splitlines()[0][:_SHOWN]}"
+    return "" if error is None else error.message[:_SHOWN]
 
 
 def _failure(field: str, detail: str) -> Failure:

@@ -18,6 +18,8 @@ from services.inference.adapters.tokenizer import FolderTokenizer
 from services.inference.core.demands import CallShape, Constraint
 from services.inference.core.generation import Generation, GenerationResult
 from services.inference.ports import InvalidRequest
+from shared.schemas import check
+from tests.fakes.schema_bombs import chain, member
 
 LONGEST = 400
 NUMBERS = {
@@ -28,6 +30,12 @@ NUMBERS = {
 }
 ADD = CallShape("add", json.dumps(NUMBERS), strict=True)
 FLIP = CallShape('fl"ip', '{"type":"object","additionalProperties":false}', strict=True)
+LARGEST = {
+    "members": chain(330, member),
+    "choices": chain(190, lambda inner: {"anyOf": [{"type": "array", "items": inner}]}),
+    "mixed": chain(160, lambda inner: {"additionalProperties": {"anyOf": [{"allOf": [inner]}]}}),
+    "names": {"patternProperties": {f"^x{{{n}}}(a|b)+c$": {} for n in range(60)}},
+}
 TAGS = ("<tool_call>", "</tool_call>")
 
 
@@ -129,3 +137,13 @@ def test_a_bad_schema_of_a_tool_is_named(tokenizer: FolderTokenizer, schema: str
         AnswerConstraint(tokenizer.vendor, tokenizer.vocabulary, constraint)
     assert refused.value.field == "constraint.calls"
     assert schema == "{" or "'bad'" in refused.value.detail
+
+
+@pytest.mark.parametrize("name", LARGEST)
+def test_the_largest_schema_that_is_let_through_is_read(
+    tokenizer: FolderTokenizer, name: str
+) -> None:
+    """`shared.schemas` stands before the reader, which ends the process at twice as much."""
+    check(LARGEST[name])
+    text, _, _ = speak(tokenizer, Constraint(value=json.dumps(LARGEST[name]), strict=True), 1)
+    assert text

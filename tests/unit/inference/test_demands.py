@@ -12,6 +12,7 @@ from services.inference.core.generation import Generation, GenerationResult
 from shared.contracts.agents import ToolSpec
 from shared.contracts.demands import Demands, ResponseFormat
 from shared.errors import Permanent
+from tests.fakes.schema_bombs import BOMBS, BRANCHES, deep_value
 
 NUMBER = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 ADD, SUB = ToolSpec(name="add", parameters=NUMBER), ToolSpec(name="sub", parameters=NUMBER)
@@ -150,3 +151,29 @@ def test_only_the_first_call_counts_where_one_is_allowed() -> None:
     assert rest == []
     assert [one.name for one in result.tool_calls] == ["add"]
     assert (result.finish_reason, result.content) == ("tool_calls", "")
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_no_engine_is_asked_to_read_a_bomb(name: str) -> None:
+    bomb = BOMBS[name]
+    form = held(response_format=ResponseFormat(type="json_schema", schema=bomb))
+    tool = held(ToolSpec(name="add", parameters=bomb), tool_choice="required")
+    for asked, field in ((form, "response_format"), (tool, "tools")):
+        with pytest.raises(Permanent) as refused:
+            asked.constraint()
+        assert (refused.value.code, refused.value.field) == ("invalid_request", field)
+
+
+def test_a_tool_that_is_not_enforced_is_not_measured() -> None:
+    assert held(ToolSpec(name="add", parameters=BOMBS["itself"])).constraint() is None
+
+
+def test_an_answer_that_takes_long_to_look_at_is_not_looked_at() -> None:
+    assert "held against more than" in mismatch(BRANCHES, deep_value(25))
+    assert "not valid under any" in mismatch(BRANCHES, deep_value(5))
+    slow = {"pattern": r"^(\w+\s?){1,5000}$"}
+    assert "cannot be used" in mismatch(slow, "a" * 5000 + "!")
+
+
+def test_what_is_wrong_with_an_answer_is_said_in_short() -> None:
+    assert len(mismatch({"type": "integer"}, "x" * 100_000)) <= 300

@@ -20,11 +20,11 @@ from services.ingress.core.chat.parts import (
     TemplateBody,
     ToolBody,
     ToolChoiceBody,
-    check_schema,
     invalid,
     refuse_message,
     unsupported,
 )
+from services.ingress.core.http.schemas import check_schema, check_schemas
 from services.ingress.core.http.validation import MAX_MESSAGES, supported
 from shared.contracts.agents import Effort, Sampling
 from shared.contracts.base import check_token
@@ -157,7 +157,10 @@ def _check_tools(body: ChatBody) -> None:
             name = f"tools.{index}.function.name"
             raise invalid(name, f"there are two tools {tool.function.name!r}")
         names.add(tool.function.name)
-        check_schema(tool.function.parameters, f"tools.{index}.function.parameters")
+    check_schemas(
+        (f"tools.{index}.function.parameters", tool.function.parameters)
+        for index, tool in enumerate(body.tools or ())
+    )
     choice = body.tool_choice
     if body.agent is not None:
         return  # it may be one of the agent's: its session judges that

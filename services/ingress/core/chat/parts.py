@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import jsonschema_rs
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.ingress.core.tasks.bodies import Body, TextPartBody
@@ -164,16 +163,3 @@ def refuse_message(message: object, where: str) -> None:
         if isinstance(kind, str) and kind != "text":
             detail = f"a content part of type {kind[:40]!r} is not supported, only text is"
             raise unsupported(f"{where}.content.{index}", detail)
-
-
-def check_schema(schema: Mapping[str, Any], field: str) -> None:
-    """Refuse what is no JSON schema, before a worker is asked; nothing is fetched for it.
-
-    Raises:
-        Permanent: `invalid_request`, naming the field and what is wrong.
-    """
-    try:
-        jsonschema_rs.validator_for(dict(schema), offline=True)
-    except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError) as error:
-        reason = getattr(error, "message", str(error)).splitlines()[0]
-        raise invalid(field, f"not a JSON schema: {reason[:200]}") from error

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from services.ingress.core.catalog import agent_of
+from services.ingress.core.http.schemas import check_schemas
 from services.ingress.core.http.validation import MAX_MESSAGES, supported
 from services.ingress.core.messages.blocks import (
     BlockBody,
@@ -257,6 +258,10 @@ def _check_tools(body: PromptBody) -> None:
     for index, name in enumerate(names):
         if name in names[:index]:
             raise _invalid(f"tools.{index}.name", f"there are two tools {name!r}")
+    check_schemas(
+        (f"tools.{index}.input_schema", tool.input_schema.model_dump())
+        for index, tool in enumerate(body.tools or ())
+    )
     choice = body.tool_choice
     if choice is None:
         return

@@ -14,6 +14,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from services.ingress.core.catalog import Tier, agent_of, priority_of
+from services.ingress.core.http.schemas import check_schema, check_schemas
 from services.ingress.core.http.validation import supported
 from services.ingress.core.responses.fold import ECHO
 from services.ingress.core.responses.input import MOST
@@ -236,13 +237,18 @@ def check_response(body: ResponseBody) -> None:
         raise _invalid("metadata", f"the key {ECHO} is ours")
     _check_tools(body)
     if body.text is not None and body.text.format is not None:
-        body.text.format.as_format()
+        wanted = body.text.format.as_format()
+        check_schema(wanted.schema or {}, "text.format.schema")
 
 
 def _check_tools(body: ResponseBody) -> None:
     names = [tool.name for tool in body.tools or ()]
     if len(set(names)) < len(names):
         raise _invalid("tools", "two tools have the same name")
+    check_schemas(
+        (f"tools.{place}.parameters", tool.parameters or {})
+        for place, tool in enumerate(body.tools or ())
+    )
     if body.max_tool_calls is not None and body.by_agent:
         detail = "the calls of an agent's tools are bounded by its limits, not by a request"
         raise Permanent("unsupported_parameter", detail, field="max_tool_calls")
