@@ -8,6 +8,7 @@ from pathlib import Path
 
 from faststream.nats import NatsBroker
 
+from services.retrieval.adapters.asks import answers
 from services.retrieval.adapters.metering import embedding, indexed, searching
 from services.retrieval.adapters.milvus import MilvusStore
 from services.retrieval.adapters.milvus_client import MilvusBorder
@@ -20,6 +21,7 @@ from services.retrieval.handlers import Handlers, Options
 from services.retrieval.settings import RetrievalSettings
 from shared.bus.connect import Bus
 from shared.bus.consume import Delivery, Job
+from shared.bus.desk import Desk
 from shared.bus.edge import answer, make_broker, subscribe
 from shared.bus.service import run_service, running
 from shared.contracts.base import Message
@@ -60,7 +62,8 @@ async def work(settings: RetrievalSettings, bus: Bus, stop: asyncio.Event) -> No
             await progress.rewind()
         bus.log.info("retrieval.index_open", engine=store.engine, tag=tag, rebuild=empty)
         handlers = Handlers(embedder, store, progress, Options(settings.chunk_tokens))
-        async with running(bus, application(settings, bus, handlers)):
+        desk = Desk(bus, answers(searching(handlers.search)))
+        async with running(bus, application(settings, bus, handlers), desk):
             bus.log.info("retrieval.ready")
             await stop.wait()
         embedder.close()
