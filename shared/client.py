@@ -90,7 +90,7 @@ class Millrace:
         """
         own = bus.login.tenant
         if own and tenant not in (None, own):
-            detail = f"these are the credentials of {own!r}: connect with another user's"
+            detail = f"these are the credentials of {own!r}: name it, or show another user's"
             raise Permanent("wrong_tenant", detail, field="tenant")
         self.bus = bus
         self.tenant = check_token(tenant or own or "default", "tenant")

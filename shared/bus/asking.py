@@ -40,6 +40,8 @@ _OPEN = ("tasks", "control", "ask")
 _AT_ONCE = 8
 """Questions under way: fewer than one tenant may have in line."""
 _PATIENCE, _TRIES = 15.0, 20
+_MOVED = 5
+"""Looks for the newest message of a subject whose body is replaced while it is read."""
 _ELSEWHERE = {
     "docs": "PUT or DELETE /v1/collections/{collection}/documents/{id}",
     "timer": "/v1/schedules/{name}",
@@ -100,17 +102,24 @@ class Asking:
     async def one(self, api: str, query: bytes) -> Msg:
         """A stored message, or a status that says that there is none."""
         stream, wanted = _stream_of(api), orjson.loads(query)
+        what: str
+        asked: Message
         match wanted:
             case {"last_by_subj": str(subject)}:
-                page = await self.ask("last", LastStored(subject=subject), StoredPage)
+                what, asked = "last", LastStored(subject=subject)
             case {"next_by_subj": str(subject), "seq": int(seq)}:
-                asked = ReadStored(subject=subject, after=seq - 1, limit=1)
-                page = await self.ask("read", asked, StoredPage)
+                what, asked = "read", ReadStored(subject=subject, after=seq - 1, limit=1)
             case {"seq": int(seq)} if stream == RUNS:
-                page = await self.ask("at", StoredAt(sequence=seq), StoredPage)
+                what, asked = "at", StoredAt(sequence=seq)
             case _:
                 raise _not_here(stream, api)
-        return await self._message(page.messages[0]) if page.messages else self._status("404")
+        for _ in range(_MOVED):
+            page = await self.ask(what, asked, StoredPage)
+            if not page.messages:
+                break
+            if (message := await self._message(page.messages[0])) is not None:
+                return message
+        return self._status("404")
 
     async def many(self, api: str, query: bytes) -> list[Msg]:
         """Stored messages, and a status behind them that says whether there are more."""
@@ -121,7 +130,8 @@ class Asking:
             case {"multi_last": [*subjects]} if stream == RUNS:
                 asked = LatestStored(subjects=tuple(subjects), upto=wanted.get("up_to_seq", 0))
                 page = await self.ask("latest", asked, StoredPage)
-                return [*[await self._message(row) for row in page.messages], self._status("204")]
+                found = [await self._message(row) for row in page.messages]
+                return [*(one for one in found if one is not None), self._status("204")]
         raise _not_here(stream, api)
 
     async def _read(self, subject: str, after: int, most: int) -> list[Msg]:
@@ -131,17 +141,29 @@ class Asking:
             limit = min(most - len(found), MOST_AT_ONCE)
             asked = ReadStored(subject=subject, after=following, limit=limit)
             page = await self.ask("read", asked, StoredPage)
-            found += [await self._message(row) for row in page.messages]
             following = page.next
+            for row in page.messages:
+                message = await self._message(row)
+                if message is None:
+                    following = row.sequence  # it may have come again, behind what was the end
+                    break
+                found.append(message)
         more = "0" if following is None else "1"
         return [*found, self._status("204" if found else "404", {"Nats-Num-Pending": more})]
 
     def _status(self, code: str, headers: dict[str, str] | None = None) -> Msg:
         return Msg(self._bus.nc, headers={"Status": code, **(headers or {})})
 
-    async def _message(self, row: StoredMessage) -> Msg:
-        """As a direct get tells of it."""
-        body = row.body if row.size == len(row.body) else await self._whole(row)
+    async def _message(self, row: StoredMessage) -> Msg | None:
+        """As a direct get tells of it; None where it was removed or replaced meanwhile."""
+        body = row.body
+        if row.size != len(body):
+            try:
+                body = await self._whole(row)
+            except Permanent as error:
+                if error.code == "unknown_message":
+                    return None
+                raise
         place = {
             "Nats-Subject": row.subject,
             "Nats-Sequence": str(row.sequence),

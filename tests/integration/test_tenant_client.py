@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 
 import pytest
 import pytest_asyncio
 
 from shared.bus import claims
+from shared.bus.asking import Asking
+from shared.bus.connect import Bus
 from shared.client import Millrace
-from shared.contracts.base import SessionRef, encode
+from shared.contracts.base import Message, SessionRef, encode
+from shared.contracts.documents import DocumentChanged
 from shared.contracts.facts import Done, Noted
 from shared.contracts.log import Event, StoredFact
 from shared.contracts.tasks import InputMessage, TaskSubmitted
@@ -214,6 +217,56 @@ async def test_documents_are_listed_and_read(asked: Asked) -> None:
         assert await theirs.get(name) == await ours.get(name)
     assert await asked.other.documents("handbook").list() == []
     assert await asked.other.documents("handbook").get("large") is None
+
+
+class Meddled(Asking):
+    """Something happens just before the first piece of a body is asked for."""
+
+    def __init__(self, bus: Bus, tenant: str, happens: Callable[[], Awaitable[object]]) -> None:
+        super().__init__(bus, tenant)
+        self._happens: Callable[[], Awaitable[object]] | None = happens
+
+    async def ask[A: Message](self, what: str, question: Message, kind: type[A]) -> A:
+        if what == "piece" and self._happens is not None:
+            happens, self._happens = self._happens, None
+            await happens()
+        return await super().ask(what, question, kind)
+
+
+async def test_a_body_that_is_replaced_while_it_is_read(asked: Asked) -> None:
+    """A newest message is looked up again; among many the newer one comes behind the others."""
+    name = "moved"
+    subject = f"docs.acme.moved.{name}"
+    bodies = [encode(DocumentChanged(document=name, text=text * 300_000)) for text in "ab"]
+
+    async def replace() -> None:
+        await asked.operator.bus.publish(subject, bodies[1])
+
+    async with asked.secured.connected("tenant-acme") as bus:
+        docs = Millrace(bus).documents("moved")
+        for read in (docs.get, lambda _: docs.list()):
+            await asked.operator.bus.publish(subject, bodies[0])
+            bus.reader = Meddled(bus, "acme", replace)
+            found = await read(name)
+            assert found in ([name], DocumentChanged(document=name, text="b" * 300_000))
+
+
+async def test_what_is_removed_while_it_is_read_is_not_there(asked: Asked) -> None:
+    ref, large = SessionRef("acme", "removed"), 0
+    for text in ("x", "y" * 600_000, "z"):
+        body = encode(TaskSubmitted(input=text))
+        ack = await asked.operator.bus.publish(task_subject(ref, "nobody"), body)
+        large = ack.seq if len(text) > 1 else large
+
+    async def remove() -> None:
+        await asked.operator.bus.api("STREAM.MSG.DELETE.RUNS", {"seq": large})
+
+    async with asked.secured.connected("tenant-acme") as bus:
+        client = Millrace(bus)
+        bus.reader = Meddled(bus, "acme", remove)
+        history = await client.session("removed").history()
+    tasks = [fact.fact.input for fact in history if isinstance(fact.fact, TaskSubmitted)]
+    assert tasks == ["x", "z"]
 
 
 @pytest.mark.parametrize(

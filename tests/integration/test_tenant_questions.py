@@ -11,11 +11,13 @@ import pytest
 import pytest_asyncio
 
 from services.retrieval.adapters.asks import answers
+from services.sessions.adapters.asks import Asks
+from shared.bus.connect import Bus, PubAck
 from shared.bus.desk import Answer, Desk, Turns
-from shared.contracts.asks import Answered, SearchDocuments
+from shared.contracts.asks import Answered, ReadStored, SearchDocuments
 from shared.contracts.base import Message, SessionRef
-from shared.contracts.facts import Noted
-from shared.errors import Permanent
+from shared.contracts.facts import Done, Noted
+from shared.errors import Permanent, Transient
 from tests.integration.asked_system import Asked, asked_system
 from tests.unit.retrieval.test_handlers import Service
 
@@ -132,6 +134,53 @@ async def test_what_cannot_be_read_says_what_is_wrong(
         answer = await ask(asked, what, body)
     assert answer["error"]["code"] == "invalid_message"
     assert answer["error"]["detail"]
+
+
+async def test_a_page_is_the_last_one_only_where_the_server_is_not_behind(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a cluster: the leader has a fact that the server asked has not heard of yet."""
+    ref, question = SessionRef("acme", "behind"), ReadStored(subject="run.*.acme.behind.>")
+    first = await asked.operator.log.append(ref, Noted(note="n0"))
+    late: list[asyncio.Task[PubAck]] = []
+
+    async def leader(_bus: Bus, _subject: str) -> int:
+        late.append(asyncio.create_task(asked.operator.log.append(ref, Noted(note="n1"))))
+        return first.seq + 1
+
+    monkeypatch.setattr("services.sessions.adapters.asks.newest", leader)
+    monkeypatch.setattr(asked.operator.bus, "replicas", 3)
+    asks = Asks(asked.operator.bus, asked.operator.log)
+    page = await asks.read("acme", question)
+    assert [row.sequence for row in page.messages] == [first.seq, (await late[0]).seq]
+
+
+async def test_a_server_that_stays_behind_is_said_so(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def leader(_bus: Bus, _subject: str) -> int:
+        return 1 << 40
+
+    monkeypatch.setattr("services.sessions.adapters.asks.newest", leader)
+    monkeypatch.setattr("services.sessions.adapters.asks.BEHIND", (0.0, 0.0))
+    monkeypatch.setattr(asked.operator.bus, "replicas", 3)
+    with pytest.raises(Transient, match="far behind"):
+        await Asks(asked.operator.bus, asked.operator.log).read(
+            "acme", ReadStored(subject="run.*.acme.s1.>")
+        )
+
+
+async def test_the_newest_of_many_subjects(asked: Asked) -> None:
+    for n in range(12):
+        done = Done(task=f"t{n}", status="completed", output="x" * 100_000)
+        await asked.operator.log.append(SessionRef("acme", "many"), done)
+    question = {"subjects": ["run.*.acme.many.done.*", "run.*.acme.many.accepted.*"]}
+    rows = (await ask(asked, "latest", question))["messages"]
+    stored = await asked.operator.log.read(SessionRef("acme", "many"))
+    assert [row["sequence"] for row in rows] == [fact.seq for fact in stored][-len(rows) :]
+    assert 3 < len(rows) < 12
+    upto = await ask(asked, "latest", {**question, "upto": stored[2].seq})
+    assert [row["sequence"] for row in upto["messages"]] == [fact.seq for fact in stored[:3]]
 
 
 async def test_any_replica_answers(asked: Asked) -> None:
