@@ -32,7 +32,13 @@ class Documents:
         self._stream = KeyValue.over(bus, DOCS)
 
     async def upsert(self, document: str, text: str, metadata: dict[str, str] | None = None) -> int:
-        """Store a document; answers its sequence, for `min_seq` of a search."""
+        """Store a document; answers its sequence, for `min_seq` of a search.
+
+        Raises:
+            Permanent: `invalid_name`, `payload_too_large`; `not_over_nats` with the credentials of
+                a tenant's own client, who uploads over HTTP.
+            Transient: `bus_unavailable`.
+        """
         change = DocumentChanged(document=document, text=text, metadata=metadata or {})
         return await self._publish(change)
 

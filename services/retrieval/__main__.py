@@ -21,7 +21,7 @@ from services.retrieval.handlers import Handlers, Options
 from services.retrieval.settings import RetrievalSettings
 from shared.bus.connect import Bus
 from shared.bus.consume import Delivery, Job
-from shared.bus.desk import Desk
+from shared.bus.desk import Desk, Turns
 from shared.bus.edge import answer, make_broker, subscribe
 from shared.bus.service import run_service, running
 from shared.contracts.base import Message
@@ -62,7 +62,7 @@ async def work(settings: RetrievalSettings, bus: Bus, stop: asyncio.Event) -> No
             await progress.rewind()
         bus.log.info("retrieval.index_open", engine=store.engine, tag=tag, rebuild=empty)
         handlers = Handlers(embedder, store, progress, Options(settings.chunk_tokens))
-        desk = Desk(bus, answers(searching(handlers.search)))
+        desk = Desk(bus, answers(searching(handlers.search)), Turns(at_once=32, each=4))
         async with running(bus, application(settings, bus, handlers), desk):
             bus.log.info("retrieval.ready")
             await stop.wait()

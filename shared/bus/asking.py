@@ -88,16 +88,17 @@ class Asking:
             Permanent: why it cannot be answered.
         """
         subject, body = ask_subject(self._tenant, what), encode(question)
+        left = _TRIES
         async with self._turn:
-            for left in reversed(range(_TRIES)):
+            while True:
                 reply = decode(await self._bus.request(subject, body, _PATIENCE), kind)
                 failure: Failure | None = getattr(reply, "error", None)
                 if failure is None:
                     return reply
+                left -= 1
                 if failure.code != "busy" or not left:
                     raise error_of(failure)
                 await asyncio.sleep(failure.retry_after or 0.5)
-        raise AssertionError("unreachable: the last try raises or returns")
 
     async def one(self, api: str, query: bytes) -> Msg:
         """A stored message, or a status that says that there is none."""

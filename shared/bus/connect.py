@@ -241,6 +241,18 @@ class Bus:
         except nats.errors.Error as error:
             raise Transient("bus_unavailable", type(error).__name__) from error
 
+    async def arrived(self, patience: float = 5.0) -> None:
+        """Return once the server has acted on all that was sent before, subscriptions among it.
+
+        `nc.flush` is no proof of that: nats-py writes its PING past what waits in its buffer.
+
+        Raises:
+            Transient: `bus_unavailable`, `request_timeout`.
+        """
+        with self.replies.open(patience) as answers:
+            await self.send(answers.subject, b"")
+            await answers.next()
+
     async def request(
         self,
         subject: str,

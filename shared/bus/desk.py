@@ -56,7 +56,7 @@ class _Line:
 class Turns:
     """Who is answered when: so many `at_once`, `each` of a tenant, `most` of it in line."""
 
-    def __init__(self, at_once: int = 16, each: int = 4, most: int = 64) -> None:
+    def __init__(self, at_once: int = 8, each: int = 2, most: int = 64) -> None:
         self._each, self._most = each, most
         self._all = asyncio.Semaphore(at_once)
         self._lines: dict[str, _Line] = {}
@@ -98,7 +98,7 @@ class Desk:
         """Subscribe; every question from now on is heard when this returns.
 
         Raises:
-            Transient: `bus_unavailable`.
+            Transient: `bus_unavailable`, `request_timeout`.
         """
         try:
             for what in self._answers:
@@ -107,9 +107,9 @@ class Desk:
                         ask_filter(what), queue=f"ask-{what}", cb=self._on_question
                     )
                 )
-            await self._bus.nc.flush()
         except nats.errors.Error as error:
             raise Transient("bus_unavailable", type(error).__name__) from error
+        await self._bus.arrived()
 
     async def stop(self) -> None:
         """Answer what was heard, and hear no more."""

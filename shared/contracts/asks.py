@@ -14,8 +14,8 @@ import msgspec
 from shared.contracts.base import Message
 from shared.errors import Failure
 
-MOST_AT_ONCE = 500
-"""Messages, or names, in one answer."""
+MOST_AT_ONCE, MOST_NAMES = 250, 5000
+"""Messages, and names, in one answer."""
 Limit = Annotated[int, msgspec.Meta(ge=1, le=MOST_AT_ONCE)]
 Sequence = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
 
@@ -74,7 +74,7 @@ class ListSessions(Message, frozen=True):
     """`...sessions`: the names of the tenant's sessions behind a name, sorted."""
 
     after: str = ""
-    limit: Limit = MOST_AT_ONCE
+    limit: Annotated[int, msgspec.Meta(ge=1, le=MOST_NAMES)] = MOST_NAMES
 
 
 class SearchDocuments(Message, frozen=True):

@@ -41,7 +41,7 @@ class Asked:
 
 
 @asynccontextmanager
-async def asked_system(folder: Path) -> AsyncIterator[Asked]:
+async def asked_system(folder: Path, *, started: bool = True) -> AsyncIterator[Asked]:
     """A running loop; `acme` and `other` have clients of their own."""
     secured = await asyncio.to_thread(secured_server.start, folder)
     try:
@@ -54,7 +54,8 @@ async def asked_system(folder: Path) -> AsyncIterator[Asked]:
             loop = SecuredLoop(secured.server, folder, admin)
             loop.secured = secured
             stack.push_async_callback(loop.end)
-            await loop.all()
+            if started:
+                await loop.all()
             clients = Millrace(admin, "acme"), Millrace(acme), Millrace(other)
             yield Asked(secured, loop, *clients)
     finally:

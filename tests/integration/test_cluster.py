@@ -85,7 +85,7 @@ async def _what_one_wrote_another_reads(cluster: Cluster) -> None:
         open_bus(cluster.connect(2), "test", LOG) as c,
     ):
         buses: list[Bus] = [a, b, c]
-        asked = ReadStored(subject=session_filter(REF), limit=500)
+        asked = ReadStored(subject=session_filter(REF), limit=250)
         for step in range(60):
             ack = await RunLog(buses[step % 3]).append(REF, result(step))
             for bus in buses:

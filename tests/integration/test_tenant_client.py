@@ -47,7 +47,7 @@ async def all_events(client: Millrace, session: str, after: str = "") -> list[Ev
 async def done(client: Millrace, order: str, session: str, **options: str) -> str:
     """The id of a task that has ended."""
     task = await client.submit("helper", order, session=session, **options)
-    assert (await task.result(20)).status == "completed"
+    assert (await task.result(40)).status == "completed"
     return task.id
 
 
@@ -59,7 +59,7 @@ async def test_what_was_before_reads_the_same(asked: Asked) -> None:
     assert [fact.kind for fact in histories[1]].count("done") == 2
     assert await all_events(asked.tenant, "before") == await all_events(asked.operator, "before")
     found = await asked.tenant.find_task(first)
-    assert (found.session, (await found.result(20)).output) == ("before", "one")
+    assert (found.session, (await found.result(40)).output) == ("before", "one")
     assert seen(await found.facts()) == seen(await asked.operator.task(first, "before").facts())
 
 
@@ -104,7 +104,7 @@ async def test_a_late_joiner_has_no_gap_and_nothing_twice(asked: Asked) -> None:
         await asked.operator.log.append(ref, Noted(note=f"n{n}"))
     written = [fact.seq for fact in await asked.operator.log.read(ref)]
     for viewer in joined:
-        assert await asyncio.wait_for(viewer, 20) == written
+        assert await asyncio.wait_for(viewer, 40) == written
 
 
 async def test_more_facts_than_one_answer_holds(asked: Asked) -> None:
@@ -182,17 +182,17 @@ async def test_a_task_is_steered_by_what_is_read(asked: Asked) -> None:
             if event.kind == "done":
                 break
     failed = await asked.tenant.submit("astray", "say x", session="failed")
-    assert (await failed.result(20)).status == "failed"
+    assert (await failed.result(40)).status == "failed"
     retried = await failed.retry("again")
-    assert (await retried.result(20)).status == "failed"
+    assert (await retried.result(40)).status == "failed"
     assert (await failed.retry("again")).id == "again"
 
 
 async def test_a_repeated_task_is_found_again(asked: Asked) -> None:
     options = {"session": "same", "task": "mine", "fingerprint": "f1"}
-    await (await asked.tenant.submit("helper", "say one", **options)).result(20)
+    await (await asked.tenant.submit("helper", "say one", **options)).result(40)
     again = await asked.tenant.submit("helper", "say one", **options)
-    assert (await again.result(20)).output == "one"
+    assert (await again.result(40)).output == "one"
     with pytest.raises(Permanent, match="idempotency_conflict"):
         await asked.tenant.submit("helper", "say two", **options | {"fingerprint": "f2"})
 

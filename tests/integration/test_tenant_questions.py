@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import orjson
 import pytest
@@ -104,7 +104,7 @@ async def test_another_tenants_sequence_is_not_found(asked: Asked) -> None:
 
 async def test_other_tenants_names_are_not_found(asked: Asked) -> None:
     task = await asked.tenant.submit("helper", "say x", session="own", task="ours")
-    await task.result(20)
+    await task.result(40)
     with pytest.raises(Permanent, match="unknown_task"):
         await asked.other.find_task("ours")
     assert await asked.other.session("own").history() == []
@@ -116,7 +116,7 @@ async def test_other_tenants_names_are_not_found(asked: Asked) -> None:
     [
         ("read", b"no JSON"),
         ("read", {}),
-        ("read", {"subject": "run.*.acme.s1.>", "limit": 501}),
+        ("read", {"subject": "run.*.acme.s1.>", "limit": 251}),
         ("read", {"subject": "run.*.acme.s1.>", "limit": 0}),
         ("read", {"subject": "run.*.acme.s1.>", "after": -1}),
         ("read", {"subject": "run.*.acme.s1.>", "after": 1 << 63}),
@@ -183,15 +183,23 @@ async def test_the_newest_of_many_subjects(asked: Asked) -> None:
     assert [row["sequence"] for row in upto["messages"]] == [fact.seq for fact in stored[:3]]
 
 
+async def patiently(asked: Asked, what: str, body: object) -> dict:
+    """What is asked of a replica just as it ends may be lost with it, and is asked again."""
+    async with asyncio.timeout(40):
+        while True:
+            with suppress(Transient):
+                return await ask(asked, what, body)
+
+
 async def test_any_replica_answers(asked: Asked) -> None:
     question = {"subject": "run.*.acme.s1.>"}
     before = await ask(asked, "read", question)
     await asked.loop.start("sessions2")
     await asked.loop.stop("sessions")
-    assert await ask(asked, "read", question) == before
+    assert await patiently(asked, "read", question) == before
     await asked.loop.start("sessions")
     await asked.loop.stop("sessions2")
-    assert await ask(asked, "read", question) == before
+    assert await patiently(asked, "read", question) == before
 
 
 async def test_a_search_finds_the_tenants_documents_alone(asked: Asked) -> None:
@@ -222,7 +230,7 @@ async def test_who_asks_without_end_does_not_hold_up_the_others(asked: Asked) ->
         desk = Desk(bus, {"search": Answer(SearchDocuments, slow)}, Turns(2, 1, 3))
         await desk.start()
         three = [asyncio.create_task(ask(asked, "search", {"query": "x"})) for _ in range(3)]
-        await asyncio.wait_for(hanging.wait(), 10)
+        await asyncio.wait_for(hanging.wait(), 40)
         refused = await ask(asked, "search", {"query": "x"})
         assert (refused["error"]["code"], refused["error"]["family"]) == ("busy", "transient")
         assert refused["error"]["retry_after"] > 0
