@@ -6,7 +6,8 @@
             print(event.kind, event.data)
         done = await task.result(timeout=60)
 
-Everything is read from the log, so a client may come and go, and ask at any time.
+Everything is read from the log, so a client may come and go, and ask at any time. A tenant's own
+user of the bus reaches no stream: then the same is asked of the services (`shared.bus.asking`).
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import TypedDict, Unpack
 
+from shared.bus.asking import log_of
 from shared.bus.connect import Bus, open_bus
 from shared.bus.direct import complete
 from shared.bus.feed import Feed
 from shared.bus.kv import KeyValue
-from shared.bus.log import RunLog
 from shared.bus.tasks import Origin, submit_task
 from shared.clock import mint_id
 from shared.contracts.agents import AgentSpec, LimitsPatch, OnBusy, Sampling
@@ -47,7 +48,6 @@ from shared.subjects import (
     SHARED_TENANT,
     WORKERS,
     control_subject,
-    session_filter,
 )
 from shared.telemetry import configure
 from shared.trace import TraceContext, context_of
@@ -82,10 +82,19 @@ class TaskOptions(TypedDict, total=False):
 class Millrace:
     """A connection to a running system, in the name of one tenant."""
 
-    def __init__(self, bus: Bus, tenant: str = "default", feed: Feed | None = None) -> None:
+    def __init__(self, bus: Bus, tenant: str | None = None, feed: Feed | None = None) -> None:
+        """Without a tenant it is the one whose own user `bus` is, else `default`.
+
+        Raises:
+            Permanent: `invalid_name`; `wrong_tenant` for another tenant's name.
+        """
+        own = bus.login.tenant
+        if own and tenant not in (None, own):
+            detail = f"these are the credentials of {own!r}: name it, or show another user's"
+            raise Permanent("wrong_tenant", detail, field="tenant")
         self.bus = bus
-        self.tenant = check_token(tenant, "tenant")
-        self.log = RunLog(bus)
+        self.tenant = check_token(tenant or own or "default", "tenant")
+        self.log = log_of(bus)
         self.feed = feed or Feed(bus, self.log)
 
     @classmethod
@@ -94,16 +103,17 @@ class Millrace:
         cls,
         url: str | None = None,
         token: str | None = None,
-        tenant: str = "default",
+        tenant: str | None = None,
         data: Path | None = None,
     ) -> AsyncIterator[Millrace]:
         """Connect to `url`, or to the system that runs on the data folder.
 
-        Without a token, the credentials and certificates of the environment are shown.
+        Without a token, the credentials and certificates of the environment are shown. Without a
+        tenant it is the one whose own user they are of, else `default`.
 
         Raises:
             Transient: `no_broker`, `bus_unavailable`.
-            Permanent: `invalid_credentials`, `invalid_tls`.
+            Permanent: `invalid_credentials`, `invalid_tls`, `wrong_tenant`.
         """
         settings = BusSettings(data=data) if data is not None else BusSettings()
         address = settings.address_at(url, token) if url else settings.address()
@@ -266,9 +276,8 @@ class Task(Control):
     async def _beginning(self) -> int:
         """The sequence before the task's first fact."""
         if self._start is None:
-            subject = f"{session_filter(self._ref)[:-1]}accepted.{self.id}"
-            stored = await self._client.log.read_filter(subject)
-            fact = stored[0].fact if stored else None
+            stored = await self._client.log.accepted(self._ref, self.id)
+            fact = None if stored is None else stored.fact
             self._start = fact.source - 1 if isinstance(fact, Accepted) else 0
         return self._start
 

@@ -8,12 +8,20 @@ from shared.bus import claims
 from shared.bus.connect import Bus
 from shared.bus.kv import Entry, KeyValue
 from shared.clock import mint_id
+from shared.contracts.asks import SearchDocuments
 from shared.contracts.base import Message, SessionRef, decode, encode
 from shared.contracts.claims import Claim, Claimed
 from shared.contracts.documents import DocumentChanged
 from shared.contracts.retrieval import IndexState, SearchReply, SearchRequest
 from shared.errors import Permanent, error_of
-from shared.subjects import DOCS, INDEX_STATE, SEARCH, document_owner, document_subject
+from shared.subjects import (
+    DOCS,
+    INDEX_STATE,
+    SEARCH,
+    ask_subject,
+    document_owner,
+    document_subject,
+)
 
 
 class Documents:
@@ -24,7 +32,13 @@ class Documents:
         self._stream = KeyValue.over(bus, DOCS)
 
     async def upsert(self, document: str, text: str, metadata: dict[str, str] | None = None) -> int:
-        """Store a document; answers its sequence, for `min_seq` of a search."""
+        """Store a document; answers its sequence, for `min_seq` of a search.
+
+        Raises:
+            Permanent: `invalid_name`, `payload_too_large`; `not_over_nats` with the credentials of
+                a tenant's own client, who uploads over HTTP.
+            Transient: `bus_unavailable`.
+        """
         change = DocumentChanged(document=document, text=text, metadata=metadata or {})
         return await self._publish(change)
 
@@ -111,6 +125,16 @@ class Documents:
             Transient: `no_responders` while retrieval is away, `index_behind`.
             Permanent: `invalid_message`.
         """
+        if own := self._bus.login.tenant:
+            asked = SearchDocuments(
+                collection=self._collection,
+                query=query,
+                limit=limit,
+                min_score=min_score,
+                min_seq=min_seq,
+                highlight=highlight,
+            )
+            return await ask(self._bus, ask_subject(own, "search"), asked, SearchReply)
         question = SearchRequest(
             tenant=self._tenant,
             collection=self._collection,

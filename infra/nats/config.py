@@ -1,7 +1,7 @@
 """The part of the server's configuration that says who may do what. Pure: text from the table.
 
     account MILLRACE    the system: one user per service, and the operator
-    account T_<tenant>  a tenant's clients; it imports its own tasks, orders and feeds, nothing else
+    account T_<tenant>  a tenant's clients; its own tasks, orders, questions and feeds, nothing else
     account SYS         monitoring: the server's own events and statistics
     account AUTH        (local system only) answers for clients with the token of `nats.json`
 

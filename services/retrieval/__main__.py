@@ -9,6 +9,7 @@ from pathlib import Path
 
 from faststream.nats import NatsBroker
 
+from services.retrieval.adapters.asks import answers
 from services.retrieval.adapters.metering import embedding, indexed, searching
 from services.retrieval.adapters.milvus import MilvusStore
 from services.retrieval.adapters.milvus_client import MilvusBorder
@@ -21,6 +22,7 @@ from services.retrieval.handlers import Handlers, Options
 from services.retrieval.settings import RetrievalSettings
 from shared.bus.connect import Bus
 from shared.bus.consume import Delivery, Job
+from shared.bus.desk import Desk, Turns
 from shared.bus.edge import answer, make_broker, subscribe
 from shared.bus.service import run_service, running
 from shared.contracts.base import Message
@@ -62,7 +64,8 @@ async def work(settings: RetrievalSettings, bus: Bus, stop: asyncio.Event) -> No
             await progress.rewind()
         bus.log.info("retrieval.index_open", engine=store.engine, tag=tag, rebuild=empty)
         handlers = Handlers(embedder, store, progress, Options(settings.chunk_tokens))
-        async with running(bus, application(settings, bus, handlers)):
+        desk = Desk(bus, answers(searching(handlers.search)), Turns(at_once=32, each=4))
+        async with running(bus, application(settings, bus, handlers), desk):
             bus.log.info("retrieval.ready")
             await stop.wait()
         embedder.close()

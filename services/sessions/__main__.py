@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from services.sessions.adapters.agents import KvAgents
+from services.sessions.adapters.asks import Asks
 from services.sessions.adapters.control import Control, timers
 from services.sessions.adapters.deletion import Deletion
 from services.sessions.adapters.effects import BusEffects
@@ -17,6 +18,7 @@ from services.sessions.handlers import Bounds, Sessions
 from services.sessions.settings import Settings
 from shared import clock
 from shared.bus.connect import Bus
+from shared.bus.desk import Desk
 from shared.bus.log import RunLog
 from shared.bus.service import run_service, running
 
@@ -36,7 +38,8 @@ def main() -> None:
         await Replays(bus, log).start()
         deletion = Deletion(bus)
         fired = timers(bus, sessions, Forgetting(bus, deletion))
-        parts = (Owner(bus, sessions), fired, deletion, Undertaker(bus))
+        desk = Desk(bus, Asks(bus, log).answers())
+        parts = (Owner(bus, sessions), fired, deletion, Undertaker(bus), desk)
         async with running(bus, *parts):
             await stop.wait()
 

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import nats
 import nats.errors
@@ -42,6 +42,26 @@ class PubAck:
 
     seq: int
     duplicate: bool
+
+
+class Reader(Protocol):
+    """In the place of the streams, for a connection that may not ask them itself."""
+
+    async def one(self, api: str, query: bytes) -> Msg:
+        """The answer of a direct get, see `Bus.stored`."""
+        ...
+
+    async def many(self, api: str, query: bytes) -> list[Msg]:
+        """The answers of a batch, see `Bus.ask_many`."""
+        ...
+
+    def check(self, subject: str) -> None:
+        """Refuse, before it is sent, what the server would not let through.
+
+        Raises:
+            Permanent: why, and what to do instead.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,6 +101,8 @@ class Bus:
         self.denials = Denials(log)
         self.denials.listen(self._on_denied)
         self.replies = Replies(nc)
+        self.reader: Reader | None = None
+        """Set for a tenant's own client (`shared.bus.asking`): it asks for what is stored."""
         self._waiting: dict[str, _Pending] = {}
         self._pages: dict[str, list[Msg]] = {}
         self._next = 0
@@ -149,6 +171,8 @@ class Bus:
         *,
         lasting: bool = False,
     ) -> Msg:
+        if self.reader is not None:
+            self.reader.check(subject)
         key = self._key()
         future: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
         pending = self._waiting[key] = _Pending(subject, future, lasting)
@@ -187,6 +211,8 @@ class Bus:
         Raises:
             Transient: `bus_unavailable`.
         """
+        if self.reader is not None:
+            return await self.reader.many(subject, body)
         key = str(self._next + 1)
         found = self._pages[key] = []
         try:
@@ -204,6 +230,8 @@ class Bus:
             Transient: `bus_unavailable` while there is no connection.
             Permanent: `payload_too_large`.
         """
+        if self.reader is not None:
+            self.reader.check(subject)
         try:
             await self.nc.publish(
                 subject, body, reply=reply, headers=dict(headers) if headers else None
@@ -212,6 +240,18 @@ class Bus:
             raise self._too_large(body) from error
         except nats.errors.Error as error:
             raise Transient("bus_unavailable", type(error).__name__) from error
+
+    async def arrived(self, patience: float = 5.0) -> None:
+        """Return once the server has acted on all that was sent before, subscriptions among it.
+
+        `nc.flush` is no proof of that: nats-py writes its PING past what waits in its buffer.
+
+        Raises:
+            Transient: `bus_unavailable`, `request_timeout`.
+        """
+        with self.replies.open(patience) as answers:
+            await self.send(answers.subject, b"")
+            await answers.next()
 
     async def request(
         self,
@@ -244,6 +284,8 @@ class Bus:
             Transient: `bus_unavailable`.
             Broken: `permission_denied`.
         """
+        if self.reader is not None:
+            return await self.reader.one(api, query)
         reply = await self._ask(api, query, None, 5.0, lasting=True)
         if reply.headers and reply.headers.get("Status") == _NOBODY:
             raise Transient("bus_unavailable", f"nobody answers {api}")

@@ -42,7 +42,7 @@ from shared.subjects import (
 from shared.telemetry import traceparent
 
 _BATCH = 1000
-_BEHIND = (0.005, 0.02, 0.1, 0.5, 1.0)
+BEHIND = (0.005, 0.02, 0.1, 0.5, 1.0)
 """Seconds to wait for a server that is behind its cluster, look by look."""
 DIRECT_RUNS = f"$JS.API.DIRECT.GET.{RUNS}"
 _CAS_ZERO = {"Nats-Expected-Last-Subject-Sequence": "0"}
@@ -247,8 +247,8 @@ class RunLog:
     async def _own(self, ref: SessionRef, after: int = 0) -> list[StoredFact]:
         """The facts of the session itself, none missing."""
         subject = session_filter(ref)
-        wanted = 0 if self._bus.replicas == 1 else await self._newest(subject)
-        for delay in _BEHIND:
+        wanted = await self._newest(subject)
+        for delay in BEHIND:
             found, upto = await self._read(subject, after)
             if upto >= wanted:
                 return found
@@ -256,18 +256,8 @@ class RunLog:
         raise Transient("bus_unavailable", "the server asked is far behind its cluster")
 
     async def _newest(self, subject: str) -> int:
-        """The sequence of the last message of a subject, from the stream's leader.
-
-        Any server of a cluster answers a direct get, and one that is a moment behind leaves out
-        what it has not heard of yet (ADR 0014).
-        """
-        try:
-            found = await self._bus.api(f"STREAM.MSG.GET.{RUNS}", {"last_by_subj": subject})
-        except ApiError as error:
-            if error.missing:
-                return 0
-            raise
-        return int(found["message"]["seq"])
+        """How far a reader has to come."""
+        return 0 if self._bus.replicas == 1 else await newest(self._bus, subject)
 
     async def _with_ancestors(self, ref: SessionRef) -> list[StoredFact]:
         chain: list[tuple[StoredFact, list[StoredFact]]] = []
@@ -303,9 +293,7 @@ class RunLog:
         messages = await page.read(self._bus)
         facts = await facts_of(self._bus, messages)
         whole = page.ended and len(facts) == len(messages)
-        if whole and self._bus.replicas > 1:
-            whole = page.after >= await self._newest(session_filter(ref))
-        return facts, whole
+        return facts, whole and page.after >= await self._newest(session_filter(ref))
 
     async def read_filter(self, subject: str, after: int = 0) -> list[StoredFact]:
         """The facts on a subject (wildcards allowed) with a sequence above `after`, in order."""
@@ -372,6 +360,24 @@ class RunLog:
 
 def _misplaced(seq: int, why: str) -> Permanent:
     return Permanent("invalid_cursor", f"{seq} is no place in this session: {why}", field="after")
+
+
+async def newest(bus: Bus, subject: str) -> int:
+    """The sequence of the last message of RUNS on a subject, from the stream's leader.
+
+    Any server of a cluster answers a direct get, and one that is a moment behind leaves out what it
+    has not heard of yet (ADR 0014).
+
+    Raises:
+        Transient: `bus_unavailable`.
+    """
+    try:
+        found = await bus.api(f"STREAM.MSG.GET.{RUNS}", {"last_by_subj": subject})
+    except ApiError as error:
+        if error.missing:
+            return 0
+        raise
+    return int(found["message"]["seq"])
 
 
 async def last_message(bus: Bus, stream: str, subject: str) -> Msg | None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from shared.errors import Permanent
 from shared.settings import Address, Tls
-from shared.subjects.permissions import ADMIN, inbox_of
+from shared.subjects.permissions import ADMIN, TENANT_PREFIX, inbox_of
 
 _CREDS = "MILLRACE_NATS_CREDS"
 _USER = re.compile(r"^#\s*user:\s*([A-Za-z0-9_-]+)\s*$", re.MULTILINE)
@@ -40,6 +40,11 @@ class Login:
     def deploys(self) -> bool:
         """Whether this one may create streams: the operator, and whoever has no named user."""
         return self.user in ("", ADMIN)
+
+    @property
+    def tenant(self) -> str:
+        """Whose own client this is; empty for everybody who reads the streams themselves."""
+        return self.user.removeprefix(TENANT_PREFIX) if self.user.startswith(TENANT_PREFIX) else ""
 
     @property
     def inbox(self) -> str:

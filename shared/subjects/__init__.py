@@ -82,6 +82,14 @@ from shared.subjects.addresses import (
     tokens_subject,
     tool_subject,
 )
+from shared.subjects.asks import (
+    ASKED_OF_RETRIEVAL,
+    ASKED_OF_SESSIONS,
+    ask_filter,
+    ask_subject,
+    asker_of,
+    stream_for,
+)
 from shared.subjects.sites import origin_sequence, site_of
 from shared.subjects.streams import (
     ADVISORIES,
@@ -125,6 +133,8 @@ __all__ = [
     "ADVISORIES",
     "AFFINITY",
     "AGENTS",
+    "ASKED_OF_RETRIEVAL",
+    "ASKED_OF_SESSIONS",
     "BLOBS",
     "BUCKETS",
     "BY_TOKEN",
@@ -187,6 +197,9 @@ __all__ = [
     "RunAddress",
     "Stream",
     "abort_subject",
+    "ask_filter",
+    "ask_subject",
+    "asker_of",
     "blob_filter",
     "blob_subject",
     "check_session",
@@ -232,6 +245,7 @@ __all__ = [
     "site_of",
     "snapshot_subject",
     "spending_consumer",
+    "stream_for",
     "task_subject",
     "timer_subject",
     "tokens_subject",

@@ -36,6 +36,7 @@ from shared.subjects.addresses import (
     TOKENS,
     WORK,
 )
+from shared.subjects.asks import ASKED_OF_RETRIEVAL, ASKED_OF_SESSIONS, ask_filter, ask_subject
 from shared.subjects.streams import (
     AFFINITY,
     AGENTS,
@@ -159,7 +160,10 @@ GRANTS: dict[str, Grant] = {
             *("dead.>", _EVERY_BLOB, "cancel.*.*.*", ENDED),
             *("member.sessions.*", "health.ledger", TENANTS_INBOX),
         ),
-        hears=("control.*.*.*", "replay.*.*", "member.sessions.*"),
+        hears=(
+            *("control.*.*.*", "replay.*.*", "member.sessions.*"),
+            *map(ask_filter, ASKED_OF_SESSIONS),
+        ),
         reads=(*_TRACES, WORK, DOCS),  # a letter quotes the original, wherever it lies
         consumes=(
             *(place_of(sessions_consumer(number)) for number in range(PARTITIONS)),
@@ -205,8 +209,12 @@ GRANTS: dict[str, Grant] = {
         writes=((MEMORY, ">"), (TOOL_SPECS, "*")),
     ),
     "retrieval": Grant(
-        sends=(*_letters(INDEXER.name), f"$JS.API.CONSUMER.RESET.{place_of(INDEXER).path}"),
-        hears=(*_RETRIEVAL_QUESTIONS, INDEX_REBUILD),
+        sends=(
+            *_letters(INDEXER.name),
+            f"$JS.API.CONSUMER.RESET.{place_of(INDEXER).path}",
+            TENANTS_INBOX,
+        ),
+        hears=(*_RETRIEVAL_QUESTIONS, INDEX_REBUILD, *map(ask_filter, ASKED_OF_RETRIEVAL)),
         reads=(DOCS, BLOBS),
         consumes=(place_of(INDEXER),),
     ),
@@ -342,7 +350,7 @@ class TenantAccess:
 
 
 SHARED_WITH_TENANTS = TenantAccess(
-    services=("tasks.*.*.*", "control.*.*.*"),
+    services=("tasks.*.*.*", "control.*.*.*", ask_filter("*")),
     streams=("run.>", "tokens.*.*.*", f"{FEED}.>"),
 )
 """What the system's account exports; each tenant's account imports its own part."""
@@ -356,7 +364,7 @@ def tenant_access(tenant: str) -> TenantAccess:
     """
     check_tenant(tenant)
     return TenantAccess(
-        services=(f"tasks.{tenant}.*.*", f"control.{tenant}.*.*"),
+        services=(f"tasks.{tenant}.*.*", f"control.{tenant}.*.*", ask_subject(tenant, "*")),
         streams=(f"run.*.{tenant}.>", f"tokens.{tenant}.*.*", f"{FEED}.*.{tenant}.>"),
     )
 

@@ -15,6 +15,7 @@ import msgspec
 import shared.contracts
 from shared.contracts import (
     agents,
+    asks,
     backup,
     claims,
     control,
@@ -202,6 +203,15 @@ REQUEST = ledger.RequestLine(
     http_status=429,
 )  # fmt: skip
 
+STORED = asks.StoredMessage(
+    subject="run.3.acme.s-1.inferred",
+    sequence=41,
+    time="2026-01-31T12:00:00.25Z",
+    headers={"Millrace-Task": "t1"},
+    size=17,
+    text='{"task":"t1"}',
+    raw=b"\xff\x00",
+)
 REPLAYED = replay.ReplayRow(
     seq=42, time=1_790_000_000.5, kind="inferred", task="t1", verdict="explained", step=2, by=41,
     decided=("work/t1.3",), due=("work/t1.2",),
@@ -338,6 +348,22 @@ _ALL: tuple[msgspec.Struct, ...] = (
         watermark=9, chunks=3, model="all-MiniLM-L6-v2", engine="milvus", error=FAILURE,
         newest=12, remaining=2,
     ),
+    asks.ReadStored(subject="run.*.acme.s-1.>", after=40, limit=50),
+    asks.LastStored(subject="docs.acme.handbook.a_b-1f"),
+    asks.LatestStored(subjects=("run.3.acme.s-1.done.*",), upto=44),
+    asks.StoredAt(sequence=41),
+    asks.StoredPiece(subject="run.3.acme.s-1.inferred", sequence=41, start=524_288),
+    asks.CheckPlace(session="s-1", sequence=41),
+    asks.ListSessions(after="s-0", limit=50),
+    asks.SearchDocuments(
+        query="Which key?", collection="handbook", limit=5, min_score=0.25, min_seq=9,
+        highlight=True,
+    ),
+    STORED,
+    asks.StoredPage(messages=(STORED,), next=41, error=FAILURE),
+    asks.PieceReply(data=b"\xffmill", size=5, error=FAILURE),
+    asks.SessionsPage(sessions=("s-1",), next="s-1", error=FAILURE),
+    asks.Answered(error=FAILURE),
     replay.ReplayQuery(after=40, limit=50, differences=True, at=42),
     REPLAYED,
     replay.ReplayReply(rows=(REPLAYED,), facts=1, next=42, state={"seq": 42}, error=FAILURE),

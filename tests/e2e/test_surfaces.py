@@ -13,7 +13,7 @@ import openai
 import orjson
 import pytest
 
-from infra.local.settings import ROOT
+from infra.local.settings import ROOT, inherited_environment
 from shared.bus.connect import open_bus
 from shared.client import Millrace, Task
 from shared.errors import Broken, Transient
@@ -135,6 +135,37 @@ async def test_documents_are_found_with_their_source_and_forgotten_when_deleted(
         gone = await docs.delete("parking.md")
         after = await docs.search("What is the parking fee?", min_seq=gone)
         assert all(hit.document != "parking.md" for hit in after.results)
+
+
+async def test_a_tenants_own_nats_user_reads_what_was_before(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Made while the system runs; it reaches no stream, and asks for all of this."""
+    made = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "infra.nats", "tenant", "default"],
+        cwd=ROOT,
+        env=inherited_environment() | {"MILLRACE_DATA": str(system.data)},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    async with Millrace.connect(system.nats_url, system.token) as m:
+        sequence = await m.documents("own").upsert("mill.md", "The wheel turns at nine.")
+        done = await (await m.submit("assistant", "What is 6 * 7?", session="own")).result(30)
+        history = await m.session("own").history()
+    monkeypatch.setenv("MILLRACE_NATS_CREDS", made.stdout.splitlines()[0])
+    async with Millrace.connect(system.nats_url) as own:
+        assert own.bus.login.user == "tenant-default"
+        task = await own.find_task(done.task)
+        assert await task.result(30) == done
+        told = await own.session("own").history()
+        assert [(f.seq, f.fact) for f in told] == [(f.seq, f.fact) for f in history]
+        found = await own.documents("own").search("When does the wheel turn?", min_seq=sequence)
+        assert found.results[0].document == "mill.md"
+        again = await own.submit("assistant", "What is 12 * 12?", session="own")
+        assert "144" in ((await again.result(30)).output or "")
+        assert not own.bus.denials.counts
 
 
 async def test_a_running_task_can_be_cancelled_and_its_session_goes_on(system: System) -> None:

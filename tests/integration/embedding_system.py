@@ -124,7 +124,7 @@ class Embeddings:
             return [make(bus)]
 
         start: Callable[[Bus], Awaitable[list[Runs]]] = compose
-        self.loop.parts[name] = Part(self.server, name, start)
+        self.loop.parts[name] = Part(self.server.address(), name, start)
         await self.loop.parts[name].start()
 
     async def billed(self) -> list[Completed]:

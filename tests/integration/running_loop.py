@@ -16,6 +16,7 @@ from services.inference.handlers import Inference, Model
 from services.router.adapters.bus import BusRescue, Completions, WorkerWatch, routing
 from services.router.handlers import Router
 from services.sessions.adapters.agents import KvAgents
+from services.sessions.adapters.asks import Asks
 from services.sessions.adapters.control import Control, timers
 from services.sessions.adapters.deletion import Deletion
 from services.sessions.adapters.effects import BusEffects
@@ -33,6 +34,7 @@ from services.tools.handlers import Handlers
 from shared import clock
 from shared.bus.connect import Bus, open_bus
 from shared.bus.consume import Consuming
+from shared.bus.desk import Desk
 from shared.bus.log import RunLog
 from shared.bus.service import Runs, ensure_patiently, running
 from shared.client import Millrace
@@ -41,6 +43,7 @@ from shared.contracts.work import RunTool
 from shared.contracts.workers import WorkerState
 from shared.models import ModelsFile, OpenVinoModel
 from shared.otlp.sdk import Spans
+from shared.settings import Address
 from shared.telemetry import configure
 from tests.fakes.instant_engine import InstantEngine
 from tests.fakes.scripted_model import CONTEXT, scripted_model
@@ -66,15 +69,13 @@ RunCall = Callable[[RunTool], Awaitable[str]]
 class Part:
     """A service of the test: started, stopped in order, or crashed."""
 
-    def __init__(self, server: NatsServer, name: str, compose: Compose) -> None:
-        self._server, self._name, self._compose = server, name, compose
+    def __init__(self, address: Address, name: str, compose: Compose) -> None:
+        self._address, self._name, self._compose = address, name, compose
         self._stack = AsyncExitStack()
         self.bus: Bus | None = None
 
     async def start(self) -> None:
-        self.bus = await self._stack.enter_async_context(
-            open_bus(self._server.address(), self._name, LOG)
-        )
+        self.bus = await self._stack.enter_async_context(open_bus(self._address, self._name, LOG))
         await ensure_patiently(self.bus)
         await self._stack.enter_async_context(running(self.bus, *await self._compose(self.bus)))
 
@@ -118,8 +119,12 @@ class Loop:
         composers = {"sessions": self._sessions, "router": self._router, "tools": self._tools}
         for name in names:
             compose = composers.get(name.rstrip("0123456789"), self._worker(name))
-            self.parts[name] = Part(self._server, name, compose)
+            self.parts[name] = Part(self.address(name), name, compose)
             await self.parts[name].start()
+
+    def address(self, _name: str) -> Address:
+        """Where a part connects, and as whom."""
+        return self._server.address()
 
     def engine(self, worker: str = "w1") -> InstantEngine:
         """The engine of a running worker."""
@@ -149,7 +154,8 @@ class Loop:
         self.owners[bus.name] = Owner(bus, sessions)
         deletion = Deletion(bus)
         fired = timers(bus, sessions, Forgetting(bus, deletion))
-        return [self.owners[bus.name], fired, deletion, Undertaker(bus)]
+        desk = Desk(bus, Asks(bus, log).answers())
+        return [self.owners[bus.name], fired, deletion, Undertaker(bus), desk]
 
     async def _router(self, bus: Bus) -> list[Runs]:
         router = Router(self.models, BusRescue(bus), clock.now, clock.monotonic, alive=2.5)

@@ -22,7 +22,7 @@ from shared.bus.connect import open_bus
 from shared.bus.edge import make_broker
 from shared.bus.login import seed_file, tls_context
 from shared.client import Millrace
-from shared.errors import Broken, Transient
+from shared.errors import Broken, Permanent, Transient
 from shared.settings import Address, Tls
 from shared.subjects import WORK
 from shared.telemetry import configure
@@ -136,8 +136,11 @@ async def test_a_tenant_gets_in_while_the_server_runs(folder: Path, server: Nats
                 break
             await asyncio.sleep(0.1)
         assert task is not None
+        with pytest.raises(Permanent, match="wrong_tenant"):
+            Millrace(bus, "other")
+    async with open_bus(address, "client", SILENT) as bus:
         with pytest.raises(Broken, match="permission_denied"):
-            await Millrace(bus, "other").submit("assistant", "hello")
+            await bus.publish("tasks.other.assistant.s1", b'{"input": "hello"}')
 
 
 async def test_a_client_finds_its_key_in_the_environment(

@@ -18,6 +18,7 @@ from shared.contracts.facts import Completed, Done, Usage
 from shared.contracts.tasks import InputMessage
 from shared.contracts.work import ChatMessage, DirectRequest
 from shared.errors import Permanent, Transient
+from tests.integration.asked_system import asked_system
 from tests.integration.broker_process import NatsServer
 from tests.integration.running_loop import Loop, running_loop
 
@@ -28,6 +29,20 @@ pytestmark = pytest.mark.integration
 async def loop(nats_server: NatsServer, bus: Bus, tmp_path: Path) -> AsyncIterator[Loop]:
     async with running_loop(nats_server, tmp_path, bus) as loop:
         yield loop
+
+
+@pytest.fixture(params=["operator", "tenant"])
+async def either(
+    request: pytest.FixtureRequest, nats_server: NatsServer, bus: Bus, tmp_path: Path
+) -> AsyncIterator[Loop]:
+    """With a client that reads the streams, and with a tenant's own, which asks."""
+    if request.param == "operator":
+        async with running_loop(nats_server, tmp_path, bus) as loop:
+            yield loop
+        return
+    async with asked_system(tmp_path, started=False) as asked:
+        asked.loop.client = asked.tenant
+        yield asked.loop
 
 
 @pytest.fixture
@@ -41,10 +56,10 @@ async def test_connecting_by_address(nats_server: NatsServer, bus: Bus) -> None:
         assert [fact.task for fact in await client.session("s1").history()] == [task.id]
 
 
-async def test_events_of_a_task_are_its_own_and_end_with_it(loop: Loop) -> None:
-    await loop.all()
-    first = await loop.client.submit("helper", "say one", session="s1")
-    second = await loop.client.submit("helper", "say two", session="s1")
+async def test_events_of_a_task_are_its_own_and_end_with_it(either: Loop) -> None:
+    await either.all()
+    first = await either.client.submit("helper", "say one", session="s1")
+    second = await either.client.submit("helper", "say two", session="s1")
     for task, text in ((second, "two"), (first, "one")):
         events = [event async for event in task.events()]
         assert {event.task for event in events} == {task.id}
@@ -58,12 +73,12 @@ async def test_events_of_a_task_are_its_own_and_end_with_it(loop: Loop) -> None:
         assert spoken == text
 
 
-async def test_a_repeated_task_id_changes_nothing(loop: Loop) -> None:
-    await loop.all()
+async def test_a_repeated_task_id_changes_nothing(either: Loop) -> None:
+    await either.all()
     for order in ("say first", "say second"):
-        task = await loop.client.submit("helper", order, session="s1", task="mine")
+        task = await either.client.submit("helper", order, session="s1", task="mine")
         assert (await task.result(40)).output == "first"
-    history = await loop.client.session("s1").history()
+    history = await either.client.session("s1").history()
     assert [fact.kind for fact in history].count("task") == 1
 
 
@@ -78,27 +93,27 @@ async def test_the_same_task_id_in_another_tenant_is_another_task(loop: Loop) ->
     assert {fact.ref.tenant for fact in await other.session("s1").history()} == {"other"}
 
 
-async def test_a_task_found_by_its_id_is_followed_from_its_beginning(loop: Loop) -> None:
-    await loop.all()
-    await (await loop.client.submit("helper", "say a", session="s1")).result(40)
-    task = await loop.client.submit("helper", "say b", session="s1")
+async def test_a_task_found_by_its_id_is_followed_from_its_beginning(either: Loop) -> None:
+    await either.all()
+    await (await either.client.submit("helper", "say a", session="s1")).result(40)
+    task = await either.client.submit("helper", "say b", session="s1")
     await task.result(40)
-    found = await loop.client.find_task(task.id)
+    found = await either.client.find_task(task.id)
     assert found.session == "s1"
     assert [e.kind async for e in found.events()][:2] == ["task", "accepted"]
     with pytest.raises(Permanent) as refused:
-        await loop.client.find_task("never")
+        await either.client.find_task("never")
     assert refused.value.code == "unknown_task"
 
 
-async def test_a_conversation_can_be_brought_along(loop: Loop) -> None:
-    await loop.all()
+async def test_a_conversation_can_be_brought_along(either: Loop) -> None:
+    await either.all()
     said = [
         InputMessage(role="user", content="say a"),
         InputMessage(role="assistant", content="a"),
         InputMessage(role="user", content="say b"),
     ]
-    assert (await (await loop.client.submit("helper", said)).result(40)).output == "b"
+    assert (await (await either.client.submit("helper", said)).result(40)).output == "b"
 
 
 async def test_a_result_that_does_not_come_in_time(client: Millrace) -> None:
@@ -115,10 +130,10 @@ async def test_cancelling_without_a_sessions_service(client: Millrace) -> None:
     assert away.value.code == "no_responders"
 
 
-async def test_cancelling_what_does_not_exist(loop: Loop) -> None:
-    await loop.start("sessions")
+async def test_cancelling_what_does_not_exist(either: Loop) -> None:
+    await either.start("sessions")
     with pytest.raises(Permanent) as unknown:
-        await loop.client.task("never", "s1").cancel()
+        await either.client.task("never", "s1").cancel()
     assert unknown.value.code == "unknown_task"
 
 
@@ -231,10 +246,10 @@ async def test_workers_and_agents(loop: Loop) -> None:
     assert agents["strict"][1].limits.max_steps == 3
 
 
-async def test_a_session_is_read_on_from_a_place(loop: Loop) -> None:
-    await loop.all()
-    await (await loop.client.submit("helper", "say x", session="s1")).result(40)
-    session = loop.client.session("s1")
+async def test_a_session_is_read_on_from_a_place(either: Loop) -> None:
+    await either.all()
+    await (await either.client.submit("helper", "say x", session="s1")).result(40)
+    session = either.client.session("s1")
     history = await session.history()
     assert [fact.seq for fact in await session.history(history[1].seq)] == [
         fact.seq for fact in history[2:]

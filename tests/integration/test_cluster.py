@@ -14,14 +14,16 @@ import pytest
 from infra.local.child import Change
 from infra.local.supervisor import Supervisor
 from services.router.adapters.queues import Queues
+from services.sessions.adapters.asks import Asks
 from shared.bus.batches import Entry, append_all
 from shared.bus.connect import Bus, open_bus
 from shared.bus.log import RunLog
+from shared.contracts.asks import ReadStored
 from shared.contracts.base import SessionRef
 from shared.contracts.facts import Completed, Done, ToolDone, Usage
 from shared.metrics.catalogue import STREAM_COPIES, STREAM_COPIES_CURRENT, STREAM_LEADER
 from shared.settings import Address
-from shared.subjects import BUCKETS, CONSUMERS, DIRECT_SESSION, RUNS, STREAMS
+from shared.subjects import BUCKETS, CONSUMERS, DIRECT_SESSION, RUNS, STREAMS, session_filter
 from shared.telemetry import configure
 from tests.chaos.brokers import Broker, leader_of
 from tests.fakes.counted import value
@@ -88,10 +90,13 @@ async def _what_one_wrote_another_reads(cluster: Cluster) -> None:
         open_bus(cluster.connect(2), "test", LOG) as c,
     ):
         buses: list[Bus] = [a, b, c]
+        asked = ReadStored(subject=session_filter(REF), limit=250)
         for step in range(60):
             ack = await RunLog(buses[step % 3]).append(REF, result(step))
             for bus in buses:
                 assert (await RunLog(bus).read(REF))[-1].seq == ack.seq
+                page = await Asks(bus, RunLog(bus)).read(REF.tenant, asked)
+                assert page.messages[-1].sequence == ack.seq
 
 
 async def _one_done(cluster: Cluster) -> None:

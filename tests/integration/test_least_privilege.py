@@ -79,6 +79,9 @@ def forbidden_to(user: str) -> set[str]:
         found |= {"direct.route", "retried.acme.s1.tools.WORK.1.1"}
     if user not in ("ingress", "sessions"):
         found |= {"tasks.acme.assistant.s1"}
+    found |= {"ask.acme.read", "ask.acme.search"}
+    if user not in ("sessions", "retrieval"):
+        found |= {"_R_.x.y"}  # an answer to a tenant
     for row in (*CONSUMERS, TRACES, *map(sessions_consumer, range(16))):
         found |= _of_consumer(row) if user not in _owners(row) else set()
     others = (other for other in SERVICES if other != user)
@@ -102,6 +105,10 @@ def unheard_by(user: str) -> set[str]:
     """What a service must not subscribe to."""
     inboxes = {f"_INBOX.{other}.>" for other in USERS if other != user}
     found = {*inboxes, ">", "_INBOX.>", "*.>", "run.>", "tasks.>", "$JS.API.>", "$JS.ACK.>"}
+    if user != "sessions":
+        found |= {"ask.*.read", "ask.acme.at", "ask.>"}
+    if user != "retrieval":
+        found |= {"ask.*.search", "ask.*.*"}
     found |= {"$SYS.>", "$SYS.REQ.USER.AUTH", "$JS.EVENT.>", "timer.>", "blob.>", "dead.>"}
     if user != "ingress":
         found |= {"feed.>", "feed.*.acme.>", "$KV.keys.>", "$KV.tenants.>"}
@@ -241,6 +248,7 @@ async def _holds(bus: Bus, stream: str, subject: str) -> int:
 
 FOREIGN = (
     *("tasks.other.assistant.s1", "tasks.acme2.assistant.s1", "tasks.acme.assistant.s1.x"),
+    *("ask.other.read", "ask.acme2.read", "ask.acme.read.x", "ask.acme", "_R_.x.y"),
     *("control.other.s1.cancel", "run.3.acme.s1.done.t1", "run.3.other.s1.done.t1"),
     *("feed.3.acme.s1.done.t1", "tokens.acme.s1.t1", "docs.acme.c.d", "blob.acme.s1.k.0"),
     *(
@@ -261,7 +269,18 @@ FOREIGN = (
 )
 UNHEARD = (
     *(">", "feed.>", "feed.*.other.>", "run.>", "run.*.other.>", "tokens.other.>", "tasks.>"),
-    *("tasks.acme.>", "control.>", "$KV.>", "$JS.>", "$SYS.>", "_INBOX.>", "_INBOX.tenant-other.>"),
+    *(
+        "tasks.acme.>",
+        "control.>",
+        "ask.>",
+        "ask.acme.read",
+        "ask.*.read",
+        "$KV.>",
+        "$JS.>",
+        "$SYS.>",
+        "_INBOX.>",
+        "_INBOX.tenant-other.>",
+    ),
     *("_INBOX.sessions.>", "feed.*.*.s1.>"),
 )
 

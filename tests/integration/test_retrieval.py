@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import orjson
 import pytest
 
 from infra.local.settings import ROOT, inherited_environment
@@ -60,6 +61,9 @@ async def test_documents_are_found_replaced_and_removed(system: EdgeSystem) -> N
         sequence = await books.upsert("travel.md", TRAVEL)
         reply = await search(books, "How many days of annual leave do I get?", sequence)
         best = reply.results[0]
+        asked = {"query": "How many days of annual leave do I get?", "collection": "handbook"}
+        told = await client.bus.request("ask.default.search", orjson.dumps(asked))
+        assert decode(told, SearchReply).results == reply.results
         assert best.document == "leave.md"
         assert best.text == LEAVE[best.start : best.end]
         assert best.score > 0.5

@@ -97,7 +97,12 @@ def test_a_tenant_reaches_its_own_subjects_alone() -> None:
     assert covers(mine, "tasks.acme.assistant.s1")
     assert covers(heard, "feed.3.acme.s1.done.t1")
     for subject in (
-        *("tasks.other.assistant.s1", "control.other.s1.cancel", "run.3.acme.s1.done.t1"),
+        *(
+            "tasks.other.assistant.s1",
+            "control.other.s1.cancel",
+            "ask.other.read",
+            "run.3.acme.s1.done.t1",
+        ),
         *("$JS.API.DIRECT.GET.RUNS", "$JS.API.STREAM.INFO.RUNS", "$KV.keys.k1", "docs.acme.c.d"),
     ):
         assert not covers(mine, subject), subject
