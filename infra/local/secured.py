@@ -1,4 +1,4 @@
-"""The users of the embedded server: made at the start, one key for each service."""
+"""The users of the servers that run here: made at the start, one key for each service."""
 
 from __future__ import annotations
 
@@ -12,8 +12,14 @@ from shared.settings import Address
 from shared.subjects.permissions import ADMIN
 from shared.telemetry import Log
 
-INCLUDE = f'include "{SECURITY_FILE}"\n'
-"""In the place of the token, in the server's configuration."""
+
+def include(folder: str = "") -> str:
+    """In the place of the token, in the server's configuration; `folder` is seen from its own."""
+    return f'include "{folder}{SECURITY_FILE}"\n'
+
+
+INCLUDE = include()
+"""Where the users lie beside the configuration."""
 
 
 @dataclass(frozen=True, slots=True)

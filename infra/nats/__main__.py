@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import re
 import sys
 from pathlib import Path, PurePath
 
@@ -22,6 +23,9 @@ from infra.private_file import write_private
 from shared.errors import MillraceError
 from shared.settings import BusSettings
 from shared.telemetry import configure
+
+_SERVER = re.compile(r"nats(-\d+)?")
+"""What a local system calls its server, or those of its cluster."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -75,13 +79,13 @@ def _write(options: argparse.Namespace) -> None:
 
 
 def _tenant(options: argparse.Namespace) -> None:
-    """A running local server reads its users again; connections stay."""
+    """The running servers of a local system read their users again; connections stay."""
     data = BusSettings().data
     folder: Path = options.folder or data / "nats"
     path = ensure_tenant(folder, options.name)
     write_security(folder)
     told = options.folder is None and _reload(data / "pids.json")
-    state = "the server knows it" if told else "the server knows it after its next (re)load"
+    state = "the servers know it" if told else "a server knows it after its next (re)load"
     sys.stdout.write(
         f"{path}\n{state}. Clients: MILLRACE_NATS_URL=... MILLRACE_NATS_CREDS={path}, "
         f"and Millrace.connect(tenant={options.name!r})\n"
@@ -90,10 +94,12 @@ def _tenant(options: argparse.Namespace) -> None:
 
 def _reload(pids: Path) -> bool:
     try:
-        reload(int(orjson.loads(pids.read_bytes())["nats"]))
-    except (OSError, KeyError, ValueError):
+        running = orjson.loads(pids.read_bytes())
+        servers = [int(pid) for name, pid in running.items() if _SERVER.fullmatch(name)]
+        reload(*servers)
+    except (OSError, AttributeError, TypeError, ValueError):
         return False
-    return True
+    return bool(servers)
 
 
 def _topology(options: argparse.Namespace) -> None:

@@ -1,14 +1,14 @@
 """`python -m infra.trial.sites`: a hub and an edge, joined by a leaf node that is cut and mended.
 
-Exits 0 only if tasks are served where they are published, the edge goes on while it is cut off, and
-afterwards the edge has done what waited for it, and the hub has an equal copy of its sessions.
+Exits 0 only if tasks are served where they are published, the edge goes on while it is cut off,
+afterwards the edge has done what waited for it, and the hub has an equal copy of its sessions, and
+no service asked for more than its user may do.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import secrets
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -24,12 +24,12 @@ from infra.local.broker import free_port
 from infra.local.servers import Join, Joined
 from infra.local.settings import LocalSettings
 from infra.local.site import Site
-from infra.trial import copies
+from infra.nats.keys import ensure_site, read_seed
+from infra.trial import copies, placement
 from infra.trial.asking import again, billed, ended, facts_of, judged, submit
 from infra.trial.link import Link
-from infra.trial.placement import end_of
 from infra.trial.questions import AGENT, Question, products, workers
-from infra.trial.running import bounded, carry_out, environment, settings_of
+from infra.trial.running import bounded, carry_out, check_refusals, environment, settings_of
 from shared.bus.connect import Bus, open_bus
 from shared.bus.sites import fetch_tasks, keep_copies
 from shared.client import Millrace
@@ -76,25 +76,23 @@ def read_options(arguments: Sequence[str]) -> argparse.Namespace:
 
 def made(data: Path, port: int, console: Console) -> Pair:
     """The sites of a data folder, not started yet."""
-    password, accepts, passes = secrets.token_urlsafe(24), free_port(), free_port()
-    token = secrets.token_urlsafe(24)
-    at_hub = leaf.hub(HUB, token, accepts, {EDGE: password})
-    hub = _site(data / HUB, port, at_hub, partial(keep_copies, sites=[EDGE]), console, token)
-    at_edge = leaf.site(EDGE, password, passes)
+    accepts, passes = free_port(), free_port()
+    key = ensure_site(servers.keys_folder(data / HUB), EDGE, HUB)
+    at_hub = leaf.hub(HUB, accepts)
+    hub = _site(data / HUB, port, at_hub, partial(keep_copies, sites=[EDGE]), console)
+    at_edge = leaf.site(EDGE, read_seed(key), passes)
     join = partial(fetch_tasks, site=EDGE, hub=HUB)
-    edge = _site(data / EDGE, port + 1, at_edge, join, console, None)
+    edge = _site(data / EDGE, port + 1, at_edge, join, console)
     return Pair(hub, edge, Link(passes, accepts))
 
 
-def _site(
-    data: Path, port: int, joined: Joined, join: Join, console: Console, token: str | None
-) -> Site:
-    found = servers.choose(data, 1, _SYNC, joined, token)
+def _site(data: Path, port: int, joined: Joined, join: Join, console: Console) -> Site:
+    found = servers.choose(data, 1, _SYNC, joined)
     settings = settings_of(
         data=data,
         http_port=port,
         nats_url=found.address.url,
-        nats_token=found.address.token,
+        nats_creds=found.keys,
         stream_replicas=1,
         replicas="",
         worker_id=f"{joined.domain}-nano",
@@ -130,12 +128,17 @@ async def _trial(pair: Pair, console: Console) -> None:
     console.print(f"two sites are ready after {monotonic() - began:.1f} s")
     console.print(f"  {HUB}   {pair.hub.url}, {pair.hub.address}")
     console.print(f"  {EDGE}  {pair.edge.url}, {pair.edge.address}")
+    for one in (pair.hub, pair.edge):
+        await placement.check_users(one.servers)
+    console.print("  every service is connected as its own user, and the edge's link as one more")
     async with AsyncExitStack() as stack:
         found = [
             Millrace(await stack.enter_async_context(open_bus(one.address, "trial", _LOG)))
             for one in (pair.hub, pair.edge)
         ]
         await _show(pair, Clients(*found), console)
+    check_refusals(one.servers.data for one in (pair.hub, pair.edge))
+    console.print("  the bus refused no service anything")
 
 
 _LOG = configure("trial", "critical")
@@ -224,7 +227,7 @@ async def _compare(at: Clients, asked: Sequence[Question], console: Console) -> 
     names = {question.session for question in asked}
     every = set(await at.edge.sessions())
     differing = await copies.differing(at.edge.bus, at.hub.bus, EDGE, every)
-    settled = [await again(partial(end_of, one.bus, RUNS)) for one in (at.hub, at.edge)]
+    settled = [await again(partial(placement.end_of, one.bus, RUNS)) for one in (at.hub, at.edge)]
     bills = [
         await billed(one, names, end) for one, end in zip((at.hub, at.edge), settled, strict=True)
     ]
