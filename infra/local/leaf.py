@@ -7,6 +7,8 @@ would run at both, because a leaf node carries whatever anybody on the other sid
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import orjson
 
 from infra.local.servers import Joined
@@ -14,20 +16,35 @@ from infra.nats.config import ACCOUNT
 from shared.subjects.sites import check_site
 
 
-def hub(name: str, port: int) -> Joined:
-    """The hub, and where its sites find it.
+def hub(name: str, port: int, tls: Path | None = None) -> Joined:
+    """The hub, and where its sites find it; over TLS, with the PEM files of a folder.
 
     It advertises no address: a site that was told of it would find a way around a link that is cut.
     """
-    links = f'leafnodes {{ listen: "127.0.0.1:{port}", no_advertise: true }}\n'
+    encrypted = ""
+    if tls is not None:
+        files = f"cert_file: {_path(tls, 'server.pem')}, key_file: {_path(tls, 'server.key')}"
+        encrypted = f", tls: {{ {files}, handshake_first: true }}"
+    links = f'leafnodes {{ listen: "127.0.0.1:{port}", no_advertise: true{encrypted} }}\n'
     return Joined(domain=check_site(name), links=links)
 
 
-def site(name: str, seed: str, port: int) -> Joined:
-    """A site whose hub listens on a port of this machine, and knows it by the key of this seed."""
-    remote = f"url: {_quoted(f'nats-leaf://127.0.0.1:{port}')}, account: {ACCOUNT}"
-    links = f"leafnodes {{ remotes: [{{ {remote}, nkey: {_quoted(seed)} }}] }}\n"
+def site(name: str, seed: str, port: int, tls: Path | None = None) -> Joined:
+    """A site whose hub listens on a port of this machine, and knows it by the key of this seed.
+
+    `tls` is the folder with the authority that signed the hub's certificate.
+    """
+    scheme, encrypted = "nats-leaf", ""
+    if tls is not None:
+        scheme = "tls"
+        encrypted = f", tls: {{ ca_file: {_path(tls, 'ca.pem')}, handshake_first: true }}"
+    remote = f"url: {_quoted(f'{scheme}://127.0.0.1:{port}')}, account: {ACCOUNT}"
+    links = f"leafnodes {{ remotes: [{{ {remote}, nkey: {_quoted(seed)}{encrypted} }}] }}\n"
     return Joined(domain=check_site(name), links=links)
+
+
+def _path(folder: Path, name: str) -> str:
+    return _quoted(str(folder / name))
 
 
 def _quoted(value: str) -> str:

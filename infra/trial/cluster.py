@@ -65,7 +65,7 @@ async def run(options: argparse.Namespace, console: Console) -> int:
     data = (options.data or default.data / "cluster").absolute()
     with folder.locked(data):
         database = None if options.sqlite else postgres.prepared(data)
-        found = servers.choose(data, SERVERS, SYNC)
+        found = servers.choose(data, SERVERS, SYNC, tls=default.bus_tls)
         settings = settings_of(
             data=data,
             http_port=options.port or default.http_port,

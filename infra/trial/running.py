@@ -96,5 +96,6 @@ def settings_of(**values: object) -> LocalSettings:
         "nats_creds": None,
         "worker_id": None,
         "metrics_port": 0,
+        "bus_tls": False,  # said to the servers, which are somebody else's to the site's settings
     }
     return LocalSettings.model_validate({**neutral_values, **values})

@@ -21,7 +21,7 @@ from rich.console import Console
 from infra.local import folder, leaf, servers
 from infra.local.__main__ import check
 from infra.local.broker import free_port
-from infra.local.servers import Join, Joined
+from infra.local.servers import Join, Servers
 from infra.local.settings import LocalSettings
 from infra.local.site import Site
 from infra.nats.keys import ensure_site, read_seed
@@ -74,31 +74,32 @@ def read_options(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def made(data: Path, port: int, console: Console) -> Pair:
+def made(data: Path, port: int, console: Console, *, tls: bool) -> Pair:
     """The sites of a data folder, not started yet."""
     accepts, passes = free_port(), free_port()
     key = ensure_site(servers.keys_folder(data / HUB), EDGE, HUB)
-    at_hub = leaf.hub(HUB, accepts)
-    hub = _site(data / HUB, port, at_hub, partial(keep_copies, sites=[EDGE]), console)
-    at_edge = leaf.site(EDGE, read_seed(key), passes)
-    join = partial(fetch_tasks, site=EDGE, hub=HUB)
-    edge = _site(data / EDGE, port + 1, at_edge, join, console)
+    pem = servers.tls_folder(data / HUB) if tls else None
+    at_hub = servers.choose(data / HUB, 1, _SYNC, leaf.hub(HUB, accepts, pem), tls=tls)
+    joined = leaf.site(EDGE, read_seed(key), passes, pem)
+    at_edge = servers.choose(data / EDGE, 1, _SYNC, joined, tls=tls)
+    hub = _site(at_hub, port, partial(keep_copies, sites=[EDGE]), console)
+    edge = _site(at_edge, port + 1, partial(fetch_tasks, site=EDGE, hub=HUB), console)
     return Pair(hub, edge, Link(passes, accepts))
 
 
-def _site(data: Path, port: int, joined: Joined, join: Join, console: Console) -> Site:
-    found = servers.choose(data, 1, _SYNC, joined)
+def _site(found: Servers, port: int, join: Join, console: Console) -> Site:
+    name = f"{found.joined.domain}-nano"
     settings = settings_of(
-        data=data,
+        data=found.data,
         http_port=port,
         nats_url=found.address.url,
         nats_creds=found.keys,
         stream_replicas=1,
         replicas="",
-        worker_id=f"{joined.domain}-nano",
+        worker_id=name,
     )
     check(settings)
-    ours = {**environment(), "MILLRACE_WORKER_ID": f"{joined.domain}-nano"}
+    ours = {**environment(), "MILLRACE_WORKER_ID": name}
     return Site(settings, found, ours, console.print, join=join)
 
 
@@ -107,7 +108,7 @@ async def run(options: argparse.Namespace, console: Console) -> int:
     default = LocalSettings()
     data = (options.data or default.data / "sites").absolute()
     with folder.locked(data):
-        pair = made(data, options.port or default.http_port, console)
+        pair = made(data, options.port or default.http_port, console, tls=default.bus_tls)
         try:
             await bounded(_trial(pair, console))
             if options.stay:

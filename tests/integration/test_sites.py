@@ -1,8 +1,12 @@
-"""Two servers joined by a leaf node: what crosses it, what does not, what is caught up with."""
+"""Two servers joined by a leaf node: what crosses it, what does not, what is caught up with.
+
+Everything here, the link as well, speaks TLS where certificates can be made.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
@@ -42,6 +46,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 LOG = configure("test", "critical")
 REF = SessionRef("default", "s1")
 HUB, EDGE = "hub", "edge"
+TLS = shutil.which("openssl") is not None
 
 
 @dataclass
@@ -72,8 +77,10 @@ async def leaves(monitor: str) -> int:
 async def sites(tmp_path: Path) -> AsyncIterator[Joined]:
     accepts, passes = free_port(), free_port()
     key = ensure_site(servers.keys_folder(tmp_path / HUB), EDGE, HUB)
-    hub = servers.choose(tmp_path / HUB, 1, "1s", leaf.hub(HUB, accepts))
-    edge = servers.choose(tmp_path / EDGE, 1, "1s", leaf.site(EDGE, read_seed(key), passes))
+    pem = servers.tls_folder(tmp_path / HUB) if TLS else None
+    hub = servers.choose(tmp_path / HUB, 1, "1s", leaf.hub(HUB, accepts, pem), tls=TLS)
+    at_edge = leaf.site(EDGE, read_seed(key), passes, pem)
+    edge = servers.choose(tmp_path / EDGE, 1, "1s", at_edge, tls=TLS)
     link = Link(passes, accepts)
     supervisors = [Supervisor(one.data, lambda _change: None) for one in (hub, edge)]
     try:
@@ -86,7 +93,9 @@ async def sites(tmp_path: Path) -> AsyncIterator[Joined]:
         await servers.deploy(hub, LOG, partial(keep_copies, sites=[EDGE]))
         await servers.deploy(edge, LOG, partial(fetch_tasks, site=EDGE, hub=HUB))
         async with open_bus(hub.address, "a", LOG) as a, open_bus(edge.address, "b", LOG) as b:
-            yield Joined(a, b, link, monitor, Address(hub.address.url, None, key))
+            yield Joined(
+                a, b, link, monitor, Address(hub.address.url, None, key, tls=hub.address.tls)
+            )
     finally:
         await link.cut()
         await asyncio.gather(*(one.stop() for one in supervisors))

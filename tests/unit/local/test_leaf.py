@@ -81,3 +81,13 @@ def test_a_site_knows_where_its_hub_is_and_shows_its_own_key() -> None:
     assert f'nkey: "{seed}"' in found.links
     assert found.domain == "edge"
     assert seed not in repr(found)
+
+
+def test_a_link_over_tls_is_encrypted_from_its_first_byte_and_trusts_the_hubs_authority() -> None:
+    pem = Path("/d/tls")
+    at_hub, at_site = leaf.hub("hub", 7000, pem), leaf.site("edge", new_seed(), 7000, pem)
+    assert 'cert_file: "/d/tls/server.pem"' in at_hub.links
+    assert 'url: "tls://127.0.0.1:7000"' in at_site.links
+    assert 'ca_file: "/d/tls/ca.pem"' in at_site.links
+    for found in (at_hub, at_site):
+        assert "handshake_first: true" in found.links
