@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 
 from infra.local import postgres, scraping, secured, servers
 from infra.local.broker import CLIENT_FILE
@@ -120,8 +119,9 @@ class Site:
         """Everything, stage by stage; harmless where nothing was started."""
         for task in self._tasks:
             task.cancel()
-        for task in self._tasks:
-            with suppress(asyncio.CancelledError):
-                await task
+        ended = await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.supervisor.stop()
         (self.servers.data / CLIENT_FILE).unlink(missing_ok=True)
+        for error in ended:
+            if isinstance(error, Exception):
+                raise error

@@ -18,7 +18,7 @@ import orjson
 from infra.nats.certificates import ensure_certificates
 from infra.nats.config import Server, server_text
 from infra.nats.keys import TLS_FOLDER, ensure_tenant, reload, write_security
-from infra.nats.topology import deploy, keep
+from infra.nats.topology import deploy, run
 from infra.private_file import write_private
 from shared.errors import MillraceError
 from shared.settings import BusSettings
@@ -103,8 +103,8 @@ def _reload(pids: Path) -> bool:
 
 
 def _topology(options: argparse.Namespace) -> None:
-    address, log = BusSettings().address(), configure("topology", "info")
-    asyncio.run(keep(address, log) if options.keep else deploy(address, log))
+    settings, log = BusSettings(), configure("topology", "info")
+    asyncio.run(run(settings, log) if options.keep else deploy(settings.address(), log))
 
 
 if __name__ == "__main__":
