@@ -27,7 +27,8 @@ from shared.errors import Permanent, Transient
 PREFIX = "MILLRACE_"
 _NAMES = """
     LOG_FORMAT
-    AGENTS AUTH BODY_LIMIT BODY_TIMEOUT BUDGET_PER_DAY BUDGET_PER_MONTH CHUNK_TOKENS CONCURRENCY
+    AGENTS AUTH BODY_LIMIT BODY_TIMEOUT BUDGET_PER_DAY BUDGET_PER_MONTH BUS_TLS CHUNK_TOKENS
+    CONCURRENCY
     DATA DATABASE_URL HEAD_TIMEOUT HEARTBEAT HTTP_BODY_MEMORY HTTP_HOST HTTP_PORT LOG_LEVEL
     METRICS_HOST METRICS_PORT SECRETS
     MAX_STREAMS MILVUS_TOKEN MILVUS_URI MIN_SCORE MODEL MODELS NATS_CA NATS_CERT NATS_CREDS
@@ -140,6 +141,7 @@ class BusSettings(BaseSettings):
             found = orjson.loads(path.read_bytes())
             url, token = found["url"], found["token"]
             replicas = int(found.get("replicas", self.stream_replicas))
+            ca = Path(found["ca"]) if "ca" in found else None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise Transient(
                 "no_broker",
@@ -147,11 +149,17 @@ class BusSettings(BaseSettings):
                 f"and {PREFIX}NATS_URL is not set",
             ) from error
         # credentials of one's own go before the token of everybody on this machine
-        return self.address_at(url, None if self.nats_creds else token, replicas)
+        return self.address_at(url, None if self.nats_creds else token, replicas, ca)
 
-    def address_at(self, url: str, token: str | None, replicas: int = 0) -> Address:
-        """The address of a given broker; a token goes before the credentials that are set."""
-        tls = Tls(self.nats_ca, self.nats_cert, self.nats_key) if self.nats_ca else None
+    def address_at(
+        self, url: str, token: str | None, replicas: int = 0, ca: Path | None = None
+    ) -> Address:
+        """The address of a given broker; a token goes before the credentials that are set.
+
+        `ca` is the authority that this broker names, where no other one is set.
+        """
+        trusted = self.nats_ca or ca
+        tls = Tls(trusted, self.nats_cert, self.nats_key) if trusted else None
         creds = None if token else self.nats_creds
         return Address(url, token, creds, replicas or self.stream_replicas, tls)
 

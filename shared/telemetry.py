@@ -63,6 +63,7 @@ def configure(service: str, level: str = "info", form: LogFormat = "logfmt") -> 
     )
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("faststream").setLevel(logging.ERROR)
+    logging.getLogger("asyncio").addFilter(_means_something)
     structlog.configure(
         processors=[*shared, _renderer(form)],
         wrapper_class=structlog.make_filtering_bound_logger(number),
@@ -70,6 +71,11 @@ def configure(service: str, level: str = "info", form: LogFormat = "logfmt") -> 
         cache_logger_on_first_use=True,
     )
     return cast("Log", structlog.get_logger(service=service))
+
+
+def _means_something(record: logging.LogRecord) -> bool:
+    """All but what asyncio says at the end of every TLS connection of nats-py."""
+    return "eof_received() has no effect when using ssl" not in str(record.msg)
 
 
 def _renderer(form: LogFormat) -> structlog.typing.Processor:

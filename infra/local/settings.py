@@ -18,6 +18,7 @@ class LocalSettings(BusSettings):
     http_host: str = "127.0.0.1"
     http_port: int = Field(default=8080, ge=1, le=65535)
     sync: str = "always"
+    bus_tls: bool = Field(default=False, description="TLS of the server that is started here")
     models: Path = ROOT / "infra" / "models.yaml"
     agents: Path = ROOT / "infra" / "agents"
     model: str = "nano"

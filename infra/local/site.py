@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 
-from infra.local import postgres, scraping, servers
+from infra.local import postgres, scraping, secured, servers
 from infra.local.broker import CLIENT_FILE
 from infra.local.child import Change, Prepare
 from infra.local.plan import SERVICES
@@ -47,7 +46,7 @@ class Site:
         self._brokers = {one.name: one for one in servers.programs(found, self._services.common)}
         self.supervisor = Supervisor(found.data, self._changed)
         self._lost: set[str] = set()
-        self._watching: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def url(self) -> str:
@@ -56,7 +55,7 @@ class Site:
 
     @property
     def address(self) -> Address:
-        """Of the servers."""
+        """Of the servers, as their operator."""
         return self.servers.address
 
     @property
@@ -83,6 +82,9 @@ class Site:
         prepare = self._redeploy if len(self._brokers) == 1 else None
         for program in self._brokers.values():
             self.supervisor.start(program, prepare)
+        log = configure("supervisor", "critical")
+        admitting = secured.admit(self.address.url, self.servers.users, log)
+        self._tasks.append(asyncio.create_task(admitting))
         if self._database is not None:
             program = self._database.program(self._services.common)
             child = self.supervisor.start(program, self._database.preparation())
@@ -92,7 +94,7 @@ class Site:
         scraping.write_targets(self.servers.data, self.settings.metrics_host, metrics)
         for program in self._services.services:
             self.supervisor.start(program)
-        self._watching = asyncio.create_task(self._watch())
+        self._tasks.append(asyncio.create_task(self._watch()))
         await wait_until_ready(self.url, SERVICES, lambda _missing: None)
 
     async def _watch(self) -> None:
@@ -127,9 +129,11 @@ class Site:
 
     async def stop(self) -> None:
         """Everything, stage by stage; harmless where nothing was started."""
-        if self._watching is not None:
-            self._watching.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._watching
+        for task in self._tasks:
+            task.cancel()
+        ended = await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.supervisor.stop()
         (self.servers.data / CLIENT_FILE).unlink(missing_ok=True)
+        for error in ended:
+            if isinstance(error, Exception):
+                raise error

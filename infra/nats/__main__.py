@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import re
 import sys
 from pathlib import Path, PurePath
 
@@ -17,11 +18,14 @@ import orjson
 from infra.nats.certificates import ensure_certificates
 from infra.nats.config import Server, server_text
 from infra.nats.keys import TLS_FOLDER, ensure_tenant, reload, write_security
-from infra.nats.topology import deploy, keep
+from infra.nats.topology import deploy, run
 from infra.private_file import write_private
 from shared.errors import MillraceError, Permanent, Transient
 from shared.settings import BusSettings
 from shared.telemetry import configure
+
+_SERVER = re.compile(r"nats(-\d+)?")
+"""What a local system calls its server, or those of its cluster."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -76,7 +80,7 @@ def _write(options: argparse.Namespace) -> None:
 
 
 def _tenant(options: argparse.Namespace) -> None:
-    """A running local server reads its users again; connections stay.
+    """The running servers of a local system read their users again; connections stay.
 
     Raises:
         Permanent: `folder_needed`, where the broker is somebody else's, who has its own users.
@@ -97,7 +101,7 @@ def _tenant(options: argparse.Namespace) -> None:
         found = {"file": str(path), "known": told, "url": url}
         sys.stdout.write(orjson.dumps(found).decode() + "\n")
         return
-    state = "the server knows it" if told else "the server knows it after its next (re)load"
+    state = "the servers know it" if told else "a server knows it after its next (re)load"
     sys.stdout.write(
         f"{path}\n{state}. Clients: MILLRACE_NATS_URL={url or '...'} MILLRACE_NATS_CREDS={path}, "
         f"and Millrace.connect(tenant={options.name!r})\n"
@@ -115,15 +119,17 @@ def _url(settings: BusSettings) -> str:
 
 def _reload(pids: Path) -> bool:
     try:
-        reload(int(orjson.loads(pids.read_bytes())["nats"]))
-    except (OSError, KeyError, ValueError):
+        running = orjson.loads(pids.read_bytes())
+        servers = [int(pid) for name, pid in running.items() if _SERVER.fullmatch(name)]
+        reload(*servers)
+    except (OSError, AttributeError, TypeError, ValueError):
         return False
-    return True
+    return bool(servers)
 
 
 def _topology(options: argparse.Namespace) -> None:
-    address, log = BusSettings().address(), configure("topology", "info")
-    asyncio.run(keep(address, log) if options.keep else deploy(address, log))
+    settings, log = BusSettings(), configure("topology", "info")
+    asyncio.run(run(settings, log) if options.keep else deploy(settings.address(), log))
 
 
 if __name__ == "__main__":

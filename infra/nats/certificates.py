@@ -34,7 +34,8 @@ def ensure_certificates(folder: Path, hosts: Sequence[str]) -> None:
             "-addext", "basicConstraints=critical,CA:TRUE,pathlen:0",
             "-addext", "keyUsage=critical,keyCertSign,cRLSign",
         )  # fmt: skip
-    for name, usage in (("server", "serverAuth"), ("client", "clientAuth")):
+    # a server of a cluster is a client of the others
+    for name, usage in (("server", "serverAuth,clientAuth"), ("client", "clientAuth")):
         if not (folder / f"{name}.pem").exists():
             alternatives = f"subjectAltName={names}" if name == "server" else ""
             _sign(folder, name, (f"extendedKeyUsage={usage}", alternatives))

@@ -1,6 +1,6 @@
 """The part of the server's configuration that says who may do what. Pure: text from the table.
 
-    account MILLRACE    the system: one user per service, and the operator
+    account MILLRACE    the system: one user per service, the operator, and at a hub its sites
     account T_<tenant>  a tenant's clients; its own tasks, orders, questions and feeds, nothing else
     account SYS         monitoring: the server's own events and statistics
     account AUTH        (local system only) answers for clients with the token of `nats.json`
@@ -17,6 +17,7 @@ from pathlib import PurePath
 
 import orjson
 
+from shared.errors import Permanent
 from shared.subjects.permissions import (
     ADMIN,
     GRANTS,
@@ -27,6 +28,7 @@ from shared.subjects.permissions import (
     tenant_access,
     tenant_permissions,
 )
+from shared.subjects.sites import SITE_PREFIX, link_permissions, site_user
 
 ACCOUNT = "MILLRACE"
 MONITOR, CALLOUT = "monitor", "callout"
@@ -37,20 +39,38 @@ _DURATION = re.compile(r"always|\d+(ms|s|m|h)")
 
 @dataclass(frozen=True, slots=True)
 class Security:
-    """Public keys by user; `issuer` is the account key that signs for clients with a token."""
+    """Public keys by user; `issuer` is the account key that signs for clients with a token.
+
+    `hub` is the domain of a server that sites join.
+    """
 
     keys: Mapping[str, str]
     issuer: str = ""
+    hub: str = ""
 
     @property
     def tenants(self) -> tuple[str, ...]:
         """Those that have clients of their own."""
-        found = (user for user in self.keys if user.startswith(TENANT_PREFIX))
-        return tuple(sorted(user.removeprefix(TENANT_PREFIX) for user in found))
+        return self._named(TENANT_PREFIX)
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Those that may join."""
+        return self._named(SITE_PREFIX)
+
+    def _named(self, prefix: str) -> tuple[str, ...]:
+        found = (user for user in self.keys if user.startswith(prefix))
+        return tuple(sorted(user.removeprefix(prefix) for user in found))
 
 
 def security_text(security: Security) -> str:
-    """Accounts, users and permissions. Strings are quoted as JSON, which the format accepts."""
+    """Accounts, users and permissions. Strings are quoted as JSON, which the format accepts.
+
+    Raises:
+        Permanent: `invalid_name`, for sites without the name of their hub.
+    """
+    if security.sites and not security.hub:
+        raise Permanent("invalid_name", "the hub that sites join has no name", field="hub")
     tenants = (_tenant(security, tenant) for tenant in security.tenants)
     return f"""accounts {{
 {_system(security)}
@@ -61,7 +81,8 @@ system_account: SYS
 
 
 def _system(security: Security) -> str:
-    users = "\n".join(_user(security.keys[user], permissions_of(user)) for user in USERS)
+    own = (_user(security.keys[user], permissions_of(user)) for user in USERS)
+    users = "\n".join((*own, *(_site(security, site) for site in security.sites)))
     services = "\n".join(
         f"      {{ service: {_quoted(one)} }}" for one in SHARED_WITH_TENANTS.services
     )
@@ -78,6 +99,13 @@ def _system(security: Security) -> str:
 {streams}
     ]
   }}"""
+
+
+def _site(security: Security, site: str) -> str:
+    """A site's server: over a leaf node alone, and of the account what its link needs."""
+    allowed = link_permissions(site, security.hub)
+    permissions = Permissions(allowed.publish, allowed.subscribe)
+    return _user(security.keys[site_user(site)], permissions, "LEAFNODE")
 
 
 def _tenant(security: Security, tenant: str) -> str:
@@ -101,9 +129,11 @@ def _imports(kind: str, subjects: Iterable[str]) -> list[str]:
     ]
 
 
-def _user(key: str, permissions: Permissions) -> str:
+def _user(key: str, permissions: Permissions, only: str = "") -> str:
+    """`only` is the one kind of connection that this user may have; any, by default."""
     denied = f", deny: {_list(permissions.publish_denied)}" if permissions.publish_denied else ""
-    return f"""      {{ nkey: {key}, permissions: {{
+    kinds = f", allowed_connection_types: [{only}]" if only else ""
+    return f"""      {{ nkey: {key}{kinds}, permissions: {{
         publish: {{ allow: {_list(permissions.publish)}{denied} }}
         subscribe: {{ allow: {_list(permissions.subscribe)} }}
       }} }}"""
@@ -120,15 +150,20 @@ def _callout_account(security: Security) -> str:
 
 
 def _authorization(security: Security) -> str:
-    """The time-out covers a callout on a busy machine."""
+    """The time-out covers a callout on a busy machine.
+
+    The callout is asked about every leaf node, known to the configuration or not, but for those
+    that are named here.
+    """
     if not security.issuer:
         return ""
+    known = [security.keys[CALLOUT], *(security.keys[site_user(one)] for one in security.sites)]
     return f"""authorization {{
   timeout: 5
   auth_callout {{
     issuer: {security.issuer}
     account: AUTH
-    auth_users: [{security.keys[CALLOUT]}]
+    auth_users: [{", ".join(known)}]
     allowed_accounts: [AUTH]
   }}
 }}
@@ -179,15 +214,35 @@ listen: {_quoted(server.listen)}
 """
 
 
-def tls_text(folder: PurePath | None) -> str:
-    """TLS with the PEM files of a folder; clients have to show a certificate, too."""
+def tls_text(folder: PurePath | None, *, both: bool = True) -> str:
+    """TLS with the PEM files of a folder; `both`: clients have to show a certificate, too.
+
+    Both sides begin with the handshake, so that no word in the clear can talk a client out of it.
+    The server could leave that to the client (`auto`), but then it speaks first where a client
+    is slower than 50 ms (measured).
+    """
     if folder is None:
         return ""
     return f"""tls {{
   cert_file: {_quoted(str(folder / "server.pem"))}
   key_file: {_quoted(str(folder / "server.key"))}
   ca_file: {_quoted(str(folder / "ca.pem"))}
-  verify: true
+  verify: {"true" if both else "false"}
+  handshake_first: true
   timeout: 5
 }}
+"""
+
+
+def route_tls_text(folder: PurePath | None) -> str:
+    """TLS among the servers of a cluster, who show each other the same certificate."""
+    if folder is None:
+        return ""
+    return f"""  tls {{
+    cert_file: {_quoted(str(folder / "server.pem"))}
+    key_file: {_quoted(str(folder / "server.key"))}
+    ca_file: {_quoted(str(folder / "ca.pem"))}
+    verify: true
+    timeout: 5
+  }}
 """

@@ -2,7 +2,9 @@
 
 <folder>/security.conf      accounts, users, permissions (public keys only)
 <folder>/server.conf        a whole server that includes it
-<folder>/users/<name>.nk    a user's seed: a service, `admin`, `monitor`, `tenant-<tenant>`
+<folder>/users/<name>.nk    a user's seed: a service, `admin`, `monitor`, `tenant-<tenant>`,
+                            `site-<site>`
+<folder>/domain             (hub only) the name under which sites know it
 <folder>/issuer.nk          (local system only) signs for clients with the token
 <folder>/tls/*.pem          `ca`, `server`, `client`; keys beside them
 """
@@ -22,6 +24,7 @@ from shared.bus.login import login_of, seed_file
 from shared.errors import Permanent
 from shared.settings import Address
 from shared.subjects.permissions import TENANT_PREFIX, tenant_user
+from shared.subjects.sites import SITE_PREFIX, check_site, site_user
 
 _BETWEEN_RELOADS = 1.0
 USERS_FOLDER, TLS_FOLDER, SECURITY_FILE = "users", "tls", "security.conf"
@@ -67,10 +70,19 @@ def write_security(folder: Path) -> Security:
         ensure_user(folder, user)
     paths = sorted((folder / USERS_FOLDER).glob("*.nk"))
     keys = {path.stem: public_of(read_seed(path)) for path in paths}
-    security = Security(keys, public_of(ensure_issuer(folder)) if own else "")
+    hub = _domain_file(folder)
+    security = Security(
+        keys,
+        public_of(ensure_issuer(folder)) if own else "",
+        hub.read_text(encoding="utf-8").strip() if hub.exists() else "",
+    )
     text = f"# Written by `python -m infra.nats`; edits are lost.\n{security_text(security)}"
     write_private(folder / SECURITY_FILE, text.encode())
     return security
+
+
+def _domain_file(folder: Path) -> Path:
+    return folder / "domain"
 
 
 def _issuer_file(folder: Path) -> Path:
@@ -93,15 +105,30 @@ def ensure_tenant(folder: Path, tenant: str) -> Path:
         Permanent: `invalid_name`, also for one that differs from another by case alone: a file
             system may take them for the same.
     """
-    user = tenant_user(tenant)
-    known = {path.stem for path in (folder / USERS_FOLDER).glob(f"{TENANT_PREFIX}*.nk")}
+    return _ensure_named(folder, tenant_user(tenant), TENANT_PREFIX, "tenant")
+
+
+def ensure_site(folder: Path, site: str, hub: str) -> Path:
+    """The seed file as which a site joins the hub of this folder, whose domain is `hub`.
+
+    Raises:
+        Permanent: `invalid_name`.
+    """
+    path = _ensure_named(folder, site_user(site), SITE_PREFIX, "site")
+    write_private(_domain_file(folder), f"{check_site(hub)}\n".encode())
+    return path
+
+
+def _ensure_named(folder: Path, user: str, prefix: str, what: str) -> Path:
+    known = {path.stem for path in (folder / USERS_FOLDER).glob(f"{prefix}*.nk")}
     if any(one != user and one.lower() == user.lower() for one in known):
-        raise Permanent("invalid_name", f"{tenant!r} differs from another by case", field="tenant")
+        name = user.removeprefix(prefix)
+        raise Permanent("invalid_name", f"{name!r} differs from another by case", field=what)
     return ensure_user(folder, user)
 
 
-def reload(server: int) -> None:
-    """Let a running server (by its process id) read its users again; connections stay.
+def reload(*servers: int) -> None:
+    """Let running servers (by their process ids) read their users again; connections stay.
 
     Twice, because nats-server 2.15 finds what a new account imports at the next reload only
     (measured; decision record 0040).
@@ -109,6 +136,8 @@ def reload(server: int) -> None:
     Raises:
         OSError: there is no such process of ours.
     """
-    os.kill(server, signal.SIGHUP)
+    for server in servers:
+        os.kill(server, signal.SIGHUP)
     time.sleep(_BETWEEN_RELOADS)
-    os.kill(server, signal.SIGHUP)
+    for server in servers:
+        os.kill(server, signal.SIGHUP)

@@ -7,12 +7,15 @@ so somebody stays connected and makes them anew. `make run` does, with a broker 
 from __future__ import annotations
 
 import asyncio
+import signal
+from contextlib import suppress
 
 from shared.bus import topology
 from shared.bus.connect import Bus, open_bus
 from shared.bus.service import ensure_patiently
 from shared.errors import MillraceError
-from shared.settings import Address
+from shared.metrics.exporter import Vital, exporting
+from shared.settings import Address, BusSettings
 from shared.subjects.permissions import ADMIN
 from shared.telemetry import Log
 
@@ -30,9 +33,14 @@ async def deploy(address: Address, log: Log) -> None:
         await ensure_patiently(bus)
 
 
-async def keep(address: Address, log: Log) -> None:
-    """Make everything now and after every reconnect, until this is cancelled."""
+async def keep(address: Address, log: Log, vital: Vital | None = None) -> None:
+    """Make everything now and after every reconnect, until this is cancelled.
+
+    `vital` is told how it is: ready once everything has been made.
+    """
+    shown = vital or Vital()
     async with open_bus(address, ADMIN, log) as bus:
+        shown.connected, shown.present = (lambda: bus.nc.is_connected), (lambda: bus.ready)
         lost = asyncio.Event()
 
         async def reconnected() -> None:
@@ -46,10 +54,31 @@ async def keep(address: Address, log: Log) -> None:
             await _ensure(bus, lost)
 
 
+async def run(settings: BusSettings, log: Log) -> None:
+    """As a program of its own: until a signal asks for the end, with a port that says how it is.
+
+    Raises:
+        Permanent: `invalid_credentials`, `invalid_tls`, `untrusted_server`.
+    """
+    keeping = asyncio.create_task(_shown(settings, log))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, keeping.cancel)
+    with suppress(asyncio.CancelledError):
+        await keeping
+
+
+async def _shown(settings: BusSettings, log: Log) -> None:
+    async with exporting("topology", settings.metrics_place(), log) as vital:
+        await keep(settings.address(), log, vital)
+
+
 async def _ensure(bus: Bus, lost: asyncio.Event) -> None:
     try:
         await topology.ensure(bus)
     except MillraceError as error:
+        bus.ready = False
         bus.log.warning("topology.retry", error=str(error))
         await asyncio.sleep(_AGAIN)
         lost.set()
+    else:
+        bus.ready = True

@@ -1,7 +1,8 @@
 """`python -m infra.trial.cluster`: three servers, two of each service, and the loss of a server.
 
-Exits 0 only if the demo's answers are right, and nothing that was acknowledged was lost or done
-twice while the server that leads RUNS was killed under load.
+Exits 0 only if the demo's answers are right, nothing that was acknowledged was lost or done twice
+while the server that leads RUNS was killed under load, and no service asked for more than its user
+may do.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from infra.local.site import Site
 from infra.trial import placement
 from infra.trial.asking import again, billed, ended, facts_of, judged, submit
 from infra.trial.questions import Question, products, underway
-from infra.trial.running import bounded, carry_out, environment, settings_of
+from infra.trial.running import bounded, carry_out, check_refusals, environment, settings_of
 from shared.bus.connect import open_bus
 from shared.client import Millrace
 from shared.clock import mint_id, monotonic
@@ -64,12 +65,12 @@ async def run(options: argparse.Namespace, console: Console) -> int:
     data = (options.data or default.data / "cluster").absolute()
     with folder.locked(data):
         database = None if options.sqlite else postgres.prepared(data)
-        found = servers.choose(data, SERVERS, SYNC)
+        found = servers.choose(data, SERVERS, SYNC, tls=default.bus_tls)
         settings = settings_of(
             data=data,
             http_port=options.port or default.http_port,
             nats_url=found.address.url,
-            nats_token=found.address.token,
+            nats_creds=found.keys,
             stream_replicas=SERVERS,
             replicas=replicas(sqlite=options.sqlite),
         )
@@ -101,10 +102,14 @@ async def _trial(site: Site, console: Console) -> None:
     log = configure("trial", "critical")
     async with open_bus(site.address, "trial", log) as bus:
         await placement.whole_again(bus, _WITHIN)
+        await placement.check_users(site.servers)
+        console.print("every service is connected as its own user")
         await _show(site, console, Millrace(bus))
         await _demo(site, console)
         await _loss(site, console, Millrace(bus))
         await _show(site, console, Millrace(bus))
+    check_refusals([site.servers.data])
+    console.print("and the bus refused none of them anything")
 
 
 def _logs(site: Site) -> Path:

@@ -1,10 +1,13 @@
-"""Who is where: which server leads which stream, which programs are connected to which server."""
+"""Who is where: which server leads which stream, which programs are connected to which server.
+
+And as whom: each service by its own key, and by no other one.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +15,14 @@ import httpx
 import nats.errors
 from rich.table import Table
 
+from infra.local.plan import SERVICES
 from infra.local.servers import Servers
+from infra.nats.keys import public_of, read_seed
 from shared.bus.connect import ApiError, Bus
 from shared.clock import monotonic
-from shared.errors import Transient
+from shared.errors import Broken, Transient
 from shared.subjects import BUCKETS, STREAMS
+from shared.subjects.permissions import GRANTS
 
 _PATIENCE = 3.0
 _AGAIN = 0.3
@@ -85,15 +91,45 @@ async def whole_again(bus: Bus, within: float) -> float:
 
 async def connections(servers: Servers) -> dict[str, Counter[str]]:
     """The clients of each server that runs, by their names."""
+    return {
+        server: Counter(str(one.get("name") or "unnamed") for one in listed)
+        for server, listed in (await _listed(servers)).items()
+    }
+
+
+async def check_users(servers: Servers) -> None:
+    """Whether every service is here, and as itself.
+
+    Raises:
+        Broken: one is not.
+    """
+    keys = {name: public_of(read_seed(servers.keys / f"{name}.nk")) for name in GRANTS}
+    every = (one for listed in (await _listed(servers)).values() for one in listed)
+    if found := impostors(every, keys):
+        raise Broken("; ".join(found))
+
+
+def impostors(connected: Iterable[Mapping[str, Any]], keys: Mapping[str, str]) -> list[str]:
+    """What is wrong with the users of these connections (of `/connz`), in words."""
+    known = [(str(one.get("name")), one.get("authorized_user")) for one in connected]
+    there = {name for name, _ in known}
+    wrong = {name for name, user in known if name in keys and user != keys[name]}
+    return [
+        *(f"{name} is not connected" for name in SERVICES if name not in there),
+        *(f"{name} is connected, and not as its own user" for name in sorted(wrong)),
+    ]
+
+
+async def _listed(servers: Servers) -> dict[str, list[dict[str, Any]]]:
+    """The connections of each server that runs, as it describes them."""
     found = {}
     async with httpx.AsyncClient(timeout=_PATIENCE, trust_env=False) as client:
         for name, identity in zip(servers.names, servers.identities, strict=True):
             try:
-                answer = await client.get(f"{identity.health_url}/connz")
+                answer = await client.get(f"{identity.health_url}/connz?auth=1")
             except httpx.HTTPError:
                 continue
-            listed = answer.json().get("connections") or ()
-            found[name] = Counter(str(one.get("name") or "unnamed") for one in listed)
+            found[name] = answer.json().get("connections") or []
     return found
 
 

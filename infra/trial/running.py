@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from pathlib import Path
 
 from pydantic import ValidationError
 
 from infra.local.settings import LocalSettings, inherited_environment
-from shared.errors import MillraceError, Transient
+from shared.errors import Broken, MillraceError, Transient
 
 LIMIT = 900.0
 """Seconds for everything but `--stay`; an idle machine of two cores needs about 120."""
 INTERRUPTED = 130
+_REFUSED = "bus.permission_denied"
+"""What a service logs when the bus refused it something."""
 _OURS = frozenset(
     f"MILLRACE_{name}"
     for name in (
@@ -49,6 +52,23 @@ async def bounded(work: Coroutine[None, None, None]) -> None:
         raise Transient("trial_timeout", f"not through after {LIMIT:g} s") from error
 
 
+def check_refusals(folders: Iterable[Path]) -> None:
+    """Look through the logs of these data folders.
+
+    Raises:
+        Broken: the bus did not let a service do something.
+    """
+    logs = (path for folder in folders for path in sorted((folder / "logs").glob("*.log*")))
+    found = [
+        f"{path.name}: {line}"
+        for path in logs
+        for line in path.read_text(errors="replace").splitlines()
+        if _REFUSED in line
+    ]
+    if found:
+        raise Broken("\n".join(("the bus refused a service something:", *found[:20])))
+
+
 def carry_out(name: str, work: Callable[[], Coroutine[None, None, int]]) -> int:
     """The exit status of a trial; a signal ends it in order, so that no program stays behind."""
     try:
@@ -76,5 +96,6 @@ def settings_of(**values: object) -> LocalSettings:
         "nats_creds": None,
         "worker_id": None,
         "metrics_port": 0,
+        "bus_tls": False,  # said to the servers, which are somebody else's to the site's settings
     }
     return LocalSettings.model_validate({**neutral_values, **values})

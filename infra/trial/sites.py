@@ -1,14 +1,14 @@
 """`python -m infra.trial.sites`: a hub and an edge, joined by a leaf node that is cut and mended.
 
-Exits 0 only if tasks are served where they are published, the edge goes on while it is cut off, and
-afterwards the edge has done what waited for it, and the hub has an equal copy of its sessions.
+Exits 0 only if tasks are served where they are published, the edge goes on while it is cut off,
+afterwards the edge has done what waited for it, and the hub has an equal copy of its sessions, and
+no service asked for more than its user may do.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import secrets
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -21,15 +21,15 @@ from rich.console import Console
 from infra.local import folder, leaf, servers
 from infra.local.__main__ import check
 from infra.local.broker import free_port
-from infra.local.servers import Join, Joined
+from infra.local.servers import Join, Servers
 from infra.local.settings import LocalSettings
 from infra.local.site import Site
-from infra.trial import copies
+from infra.nats.keys import ensure_site, read_seed
+from infra.trial import copies, placement
 from infra.trial.asking import again, billed, ended, facts_of, judged, submit
 from infra.trial.link import Link
-from infra.trial.placement import end_of
 from infra.trial.questions import AGENT, Question, products, workers
-from infra.trial.running import bounded, carry_out, environment, settings_of
+from infra.trial.running import bounded, carry_out, check_refusals, environment, settings_of
 from shared.bus.connect import Bus, open_bus
 from shared.bus.sites import fetch_tasks, keep_copies
 from shared.client import Millrace
@@ -74,33 +74,32 @@ def read_options(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def made(data: Path, port: int, console: Console) -> Pair:
+def made(data: Path, port: int, console: Console, *, tls: bool) -> Pair:
     """The sites of a data folder, not started yet."""
-    password, accepts, passes = secrets.token_urlsafe(24), free_port(), free_port()
-    token = secrets.token_urlsafe(24)
-    at_hub = leaf.hub(HUB, token, accepts, {EDGE: password})
-    hub = _site(data / HUB, port, at_hub, partial(keep_copies, sites=[EDGE]), console, token)
-    at_edge = leaf.site(EDGE, password, passes)
-    join = partial(fetch_tasks, site=EDGE, hub=HUB)
-    edge = _site(data / EDGE, port + 1, at_edge, join, console, None)
+    accepts, passes = free_port(), free_port()
+    key = ensure_site(servers.keys_folder(data / HUB), EDGE, HUB)
+    pem = servers.tls_folder(data / HUB) if tls else None
+    at_hub = servers.choose(data / HUB, 1, _SYNC, leaf.hub(HUB, accepts, pem), tls=tls)
+    joined = leaf.site(EDGE, read_seed(key), passes, pem)
+    at_edge = servers.choose(data / EDGE, 1, _SYNC, joined, tls=tls)
+    hub = _site(at_hub, port, partial(keep_copies, sites=[EDGE]), console)
+    edge = _site(at_edge, port + 1, partial(fetch_tasks, site=EDGE, hub=HUB), console)
     return Pair(hub, edge, Link(passes, accepts))
 
 
-def _site(
-    data: Path, port: int, joined: Joined, join: Join, console: Console, token: str | None
-) -> Site:
-    found = servers.choose(data, 1, _SYNC, joined, token)
+def _site(found: Servers, port: int, join: Join, console: Console) -> Site:
+    name = f"{found.joined.domain}-nano"
     settings = settings_of(
-        data=data,
+        data=found.data,
         http_port=port,
         nats_url=found.address.url,
-        nats_token=found.address.token,
+        nats_creds=found.keys,
         stream_replicas=1,
         replicas="",
-        worker_id=f"{joined.domain}-nano",
+        worker_id=name,
     )
     check(settings)
-    ours = {**environment(), "MILLRACE_WORKER_ID": f"{joined.domain}-nano"}
+    ours = {**environment(), "MILLRACE_WORKER_ID": name}
     return Site(settings, found, ours, console.print, join=join)
 
 
@@ -109,7 +108,7 @@ async def run(options: argparse.Namespace, console: Console) -> int:
     default = LocalSettings()
     data = (options.data or default.data / "sites").absolute()
     with folder.locked(data):
-        pair = made(data, options.port or default.http_port, console)
+        pair = made(data, options.port or default.http_port, console, tls=default.bus_tls)
         try:
             await bounded(_trial(pair, console))
             if options.stay:
@@ -130,12 +129,17 @@ async def _trial(pair: Pair, console: Console) -> None:
     console.print(f"two sites are ready after {monotonic() - began:.1f} s")
     console.print(f"  {HUB}   {pair.hub.url}, {pair.hub.address}")
     console.print(f"  {EDGE}  {pair.edge.url}, {pair.edge.address}")
+    for one in (pair.hub, pair.edge):
+        await placement.check_users(one.servers)
+    console.print("  every service is connected as its own user, and the edge's link as one more")
     async with AsyncExitStack() as stack:
         found = [
             Millrace(await stack.enter_async_context(open_bus(one.address, "trial", _LOG)))
             for one in (pair.hub, pair.edge)
         ]
         await _show(pair, Clients(*found), console)
+    check_refusals(one.servers.data for one in (pair.hub, pair.edge))
+    console.print("  the bus refused no service anything")
 
 
 _LOG = configure("trial", "critical")
@@ -224,7 +228,7 @@ async def _compare(at: Clients, asked: Sequence[Question], console: Console) -> 
     names = {question.session for question in asked}
     every = set(await at.edge.sessions())
     differing = await copies.differing(at.edge.bus, at.hub.bus, EDGE, every)
-    settled = [await again(partial(end_of, one.bus, RUNS)) for one in (at.hub, at.edge)]
+    settled = [await again(partial(placement.end_of, one.bus, RUNS)) for one in (at.hub, at.edge)]
     bills = [
         await billed(one, names, end) for one, end in zip((at.hub, at.edge), settled, strict=True)
     ]

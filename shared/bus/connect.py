@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import nats
 import nats.errors
 import orjson
 from nats.aio.client import Client
@@ -21,6 +20,7 @@ from nats.aio.msg import Msg
 from shared.bus.denials import Denials, Denied
 from shared.bus.login import Login, login_of
 from shared.bus.replies import Replies
+from shared.bus.trust import distrusted, stuck
 from shared.errors import Broken, Permanent, Transient
 from shared.settings import Address
 from shared.telemetry import Log
@@ -30,6 +30,7 @@ _IN_FLIGHT = frozenset({10158, 10164})
 """Another message with this id, or a guarded one of this subject, is on its way through the
 cluster: its outcome is open, so try again."""
 _UNAVAILABLE = 503
+_PAUSE = 0.2
 _NOBODY = "503"
 """The status in the header of the server's own answer where nobody listens."""
 _TRANSIENT_CODES = frozenset({_UNAVAILABLE, 408, 429, 500})
@@ -367,6 +368,59 @@ def _publish_error(subject: str, error: Mapping[str, Any]) -> Transient | Perman
     return Permanent("publish_refused", text)
 
 
+class _Line:
+    """What happens to a connection, for the bus that is behind it once there is one."""
+
+    def __init__(self, log: Log, login: Login) -> None:
+        self.log = log
+        self.login = login
+        self.bus: Bus | None = None
+
+    async def reconnected(self) -> None:
+        self.log.info("bus.reconnected")
+        if self.bus is not None:
+            await self.bus.reconnected()
+
+    async def disconnected(self) -> None:
+        self.log.warning("bus.disconnected")
+        if self.bus is not None:
+            self.bus.disconnected()
+
+    async def failed(self, error: Exception) -> None:
+        untrusted = distrusted(error)
+        if untrusted is not None:
+            self.log.error("bus.untrusted_server", detail=untrusted.detail)
+        elif self.bus is None or not self.bus.denials.notice(error):
+            self.log.warning("bus.error", error=type(error).__name__)
+        if self.bus is not None:
+            return  # an old certificate, perhaps, which will be replaced
+        if untrusted is not None:
+            raise untrusted
+        if self.login.tls is not None and stuck(error):
+            raise Transient("bus_unavailable", type(error).__name__) from error
+
+    async def connect(self, servers: list[str], name: str) -> Client:
+        """Wait for the broker as long as it takes; it reconnects for ever."""
+        options: dict[str, Any] = {"reconnect_time_wait": _PAUSE, **self.login.options()}
+        while True:
+            nc = Client()
+            try:
+                await nc.connect(
+                    servers,
+                    name=name,
+                    reconnected_cb=self.reconnected,
+                    disconnected_cb=self.disconnected,
+                    error_cb=self.failed,
+                    max_reconnect_attempts=-1,
+                    pending_size=64 << 20,
+                    **options,
+                )
+            except Transient:
+                await asyncio.sleep(_PAUSE)
+            else:
+                return nc
+
+
 @asynccontextmanager
 async def open_bus(address: Address, name: str, log: Log) -> AsyncIterator[Bus]:
     """Connect (waiting for the broker as long as it takes), and close at the end.
@@ -374,37 +428,12 @@ async def open_bus(address: Address, name: str, log: Log) -> AsyncIterator[Bus]:
     The client reconnects for ever; `Bus.on_reconnect` says when.
 
     Raises:
-        Permanent: `invalid_credentials`, `invalid_tls`.
+        Permanent: `invalid_credentials`, `invalid_tls`, `untrusted_server`.
     """
-    bus: Bus | None = None
-
-    async def reconnected() -> None:
-        log.info("bus.reconnected")
-        if bus is not None:
-            await bus.reconnected()
-
-    async def disconnected() -> None:
-        log.warning("bus.disconnected")
-        if bus is not None:
-            bus.disconnected()
-
-    async def failed(error: Exception) -> None:
-        if bus is None or not bus.denials.notice(error):
-            log.warning("bus.error", error=type(error).__name__)
-
     login = login_of(address, name)
-    nc = await nats.connect(
-        address.servers,
-        name=name,
-        reconnected_cb=reconnected,
-        disconnected_cb=disconnected,
-        error_cb=failed,
-        max_reconnect_attempts=-1,
-        reconnect_time_wait=0.2,
-        pending_size=64 << 20,
-        **login.options(),
-    )
-    bus = Bus(nc, log, name, address.replicas, login)
+    line = _Line(log, login)
+    nc = await line.connect(address.servers, name)
+    bus = line.bus = Bus(nc, log, name, address.replicas, login)
     await bus.start()
     try:
         yield bus

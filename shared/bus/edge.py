@@ -28,8 +28,9 @@ from shared.bus.connect import Bus
 from shared.bus.consume import Consuming, Job, attempt
 from shared.bus.denials import Denials
 from shared.bus.login import Login, login_of
+from shared.bus.trust import distrusted, stuck
 from shared.contracts.base import Message, decode, encode
-from shared.errors import Failure
+from shared.errors import Failure, Transient
 from shared.settings import Address
 from shared.telemetry import Handled, handling
 
@@ -44,6 +45,11 @@ class Edge(NatsBroker):
     def consuming(self) -> list[Consuming[Any]]:
         """What `subscribe` has added."""
         return []
+
+    @property
+    def connected(self) -> bool:
+        """Whether it has been, once."""
+        return self._connection is not None
 
     async def start(self) -> None:
         """Connect, answer requests, then consume."""
@@ -79,8 +85,10 @@ def make_broker(address: Address, name: str, denials: Denials | None = None) -> 
     async def failed(error: Exception) -> None:
         if denials is None or not denials.notice(error):
             logger.warning("bus.error: %s", type(error).__name__)
+        if login.tls is not None and not edge.connected and stuck(error):
+            raise distrusted(error) or Transient("bus_unavailable", type(error).__name__)
 
-    return Edge(
+    edge = Edge(
         address.servers,
         name=name,
         logger=logger,
@@ -93,16 +101,18 @@ def make_broker(address: Address, name: str, denials: Denials | None = None) -> 
         inbox_prefix=login.inbox,
         error_cb=failed,
     )
+    return edge
 
 
 def _security(login: Login) -> NatsSecurity | None:
+    first = login.tls is not None  # see shared.bus.trust
     if login.seed:
-        return NatsNKey.from_seed(login.seed, ssl_context=login.tls)
+        return NatsNKey.from_seed(login.seed, ssl_context=login.tls, tls_handshake_first=first)
     if login.jwt_file:
-        return NatsCredentials(login.jwt_file, ssl_context=login.tls)
+        return NatsCredentials(login.jwt_file, ssl_context=login.tls, tls_handshake_first=first)
     if login.token:
-        return NatsToken(login.token, ssl_context=login.tls)
-    return NatsSecurity(ssl_context=login.tls) if login.tls is not None else None
+        return NatsToken(login.token, ssl_context=login.tls, tls_handshake_first=first)
+    return NatsSecurity(ssl_context=login.tls, tls_handshake_first=first) if first else None
 
 
 async def _as_it_is(message: NatsMessage) -> NatsMessage:

@@ -62,6 +62,7 @@ class Login:
             found["token"] = self.token
         if self.tls is not None:
             found["tls"] = self.tls
+            found["tls_handshake_first"] = True  # see shared.bus.trust
         return found
 
 

@@ -59,6 +59,18 @@ def check_site(name: str) -> str:
     return name
 
 
+SITE_PREFIX = "site-"
+
+
+def site_user(site: str) -> str:
+    """The user as which a site's server joins its hub.
+
+    Raises:
+        Permanent: `invalid_name`.
+    """
+    return f"{SITE_PREFIX}{check_site(site)}"
+
+
 def site_of(subject: str) -> str:
     """The site whose fact this is a copy of; empty for a fact of our own."""
     place = subject.split(".", 2)[1:2]

@@ -1,29 +1,42 @@
-"""Two processes of every service under the supervisor; one of each is killed in turn."""
+"""Two processes of every service under the supervisor; one of each is killed in turn.
+
+The bus speaks TLS here: all of them start over it, work over it, and come back over it.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 
 from infra.local.plan import SERVICES
+from infra.nats.certificates import ensure_certificates
+from shared.bus.connect import open_bus
 from shared.client import Millrace
 from shared.contracts.facts import Inferred, ToolDone
+from shared.errors import Permanent
+from shared.settings import Address, Tls
+from shared.telemetry import configure
 from tests.e2e.running import System, start
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 TWO = ",".join(f"{name}=2" for name in SERVICES)
 
+TLS = "yes" if shutil.which("openssl") else "no"
+
 
 @pytest.fixture(scope="module")
 def doubled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    running = start(tmp_path_factory.mktemp("doubled"), replicas=TWO)
+    running = start(tmp_path_factory.mktemp("doubled"), replicas=TWO, bus_tls=TLS)
     try:
         running.await_ready()
         yield running
         assert running.stop() == 0
+        assert running.refusals() == []
     finally:
         running.process.kill()
         running.process.wait()
@@ -59,3 +72,14 @@ async def test_either_ingress_answers(doubled: System) -> None:
         )
     assert [answer.status_code for answer in answers] == [200, 200]
     assert all("42" in answer.text for answer in answers)
+
+
+@pytest.mark.skipif(TLS == "no", reason="openssl is not installed")
+async def test_whoever_trusts_another_authority_does_not_trust_the_bus(
+    doubled: System, tmp_path: Path
+) -> None:
+    ensure_certificates(tmp_path, ["127.0.0.1"])
+    stranger = Address(doubled.nats_url, doubled.token, None, tls=Tls(tmp_path / "ca.pem"))
+    with pytest.raises(Permanent, match="untrusted_server"):
+        async with open_bus(stranger, "client", configure("test", "critical")):
+            pytest.fail("it was trusted")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import ssl
 import subprocess
 from pathlib import Path
 
@@ -20,8 +21,18 @@ READY_WITHIN = 20.0
 class NatsServer:
     """One server; a restart keeps port, token and store, as under the supervisor."""
 
-    def __init__(self, folder: Path, security: str = "", monitor: int = 0) -> None:
-        """`security` stands in the place of the token, in the server's configuration."""
+    def __init__(
+        self,
+        folder: Path,
+        security: str = "",
+        monitor: int = 0,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """`security` stands in the place of the token, in the server's configuration.
+
+        `tls` is how a client speaks to it, where it says that all of them do so.
+        """
+        self._tls = tls
         self.folder = folder
         self._identity = Identity(free_port(), "token-of-the-tests", monitor)
         self._config = folder / "server.conf"
@@ -64,10 +75,16 @@ class NatsServer:
     def _greets(self) -> bool:
         """The server sends INFO to whoever connects, once its streams are recovered."""
         try:
-            with socket.create_connection(("127.0.0.1", self._identity.port), 0.2) as probe:
+            with (
+                socket.create_connection(("127.0.0.1", self._identity.port), 0.2) as plain,
+                self._encrypted(plain) as probe,
+            ):
                 return probe.recv(4) == b"INFO"
         except OSError:
             return False
+
+    def _encrypted(self, plain: socket.socket) -> socket.socket:
+        return self._tls.wrap_socket(plain, server_hostname="127.0.0.1") if self._tls else plain
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """End the process and wait for its end; harmless where it has ended already."""

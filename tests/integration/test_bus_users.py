@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-import nats
 import nats.errors
 import pytest
+from nats.aio.client import Client
 
 from infra.local import secured
 from infra.nats.certificates import ensure_certificates
@@ -78,14 +78,18 @@ async def refused(server: NatsServer, **options) -> bool:
     async def quiet(_error: Exception) -> None:
         """The error is the outcome."""
 
+    client = Client()
     try:
-        nc = await nats.connect(server.url, allow_reconnect=False, error_cb=quiet, **options)
+        await client.connect(server.url, allow_reconnect=False, error_cb=quiet, **options)
     except ssl.SSLCertVerificationError:  # it was this client that refused
         raise
     except (nats.errors.Error, ConnectionError, ssl.SSLError):
         return True
-    await nc.close()
-    return False
+    else:
+        return False
+    finally:
+        if "tls" not in options:  # one whose handshake failed never says that it is closed
+            await client.close()
 
 
 async def test_the_token_of_this_machine_is_the_operator(folder: Path, server: NatsServer) -> None:
@@ -159,15 +163,20 @@ def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
     folder = tmp_path_factory.mktemp("tls")
     ensure_certificates(folder / "tls", ["localhost", "127.0.0.1"])
     write_security(folder)
-    found = NatsServer(folder, tls_text(folder / "tls") + secured.INCLUDE)
+    text = tls_text(folder / "tls") + secured.INCLUDE
+    found = NatsServer(folder, text, tls_context(certificates(folder)))
     found.start()
     yield found
     found.kill()
 
 
+def certificates(folder: Path) -> Tls:
+    pem = folder / "tls"
+    return Tls(pem / "ca.pem", pem / "client.pem", pem / "client.key")
+
+
 def encrypted_address(server: NatsServer, user: str) -> Address:
-    pem = server.folder / "tls"
-    tls = Tls(pem / "ca.pem", pem / "client.pem", pem / "client.key")
+    tls = certificates(server.folder)
     return Address(server.url, None, server.folder / "users" / f"{user}.nk", tls=tls)
 
 
@@ -193,13 +202,39 @@ async def test_a_server_of_another_authority_is_not_trusted(
     (tmp_path / "tools.nk").write_bytes(seed_file("tools", new_seed()))
     tls = Tls(tmp_path / "ca.pem", tmp_path / "client.pem", tmp_path / "client.key")
     address = Address(encrypted.url, None, tmp_path / "tools.nk", tls=tls)
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(1.5), open_bus(address, "tools", SILENT):
+    await not_trusted(address, "certificate verify failed|self-signed|unable to get")
+
+
+@OPENSSL
+async def test_a_server_under_a_name_that_is_not_in_its_certificate_is_not_trusted(
+    encrypted: NatsServer,
+) -> None:
+    """Another way to write the same address."""
+    good = encrypted_address(encrypted, "tools")
+    url = encrypted.url.replace("127.0.0.1", "127.1")
+    await not_trusted(Address(url, None, good.creds, tls=good.tls), "Hostname mismatch")
+
+
+@OPENSSL
+async def test_a_server_that_has_no_tls_is_told_nothing(
+    encrypted: NatsServer, folder: Path, server: NatsServer
+) -> None:
+    """Else whoever stands in between need only leave TLS out of the server's first words."""
+    tls = encrypted_address(encrypted, "tools").tls
+    address = Address(server.url, None, folder / "users" / "tools.nk", tls=tls)
+    await not_trusted(address, "does not begin with TLS")
+
+
+async def not_trusted(address: Address, reason: str) -> None:
+    with pytest.raises(Permanent, match=reason) as found:
+        async with open_bus(address, "tools", SILENT):
             pytest.fail("it was trusted")
+    assert (found.value.code, found.value.field) == ("untrusted_server", "MILLRACE_NATS_CA")
 
 
 @OPENSSL
 async def test_without_a_certificate_nobody_gets_in(encrypted: NatsServer) -> None:
     seed = (encrypted.folder / "users" / "admin.nk").read_text().splitlines()[1]
     trusting = tls_context(Tls(encrypted.folder / "tls" / "ca.pem"))
-    assert await refused(encrypted, nkeys_seed_str=seed, tls=trusting)
+    first = {"tls": trusting, "tls_handshake_first": True}
+    assert await refused(encrypted, nkeys_seed_str=seed, **first)

@@ -103,6 +103,12 @@ async def test_another_start_keeps_the_token(server: Server) -> None:
     assert broker.identity_of(server.data).token == server.identity.token
 
 
+def test_tls_of_somebody_elses_server_is_not_ours_to_switch_on() -> None:
+    with pytest.raises(Permanent, match="MILLRACE_NATS_CA") as refused:
+        check(LocalSettings(http_port=free_port(), nats_url="nats://x:4222", bus_tls=True))
+    assert (refused.value.code, refused.value.field) == ("invalid_setting", "MILLRACE_BUS_TLS")
+
+
 def test_the_embedded_server_is_no_cluster() -> None:
     with pytest.raises(Permanent) as refused:
         check(LocalSettings(http_port=free_port(), stream_replicas=3))

@@ -1,20 +1,27 @@
-"""Two servers joined by a leaf node: what crosses it, what does not, what is caught up with."""
+"""Two servers joined by a leaf node: what crosses it, what does not, what is caught up with.
+
+Everything here, the link as well, speaks TLS where certificates can be made.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import httpx
+import nats.errors
 import pytest
+from nats.aio.client import Client
 
 from infra.local import leaf, servers
 from infra.local.broker import free_port
 from infra.local.settings import inherited_environment
 from infra.local.supervisor import Supervisor
+from infra.nats.keys import ensure_site, read_seed
 from infra.nats.links import Follower, Links
 from infra.trial import copies
 from infra.trial.link import Link
@@ -22,6 +29,7 @@ from services.sessions.adapters.eraser import Eraser
 from shared.bus.connect import Bus, open_bus
 from shared.bus.copies import Copied, Copies
 from shared.bus.log import RunLog
+from shared.bus.login import login_of
 from shared.bus.service import running
 from shared.bus.sites import fetch_tasks, keep_copies
 from shared.bus.topology import ensure
@@ -30,6 +38,7 @@ from shared.contracts.facts import Deleted, Done, ToolDone
 from shared.contracts.log import MSG_ID, TASK_HEADER
 from shared.contracts.tasks import TaskSubmitted
 from shared.errors import Transient
+from shared.settings import Address
 from shared.subjects import BLOBS, RUNS, blob_subject, session_filter, task_subject
 from shared.subjects.sites import copies_filter, copy_filter, site_task_subject
 from shared.telemetry import configure
@@ -39,6 +48,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 LOG = configure("test", "critical")
 REF = SessionRef("default", "s1")
 HUB, EDGE = "hub", "edge"
+TLS = shutil.which("openssl") is not None
 
 
 @dataclass
@@ -49,6 +59,8 @@ class Joined:
     edge: Bus
     link: Link
     monitor: str
+    as_site: Address
+    """The hub, for whoever has the edge's key."""
 
     async def linked(self) -> None:
         """Wait until the edge's server is connected to the hub's."""
@@ -66,9 +78,11 @@ async def leaves(monitor: str) -> int:
 @pytest.fixture
 async def sites(tmp_path: Path) -> AsyncIterator[Joined]:
     accepts, passes = free_port(), free_port()
-    at_hub = leaf.hub(HUB, "token", accepts, {EDGE: "secret"})
-    hub = servers.choose(tmp_path / HUB, 1, "1s", at_hub, "token")
-    edge = servers.choose(tmp_path / EDGE, 1, "1s", leaf.site(EDGE, "secret", passes))
+    key = ensure_site(servers.keys_folder(tmp_path / HUB), EDGE, HUB)
+    pem = servers.tls_folder(tmp_path / HUB) if TLS else None
+    hub = servers.choose(tmp_path / HUB, 1, "1s", leaf.hub(HUB, accepts, pem), tls=TLS)
+    at_edge = leaf.site(EDGE, read_seed(key), passes, pem)
+    edge = servers.choose(tmp_path / EDGE, 1, "1s", at_edge, tls=TLS)
     link = Link(passes, accepts)
     supervisors = [Supervisor(one.data, lambda _change: None) for one in (hub, edge)]
     try:
@@ -81,7 +95,9 @@ async def sites(tmp_path: Path) -> AsyncIterator[Joined]:
         await servers.deploy(hub, LOG, partial(keep_copies, sites=[EDGE]))
         await servers.deploy(edge, LOG, partial(fetch_tasks, site=EDGE, hub=HUB))
         async with open_bus(hub.address, "a", LOG) as a, open_bus(edge.address, "b", LOG) as b:
-            yield Joined(a, b, link, monitor)
+            yield Joined(
+                a, b, link, monitor, Address(hub.address.url, None, key, tls=hub.address.tls)
+            )
     finally:
         await link.cut()
         await asyncio.gather(*(one.stop() for one in supervisors))
@@ -92,6 +108,7 @@ async def test_sites_keep_their_own_work_and_catch_up(sites: Joined) -> None:
     await _facts_are_copied_and_tasks_do_not_cross(sites)
     await _a_task_for_the_edge_arrives_once(sites)
     await _nothing_else_crosses(sites)
+    await _the_key_of_a_site_is_for_its_link_alone(sites)
     await _every_service_may_ensure_the_topology(sites)
     await _what_happened_meanwhile_is_caught_up_with(sites)
     await _what_the_edge_erased_is_erased_at_the_hub(sites)
@@ -164,6 +181,19 @@ async def _nothing_else_crosses(sites: Joined) -> None:
     with pytest.raises(Transient):
         await sites.hub.request(f"$JS.{EDGE}.API.STREAM.PURGE.{RUNS}", b"", patience=1.0)
     assert sorted(heard) == ["probe.edge", "probe.hub"]
+
+
+async def _the_key_of_a_site_is_for_its_link_alone(sites: Joined) -> None:
+    """Whoever takes it from the edge cannot speak to the hub as a client with it."""
+
+    async def quiet(_error: Exception) -> None:
+        """The error is the outcome."""
+
+    options = login_of(sites.as_site, "edge").options()
+    client = Client()
+    with pytest.raises(nats.errors.Error, match="Authorization Violation"):
+        await client.connect(sites.as_site.url, allow_reconnect=False, error_cb=quiet, **options)
+    await client.close()
 
 
 async def _every_service_may_ensure_the_topology(sites: Joined) -> None:

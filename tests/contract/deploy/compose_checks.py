@@ -18,6 +18,7 @@ from infra.containers.__main__ import PROFILES
 from infra.local.plan import SERVICES
 from infra.local.supervisor import GRACE
 from shared.settings import KNOWN, PREFIX
+from shared.subjects.permissions import ADMIN
 
 ROOT = Path(__file__).resolve().parents[3]
 Doc = dict[str, Any]
@@ -44,6 +45,16 @@ def ours(doc: Doc) -> dict[str, Doc]:
     return {name: row for name, row in doc["services"].items() if "build" in row}
 
 
+def module_of(row: Doc) -> str:
+    """The program that a container of ours runs."""
+    return (row.get("command", []) + ["?"] * 3)[2]
+
+
+def user_of(module: str) -> str:
+    """Who a program is on the bus."""
+    return ADMIN if module == "infra.nats" else module.removeprefix("services.")
+
+
 def schema(doc: Doc) -> Iterator[str]:
     """It is a Compose file."""
     validator = jsonschema.Draft202012Validator(specification())
@@ -58,7 +69,7 @@ def services(doc: Doc) -> Iterator[str]:
         if doc["services"].get(name, {}).get("command") != command:
             yield f"{name}: no container runs {' '.join(command)}"
     for name, row in ours(doc).items():
-        module = row.get("command", ["?"])[-1]
+        module = module_of(row)
         if not (ROOT / module.replace(".", "/") / "__main__.py").exists():
             yield f"{name}: there is no program {module}"
 
@@ -108,8 +119,8 @@ def files(doc: Doc) -> Iterator[str]:
         if not (ROOT / row["file"]).is_file():
             yield f"configs: {name} is {row['file']}, which is not there"
     for name, row in doc["secrets"].items():
-        path = Path(row["file"])
-        if path.parent.name != "containers" or path.name != name or name not in secrets.names():
+        made = row["file"].partition("/containers/")[2]
+        if Path(made).name != name or made not in secrets.names():
             yield f"secrets: nobody makes {row['file']}"
     for name, row in doc["services"].items():
         yield from _folders(name, row.get("volumes", []))
@@ -122,6 +133,41 @@ def _folders(name: str, volumes: list[str]) -> Iterator[str]:
             yield f"{name}: {source} of this machine can be written to"
         if source.startswith("./infra/") and not (ROOT / source).exists():
             yield f"{name}: {source} is not there"
+
+
+def users(doc: Doc) -> Iterator[str]:
+    """Each program has its own key on the bus and no other one's; nobody has a token."""
+    keys = {name for name in doc["secrets"] if name.endswith(".nk")}
+    for name, row in doc["services"].items():
+        mounted = {_source(one): _target(one) for one in row.get("secrets", [])}
+        own = f"{user_of(module_of(row))}.nk" if "build" in row else ""
+        yield from (f"{name}: it has {other}" for other in sorted(keys & set(mounted) - {own}))
+        if "build" in row:
+            yield from _login(name, row, own, mounted)
+    yield from (
+        f"secrets: {one} is a token of the bus"
+        for one in doc["secrets"]
+        if "token" in one and "nats" in one
+    )
+
+
+def _login(name: str, row: Doc, own: str, mounted: dict[str, str]) -> Iterator[str]:
+    wanted = {"MILLRACE_NATS_CREDS": own, "MILLRACE_NATS_CA": "ca.pem"}
+    for variable, source in wanted.items():
+        if row["environment"].get(variable) != mounted.get(source):
+            yield f"{name}: {variable} is not where {source} is mounted"
+    if "server.key" in mounted:
+        yield f"{name}: it has the key of the bus's certificate"
+
+
+def _source(one: str | Doc) -> str:
+    return one if isinstance(one, str) else one["source"]
+
+
+def _target(one: str | Doc) -> str:
+    """Where a secret is seen; a name alone is below the usual folder."""
+    target = one if isinstance(one, str) else one["target"]
+    return target if target.startswith("/") else f"/run/secrets/{target}"
 
 
 def health(doc: Doc) -> Iterator[str]:
@@ -234,6 +280,6 @@ def profiles(doc: Doc) -> Iterator[str]:
 
 
 CHECKS = (
-    *(schema, services, environment, images, references, files, health, hardening, ports),
+    *(schema, services, environment, images, references, files, users, health, hardening, ports),
     *(dependencies, networks, stopping, profiles),
 )

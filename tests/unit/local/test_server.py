@@ -49,8 +49,13 @@ def test_a_damaged_identity_is_none(damaged: bytes) -> None:
 
 
 def test_clients_get_an_address_and_the_token() -> None:
-    found = orjson.loads(server.client_file(IDENTITY))
+    found = orjson.loads(server.client_file(IDENTITY.url, IDENTITY.token))
     assert found == {"url": "nats://127.0.0.1:4333", "token": IDENTITY.token}
+
+
+def test_they_are_told_whom_to_trust_and_how_often_everything_is_kept() -> None:
+    found = orjson.loads(server.client_file("nats://a", "t", Path("/d/ca.pem"), 3))
+    assert found == {"url": "nats://a", "token": "t", "replicas": 3, "ca": "/d/ca.pem"}
 
 
 @pytest.mark.parametrize(("free", "bound"), [(0, GIB), (GIB, GIB), (8 * GIB, 6 * GIB)])

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 import services
 from shared.errors import Permanent, Transient
-from shared.settings import KNOWN, PREFIX, Address, BusSettings, Place, masked, unknown_names
+from shared.settings import KNOWN, PREFIX, Address, BusSettings, Place, Tls, masked, unknown_names
 
 
 def test_names_that_nobody_knows_are_found() -> None:
@@ -84,6 +84,14 @@ def test_a_damaged_file_is_no_system(tmp_path: Path, body: str) -> None:
     with pytest.raises(Transient) as caught:
         BusSettings(data=tmp_path, nats_url=None).address()
     assert caught.value.code == "no_broker"
+
+
+def test_the_running_system_says_whom_to_trust(tmp_path: Path) -> None:
+    (tmp_path / "nats.json").write_text('{"url": "nats://x:1", "token": "t", "ca": "/d/ca.pem"}')
+    found = BusSettings(data=tmp_path, nats_url=None).address()
+    assert found.tls == Tls(Path("/d/ca.pem"))
+    own = BusSettings(data=tmp_path, nats_url=None, nats_ca=Path("/own.pem")).address()
+    assert own.tls == Tls(Path("/own.pem"))
 
 
 def test_secrets_are_masked() -> None:

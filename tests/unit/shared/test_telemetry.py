@@ -169,6 +169,18 @@ def test_secrets_are_told_by_their_form(text: str, clean: str) -> None:
     assert mask(text) == clean
 
 
+def test_what_asyncio_says_at_every_end_of_tls_is_left_out(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    logging.getLogger().handlers.clear()
+    configure("tools")
+    said = logging.getLogger("asyncio")
+    said.warning("returning true from eof_received() has no effect when using ssl")
+    said.warning("something else")
+    assert "eof_received" not in (written := capsys.readouterr().err)
+    assert "something else" in written
+
+
 def test_what_is_published_for_the_task_in_hand_is_of_its_trace() -> None:
     handling(message(Millrace_Task="t1", traceparent=GIVEN))
     assert traceparent(REF, "t1", "2") == f"00-{TRACE}-{span_id_of(REF, 't1', '2')}-01"

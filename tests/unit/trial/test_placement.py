@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from infra.trial.placement import NAMES, Held, held
+from infra.local.plan import SERVICES
+from infra.trial.placement import NAMES, Held, held, impostors
 from shared.subjects import BUCKETS, STREAMS
 
 
@@ -39,3 +40,26 @@ def test_a_single_server_leads_nothing() -> None:
 
 def test_every_stream_and_bucket_is_looked_at() -> None:
     assert len(NAMES) == len(STREAMS) + len(BUCKETS)
+
+
+KEYS = {name: f"U-{name}" for name in SERVICES}
+
+
+def connected(**users: str) -> list[dict[str, Any]]:
+    """Every service as itself, but for those that are given."""
+    return [{"name": name, "authorized_user": users.get(name, KEYS[name])} for name in SERVICES]
+
+
+def test_every_service_is_connected_as_itself() -> None:
+    client = {"name": "trial", "authorized_user": "U-admin"}
+    assert impostors([*connected(), client, {"cid": 3}], KEYS) == []
+
+
+def test_one_that_has_another_ones_key_is_found_out() -> None:
+    (fault,) = impostors([*connected(), *connected(tools="U-admin")], KEYS)
+    assert fault == "tools is connected, and not as its own user"
+
+
+def test_one_that_is_not_there_is_found_out() -> None:
+    rest = [one for one in connected() if one["name"] != "ledger"]
+    assert impostors(rest, KEYS) == ["ledger is not connected"]

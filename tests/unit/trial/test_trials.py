@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from infra.local.plan import SERVICES, read_replicas
 from infra.trial.cluster import read_options, replicas
-from infra.trial.running import neutral
+from infra.trial.running import check_refusals, neutral
+from shared.errors import Broken
 
 
 def test_a_cluster_has_two_of_each_service_but_for_the_index() -> None:
@@ -32,3 +35,13 @@ def test_options_are_off_by_default(option: str) -> None:
     name = option.strip("-")
     assert getattr(read_options([]), name) is False
     assert getattr(read_options([option]), name) is True
+
+
+def test_what_the_bus_refused_a_service_ends_the_trial(tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    (logs / "tools.log").write_text("event=service.started\n")
+    check_refusals([tmp_path])
+    (logs / "router.log.1").write_text("event=bus.permission_denied subject=run.x\n")
+    with pytest.raises(Broken, match=r"router\.log\.1: .*run\.x"):
+        check_refusals([tmp_path])
