@@ -85,7 +85,8 @@ def preparation(data: Path, identity: Identity, log: Log, users: Users | None = 
     """
     url, token = identity.url, identity.token
     operator = users.operator(url) if users else Address(url, token, None)
-    found = client_file(url, token, users.ca if users else None)
+    monitor = identity.health_url if identity.monitor else ""
+    found = client_file(url, token, users.ca if users else None, monitor=monitor)
 
     async def prepare() -> None:
         await ensure_topology(operator, log)
