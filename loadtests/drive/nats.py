@@ -58,7 +58,7 @@ class Wire:
         for tenant in self._plan.tenants:
             self._millrace[tenant.name] = found.for_tenant(tenant.name)
             await found.bus.nc.subscribe(ends_filter(tenant.name), cb=self._ended)
-        await found.bus.nc.flush()
+        await found.bus.arrived()
 
     async def close(self) -> None:
         """Disconnect."""
