@@ -164,7 +164,7 @@ def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
     ensure_certificates(folder / "tls", ["localhost", "127.0.0.1"])
     write_security(folder)
     text = tls_text(folder / "tls") + secured.INCLUDE
-    found = NatsServer(folder, text, tls_context(certificates(folder)))
+    found = NatsServer(folder, text, tls=tls_context(certificates(folder)))
     found.start()
     yield found
     found.kill()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ from shared.contracts.base import SessionRef
 from shared.contracts.retrieval import SearchReply, SearchRequest
 from shared.contracts.tasks import child_of
 from shared.contracts.work import RunTool
-from shared.errors import Permanent
+from shared.errors import Permanent, Transient
 from shared.otlp import OtelSettings
 from shared.otlp.sdk import Live
 from shared.subjects import SEARCH, task_subject
@@ -363,7 +363,14 @@ async def test_a_question_to_another_service_says_on_whose_behalf(
     try:
         headers = {"Nats-Msg-Id": "default/s1/t1.2/work", "traceparent": str(CLIENT)}
         handling(Handled("work.tool.search_knowledge", headers))
-        await BusKnowledge(bus).search(SearchRequest(tenant="default", collection="a", query="x"))
+        question = SearchRequest(tenant="default", collection="a", query="x")
+
+        async def heard() -> bool:  # the server may not know yet who answers
+            with suppress(Transient):
+                await BusKnowledge(bus).search(question)
+            return bool(said)
+
+        await until(heard)
     finally:
         await broker.stop()
     base = {"tenant": "default", "session": "s1", "task": "t1", "step": 2}
