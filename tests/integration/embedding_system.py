@@ -63,6 +63,7 @@ class BuiltIn:
             await self._bus.send(message.reply, encode(reply))
 
         await self._bus.nc.subscribe(EMBED, cb=answer)
+        await self._bus.arrived()
 
     async def stop(self) -> None:
         assert self._embedder is not None
