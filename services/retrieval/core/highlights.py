@@ -2,7 +2,7 @@
 
 The similarity of question and sentence decides. What an embedder of single sentences cannot see is
 put right. Measured on 614 and 578 generated questions with 2 to 12 sentences each, the right
-sentence first over all passages (similarity alone is right in 85.0 and 83.6 %):
+sentence comes first over all passages in 95.6 and 92.4 % (by similarity alone in 87.6 and 85.6 %):
 
 * "It costs 9 euros." says little without the sentence before, so it is embedded with it, and any
   sentence with a heading that names what it does not;
