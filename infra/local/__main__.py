@@ -7,7 +7,6 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Coroutine
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,13 +21,12 @@ from infra.local.server import check_sync
 from infra.local.settings import LocalSettings, inherited_environment
 from infra.local.supervisor import GRACE, Supervisor
 from infra.local.view import Addresses, View
+from infra.local.watching import Watch, under_watch
 from infra.nats import topology
 from shared.clock import monotonic
 from shared.errors import MillraceError, Permanent
 from shared.metrics.exporter import TARGETS_FILE
 from shared.telemetry import configure
-
-Watch = Coroutine[None, None, None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +113,7 @@ async def run(settings: LocalSettings, how: How) -> None:
         view.end()
         view.say("stopping ...")
         await supervisor.stop(hurry)
+        await asyncio.gather(work, return_exceptions=True)  # what it raised while it ended is noise
         (data / TARGETS_FILE).unlink(missing_ok=True)
         (data / broker.CLIENT_FILE).unlink(missing_ok=True)
         view.say("stopped")
@@ -139,16 +138,23 @@ async def _work(
     nats_url, watches = await _broker(settings, found, supervisor, view)
     for program in found.services:
         supervisor.start(program)
-    url = f"http://{settings.http_host}:{settings.http_port}"
-    watching = asyncio.gather(supervisor.watch(), *watches)
+    await under_watch(
+        _until_ready(settings, found, nats_url, view, began), (supervisor.watch(), *watches)
+    )
+
+
+async def _until_ready(
+    settings: LocalSettings, found: Programs, nats_url: str, view: View, began: float
+) -> None:
+    """Tell what is missing, and then where everything is."""
     if not found.services:
         view.end()
         view.say(f"the broker runs at {nats_url}, without any service; Ctrl-C stops it")
-        await watching
+        return
+    url = f"http://{settings.http_host}:{settings.http_port}"
     await wait_until_ready(url, SERVICES, view.ready)
     addresses = Addresses(url, nats_url, settings.data, embedded=settings.nats_url is None)
     view.up(addresses, monotonic() - began)
-    await watching
 
 
 async def _broker(
