@@ -35,7 +35,7 @@ def console(*, stderr: bool = False) -> Console:
 def compose(settings: CliSettings) -> App:
     """The real parts behind the commands."""
 
-    def reach(place: Place, tenant: str) -> AbstractAsyncContextManager[CommandClient]:
+    def reach(place: Place, tenant: str | None) -> AbstractAsyncContextManager[CommandClient]:
         return connect(settings.address_on(place.data if place.chosen else None), tenant)
 
     gpu = GpuProbes(ROOT, environment_for_children())

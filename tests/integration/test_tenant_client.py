@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 
+import orjson
 import pytest
 import pytest_asyncio
 
+from infra.local.settings import ROOT, inherited_environment
+from services.cli.adapters import client as cli
 from shared.bus import claims
 from shared.bus.asking import Asking
 from shared.bus.connect import Bus
@@ -303,3 +307,20 @@ async def test_the_tenant_is_the_one_of_the_credentials(asked: Asked) -> None:
     assert asked.tenant.tenant == "acme"
     with pytest.raises(Permanent, match="wrong_tenant"):
         asked.tenant.for_tenant("other")
+
+
+async def test_the_command_line_speaks_for_whose_key_it_has(asked: Asked) -> None:
+    task, own = await done(asked.operator, "say one", "typed"), asked.secured.address("tenant-acme")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "services.cli", "logs", "typed", "--json"),
+        env=inherited_environment()
+        | {"MILLRACE_NATS_URL": own.url, "MILLRACE_NATS_CREDS": str(own.creds)},
+        cwd=ROOT,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    out, _ = await process.communicate()
+    assert {orjson.loads(line)["task"] for line in out.splitlines()} == {task}
+    with pytest.raises(Permanent, match="wrong_tenant: these are the credentials of 'acme'"):
+        async with cli.connect(own, "other"):
+            pass

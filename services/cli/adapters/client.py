@@ -149,14 +149,15 @@ class CommandClient(Millrace):
 
 
 @asynccontextmanager
-async def connect(address: Address, tenant: str) -> AsyncIterator[CommandClient]:
+async def connect(address: Address, tenant: str | None) -> AsyncIterator[CommandClient]:
     """Connect within a few seconds, or say that nothing runs there.
 
     The bus itself waits for its broker for ever, which is right for a service and wrong for a
-    person.
+    person. Without a tenant it is the one whose key the address holds, else `default`.
 
     Raises:
         Transient: `no_broker`.
+        Permanent: `wrong_tenant`, for another name than that one's.
     """
     async with AsyncExitStack() as stack:
         try:

@@ -30,7 +30,10 @@ def choose(
     data: Annotated[
         Path | None, typer.Option(help="Data folder of the system (MILLRACE_DATA).")
     ] = None,
-    tenant: Annotated[str, typer.Option(help="In whose name.")] = "default",
+    tenant: Annotated[
+        str | None,
+        typer.Option(help="In whose name (whose key MILLRACE_NATS_CREDS is, else default)."),
+    ] = None,
 ) -> None:
     """Millrace: durable agents on your own machines."""
     context.obj = app_of(context).chosen(data, tenant)

@@ -38,8 +38,8 @@ _WRONG_USAGE = frozenset(
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
-Connect = Callable[[Place, str], AbstractAsyncContextManager[Client]]
-MakeProbes = Callable[[Place, str], Probes]
+Connect = Callable[[Place, str | None], AbstractAsyncContextManager[Client]]
+MakeProbes = Callable[[Place, str | None], Probes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +54,10 @@ class App:
     now: Callable[[], float]
     out: Console
     err: Console
-    tenant: str = "default"
+    tenant: str | None = None
+    """Without a name it is the one whose key the bus is shown, else `default`."""
 
-    def chosen(self, data: Path | None, tenant: str) -> App:
+    def chosen(self, data: Path | None, tenant: str | None) -> App:
         """This application for another system or tenant."""
         return replace(self, place=self.place.on(data), tenant=tenant)
 

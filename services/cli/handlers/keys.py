@@ -19,6 +19,7 @@ from shared.contracts.keys import Allowance, ApiKey, Issued, NewKey, Scope, stat
 from shared.contracts.ledger import UsageQuery
 from shared.models import amount
 
+_DEFAULT = "default"
 keys = typer.Typer(help="API keys of the tenant.", no_args_is_help=True)
 Key = Annotated[str, typer.Argument(help="The id, as `keys ls` shows it.")]
 Requests = Annotated[int | None, typer.Option("--requests", min=0, help="A minute; 0: no limit.")]
@@ -263,18 +264,19 @@ def nats_command(
     app = app_of(context)
 
     async def work() -> int:
-        found = await app.launch.bus_key(app.place, app.tenant, folder)
+        tenant = app.tenant or _DEFAULT
+        found = await app.launch.bus_key(app.place, tenant, folder)
         if json:
-            told = {"tenant": app.tenant, "file": str(found.file), "known": found.known}
+            told = {"tenant": tenant, "file": str(found.file), "known": found.known}
             print_json(app, told | {"url": found.url})
         else:
-            _print_bus_key(app, found)
+            _print_bus_key(app, tenant, found)
         return 0
 
     raise typer.Exit(run(app, work))
 
 
-def _print_bus_key(app: App, key: BusKey) -> None:
+def _print_bus_key(app: App, tenant: str, key: BusKey) -> None:
     """The file on standard output; how it is used beside it."""
     app.out.print(str(key.file), markup=False, highlight=False, soft_wrap=True)
     url = key.url or "nats://..."
@@ -284,9 +286,9 @@ def _print_bus_key(app: App, key: BusKey) -> None:
         else "the server knows it once it has read security.conf beside it again (a reload will do)"
     )
     lines = (
-        f"{state}; whoever has this file is {app.tenant}",
+        f"{state}; whoever has this file is {tenant}",
         f"MILLRACE_NATS_URL={url} MILLRACE_NATS_CREDS={key.file}",
-        f"async with Millrace.connect(tenant={app.tenant!r}) as m: ...",
+        f"async with Millrace.connect(tenant={tenant!r}) as m: ...",
     )
     for line in lines:
         app.err.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)

@@ -68,13 +68,13 @@ class Cli:
     probes: FakeProbes = field(default_factory=FakeProbes)
     launch: Launch = field(default_factory=Launch)
     refusal: MillraceError | None = None
-    seen: list[tuple[Place, str]] = field(default_factory=list)
+    seen: list[tuple[Place, str | None]] = field(default_factory=list)
 
     def __call__(self, *arguments: str) -> Outcome:
         out, err = io.StringIO(), io.StringIO()
 
         @asynccontextmanager
-        async def connect(place: Place, tenant: str) -> AsyncIterator[FakeSystem]:
+        async def connect(place: Place, tenant: str | None) -> AsyncIterator[FakeSystem]:
             self.seen.append((place, tenant))
             if self.refusal is not None:
                 raise self.refusal

@@ -23,6 +23,12 @@ def test_the_file_can_be_piped_and_its_use_is_said(cli: Cli) -> None:
     assert cli.launch.asked == [(cli.place, "acme", None)]
 
 
+def test_without_a_name_it_is_the_key_of_the_default_tenant(cli: Cli) -> None:
+    cli.launch.key = BusKey(FILE, known=True)
+    assert cli("keys", "nats", "--json").json()["tenant"] == "default"
+    assert [tenant for _, tenant, _ in cli.launch.asked] == ["default"]
+
+
 def test_a_server_that_has_not_read_it_yet_is_told_of(cli: Cli, tmp_path: Path) -> None:
     cli.launch.key = BusKey(FILE, known=False)
     outcome = cli("--tenant", "acme", "keys", "nats", "--folder", str(tmp_path))

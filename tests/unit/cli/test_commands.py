@@ -232,6 +232,12 @@ def test_data_and_tenant_choose_the_system(cli: Cli, tmp_path: Path) -> None:
     assert (place.data, place.chosen, tenant) == (tmp_path / "other", True, "acme")
 
 
+def test_a_tenant_that_is_not_named_is_that_of_the_credentials(cli: Cli) -> None:
+    cli("workers")
+    cli("--tenant", "default", "workers")
+    assert [tenant for _, tenant in cli.seen] == [None, "default"]
+
+
 @pytest.mark.parametrize("code", ["no_broker", "bus_unavailable"])
 def test_no_running_system_is_one_line_with_a_way_out(cli: Cli, code: str) -> None:
     cli.refusal = Transient(code, "no running system on .millrace")
