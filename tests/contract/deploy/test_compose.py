@@ -211,7 +211,7 @@ def test_prometheus_asks_every_service_where_it_answers() -> None:
     found = yaml.safe_load((ROOT / SINGLE["configs"]["prometheus"]["file"]).read_text())
     (job,) = found["scrape_configs"]
     targets = {one["targets"][0]: one["labels"]["service"] for one in job["static_configs"]}
-    watched = (*SERVICES, "tracing")
+    watched = (*SERVICES, "tracing", "topology")
     assert targets == {f"{name}:9464": name for name in watched}
     for name in watched:
         assert SINGLE["services"][name]["environment"]["MILLRACE_METRICS_PORT"] == "9464"

@@ -333,6 +333,20 @@ def test_a_policy_that_lets_everybody_in_is_found_out() -> None:
     assert may(docs, STRANGER, ours(docs, "nats"), 4222)
 
 
+@pytest.mark.parametrize("name", [*SERVICES, "inference-gpu", "tracing", "topology"])
+def test_every_pod_of_ours_is_a_target(name: str) -> None:
+    docs = rendered("full")
+    watched = named(docs, "Service", "metrics")
+    labels = named(docs, "Deployment", name)["spec"]["template"]["metadata"]["labels"]
+    assert watched["spec"]["selector"].items() <= labels.items()
+    chosen = named(docs, "ServiceMonitor", "millrace")["spec"]["selector"]["matchLabels"]
+    assert chosen.items() <= watched["metadata"]["labels"].items()
+    (port,) = watched["spec"]["ports"]
+    assert port["targetPort"] in {
+        one["name"] for one in container(named(docs, "Deployment", name))["ports"]
+    }
+
+
 def test_targets_have_the_labels_that_dashboards_and_alerts_expect() -> None:
     (endpoint,) = named(rendered("full"), "ServiceMonitor", "millrace")["spec"]["endpoints"]
     found = {one["targetLabel"]: one for one in endpoint["relabelings"]}
