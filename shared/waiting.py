@@ -36,12 +36,16 @@ def waiting(facts: Iterable[StoredFact]) -> list[StoredFact]:
 
 
 def the_step(facts: Iterable[StoredFact]) -> int:
-    """The only step that waits.
+    """The only step of a task that waits; `facts` is all there is of the task.
 
     Raises:
-        Permanent: `not_parked` where none does; `step_needed` where several do.
+        Permanent: `unknown_task` where there is nothing; `not_parked` where no step waits;
+            `step_needed` where several do.
     """
-    steps = [stored.fact.step for stored in waiting(facts) if isinstance(stored.fact, f.Parked)]
+    known = tuple(facts)
+    if not known:
+        raise Permanent("unknown_task", "the session has no task of this name", field="task")
+    steps = [stored.fact.step for stored in waiting(known) if isinstance(stored.fact, f.Parked)]
     if not steps:
         raise Permanent("not_parked", "no step of the task waits for anybody")
     if len(steps) > 1:

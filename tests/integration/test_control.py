@@ -89,6 +89,9 @@ async def test_what_is_not_named_gets_a_name_of_its_own(desk: Desk, task: Task) 
 
 async def test_the_step_that_waits_is_found_in_the_log(desk: Desk, task: Task, bus: Bus) -> None:
     client, ref = Millrace(bus, "acme"), SessionRef("acme", "s1")
+    with pytest.raises(Permanent, match="unknown_task"):
+        await task.approve()
+    await client.log.append(ref, f.Inferred(task="t1", step=0))
     with pytest.raises(Permanent, match="not_parked"):
         await task.approve()
     await client.log.append(ref, f.Parked(task="t1", step=3, reason="approval"))

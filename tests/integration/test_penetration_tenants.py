@@ -108,6 +108,18 @@ async def test_a_name_of_anothers_is_one_that_nothing_has(
     assert told(way, mine, world.names) == told(way, other, nothing)
 
 
+@pytest.mark.parametrize("verb", ["approve", "reject"])
+@pytest.mark.parametrize("hint", ["", "?session=s1"], ids=["plain", "hinted"])
+async def test_no_step_of_anothers_waits_for_anybody(world: World, verb: str, hint: str) -> None:
+    """Without a step the one that waits is looked for; here, and after a look for the session."""
+    task, answers = world.names["task"], []
+    for name in (task, unlike(task)):
+        answer = await world.umbrella.post(f"/v1/tasks/{name}/{verb}{hint}", json={})
+        assert (answer.status_code, answer.json()["code"]) == (404, "unknown_task")
+        answers.append(told(Way("POST", "{task}"), answer, {"task": name}))
+    assert answers[0] == answers[1]
+
+
 @pytest.mark.parametrize("way", OWN, ids=str)
 async def test_a_name_that_is_free_to_use_opens_ones_own(world: World, way: str) -> None:
     found = next(one for one in WAYS if str(one) == way)

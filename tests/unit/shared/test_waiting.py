@@ -65,10 +65,16 @@ def test_what_is_no_answer_does_not(other: f.Fact) -> None:
 def test_the_only_step_needs_no_name() -> None:
     assert the_step(log(PARKED)) == 1
     with pytest.raises(Permanent, match="not_parked"):
-        the_step(log())
+        the_step(log(PARKED, f.Approved(task="t", step=1)))
     with pytest.raises(Permanent, match=r"which: 1, 2") as refused:
         the_step(log(PARKED, f.Parked(task="t", step=2, reason="approval")))
     assert (refused.value.code, refused.value.field) == ("step_needed", "step")
+
+
+def test_no_step_of_a_task_that_nothing_is_known_of_waits() -> None:
+    with pytest.raises(Permanent) as refused:
+        the_step(log())
+    assert (refused.value.code, refused.value.field) == ("unknown_task", "task")
 
 
 def test_failed_tries_stand_before_the_result() -> None:
