@@ -17,7 +17,7 @@ from services.inference.adapters.openvino.grammar import AnswerConstraint
 from services.inference.adapters.tokenizer import FolderTokenizer
 from services.inference.core.demands import CallShape, Constraint
 from services.inference.core.generation import Generation, GenerationResult
-from services.inference.ports import InvalidRequest
+from services.inference.ports import EngineFailed, InvalidRequest
 from shared.schemas import check
 from tests.fakes.schema_bombs import chain, member
 
@@ -35,6 +35,21 @@ LARGEST = {
     "choices": chain(190, lambda inner: {"anyOf": [{"type": "array", "items": inner}]}),
     "mixed": chain(160, lambda inner: {"additionalProperties": {"anyOf": [{"allOf": [inner]}]}}),
     "names": {"patternProperties": {f"^x{{{n}}}(a|b)+c$": {} for n in range(60)}},
+}
+STRING, INTEGER = {"type": "string"}, {"type": "integer"}
+MET_BY_NOTHING: dict[str, dict[str, object]] = {
+    "types": {"allOf": [STRING, INTEGER]},
+    "bounds": INTEGER | {"minimum": 5, "maximum": 3},
+    "lengths": STRING | {"minLength": 5, "maxLength": 3},
+    "multiples": INTEGER | {"minimum": 11, "maximum": 19, "multipleOf": 10},
+    "choices": {"enum": []},
+    "patterns": {"allOf": [STRING | {"pattern": "^a+$"}, STRING | {"pattern": "^b+$"}]},
+    "forbidden": {"type": "object", "properties": {"a": False}, "required": ["a"]},
+}
+WITHOUT_END: dict[str, dict[str, object]] = {
+    "members": {"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]},
+    "items": {"type": "array", "minItems": 1, "items": {"$ref": "#"}},
+    "ones": {"type": "array", "minItems": 30_000, "items": {"const": 1}},
 }
 TAGS = ("<tool_call>", "</tool_call>")
 
@@ -137,6 +152,51 @@ def test_a_bad_schema_of_a_tool_is_named(tokenizer: FolderTokenizer, schema: str
         AnswerConstraint(tokenizer.vendor, tokenizer.vocabulary, constraint)
     assert refused.value.field == "constraint.calls"
     assert schema == "{" or "'bad'" in refused.value.detail
+
+
+def _within(schema: dict[str, object]) -> dict[str, object]:
+    return {"type": "object", "properties": {"x": schema}, "required": ["x"]}
+
+
+@pytest.mark.parametrize("name", MET_BY_NOTHING)
+def test_what_no_value_can_meet_is_refused_before_the_answer(
+    tokenizer: FolderTokenizer, name: str
+) -> None:
+    schema = MET_BY_NOTHING[name]
+    tool = CallShape("f", json.dumps(_within(schema)), strict=True)
+    for constraint, field in (
+        (Constraint(value=json.dumps(schema), strict=True), "constraint.value"),
+        (Constraint(calls=(tool,)), "constraint.calls"),
+    ):
+        with pytest.raises(InvalidRequest) as refused:
+            AnswerConstraint(tokenizer.vendor, tokenizer.vocabulary, constraint)
+        assert refused.value.field == field
+
+
+@pytest.mark.parametrize("name", WITHOUT_END)
+def test_what_has_no_end_is_refused_where_the_answer_gets_there(
+    tokenizer: FolderTokenizer, name: str
+) -> None:
+    """Not a failure of the engine: another try would come to the same place."""
+    value, begins = json.dumps(WITHOUT_END[name]), "{" if name == "members" else "["
+    tool = CallShape("f", json.dumps(_within(WITHOUT_END[name])), strict=True)
+    for constraint, field in (
+        (Constraint(value=value, strict=True), "constraint.value"),
+        (Constraint(calls=(tool,), once=True), "constraint.calls"),
+        (Constraint(value=value, calls=(ADD,)), "constraint"),
+    ):
+        with pytest.raises(InvalidRequest) as refused:
+            speak(tokenizer, constraint, 1, begins)
+        assert (refused.value.family, refused.value.field) == ("permanent", field)
+
+
+def test_a_token_that_is_not_let_through_is_no_fault_of_the_schema(
+    tokenizer: FolderTokenizer,
+) -> None:
+    constraint = Constraint(value='{"type":"integer"}', strict=True)
+    held = AnswerConstraint(tokenizer.vendor, tokenizer.vocabulary, constraint)
+    with pytest.raises(EngineFailed):
+        held.accept(tokenizer.vendor.tokenize_str("{")[0])
 
 
 @pytest.mark.parametrize("name", LARGEST)

@@ -97,6 +97,17 @@ class TestOpenVinoEngine(EngineSuite):
                 assert refused.value.field == "constraint.value"
             assert (await good).finished.reason == "length"
 
+    async def test_a_schema_without_an_end_is_refused_alone(self, make: MakeHarness) -> None:
+        again = {"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]}
+        endless = ask("bad", words(2, 8), constraint=json_value(json.dumps(again)))
+        async with started(make()) as (engine, _):
+            good = asyncio.create_task(answer(engine, ask("good", words(1, 8), 40)))
+            with pytest.raises(InvalidRequest) as refused:
+                await answer(engine, endless)
+            assert refused.value.field == "constraint.value"
+            assert (await good).finished.reason == "length"
+            assert engine.stats().running == 0
+
     async def test_an_abort_while_the_schema_is_compiled_counts(self, make: MakeHarness) -> None:
         async with started(make()) as (engine, _):
             request = ask("a", words(1, 8), 500, constraint=json_value('{"type": "string"}'))

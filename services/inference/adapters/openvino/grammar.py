@@ -15,6 +15,9 @@ from services.inference.core.demands import Constraint
 from services.inference.core.grammar import SchemaRefused, arguments_rules, lark, value_rule
 from services.inference.ports import EngineFailed, InvalidRequest
 
+_NO_END = "Too many items"
+"""What llguidance 1.9 says of more text in a row without a choice than it looks ahead for."""
+
 
 class AnswerConstraint:
     """The state of one answer under one constraint."""
@@ -30,7 +33,7 @@ class AnswerConstraint:
         self._matcher = LLMatcher(tokenizer, grammar, log_level=0)
         if self._matcher.is_error():
             raise _culprit(tokenizer, constraint, self._matcher.get_error())
-        self._tokenizer, self._vocabulary = tokenizer, vocabulary
+        self._tokenizer, self._vocabulary, self._asked = tokenizer, vocabulary, constraint
         self._mask = np.zeros((vocabulary + 31) // 32, np.int32)
 
     def masked(self, row: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -56,10 +59,16 @@ class AnswerConstraint:
         allowed[self._tokenizer.tokenize_bytes(forced)] = True
 
     def accept(self, token_id: int) -> bool:
-        """Take the chosen token; returns whether the answer is complete."""
+        """Take the chosen token; returns whether the answer is complete.
+
+        Raises:
+            InvalidRequest: what the schema demands next has no end: a value inside of itself, or
+                very many of one. No other answer gets past it.
+            EngineFailed: the token is none that the mask lets through.
+        """
         self._matcher.consume_token(token_id)
         if self._matcher.is_error():
-            raise EngineFailed(_first_line(self._matcher.get_error()))
+            raise _failure(self._asked, self._matcher.get_error())
         return bool(self._matcher.is_stopped())
 
 
@@ -78,6 +87,15 @@ def grammar_of(tokenizer: LLTokenizer, constraint: Constraint) -> str:
 def _token_of(tokenizer: LLTokenizer, mark: str) -> int | None:
     ids = tokenizer.tokenize_str(mark, parse_special=True)
     return ids[0] if len(ids) == 1 and tokenizer.is_special_token(ids[0]) else None
+
+
+def _failure(constraint: Constraint, message: str) -> InvalidRequest | EngineFailed:
+    if _NO_END not in message:
+        return EngineFailed(_first_line(message))
+    detail = "the schema cannot be used: what it demands has no end, or none that can be reached"
+    if constraint.value is None:
+        return InvalidRequest(detail, field="constraint.calls")
+    return InvalidRequest(detail, field="constraint" if constraint.calls else "constraint.value")
 
 
 def _culprit(tokenizer: LLTokenizer, constraint: Constraint, message: str) -> InvalidRequest:

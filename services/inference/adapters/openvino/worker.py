@@ -31,11 +31,12 @@ from services.inference.ports import (
     EngineFinished,
     EngineStats,
     GenerateRequest,
+    InvalidRequest,
     Sampling,
 )
 from shared.clock import monotonic
 
-Output = EngineChunk | EngineFailed | EngineBroken
+Output = EngineChunk | EngineFailed | EngineBroken | InvalidRequest
 
 
 class Job:
@@ -234,7 +235,7 @@ class Worker:
             return
         try:
             complete = constraint is not None and constraint.accept(token)
-        except EngineFailed as error:
+        except (EngineFailed, InvalidRequest) as error:
             self._drop(job, error)
             return
         shown = (token,)
@@ -254,7 +255,7 @@ class Worker:
         finished = EngineFinished(reason, job.usage())
         self._outbox.append((job, EngineChunk(chunk.token_ids, chunk.logprobs, finished)))
 
-    def _drop(self, job: Job, error: EngineFailed | EngineBroken) -> None:
+    def _drop(self, job: Job, error: EngineFailed | EngineBroken | InvalidRequest) -> None:
         self._forget(job)
         self._outbox.append((job, error))
 
