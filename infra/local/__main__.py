@@ -21,8 +21,8 @@ from infra.local.server import check_sync
 from infra.local.settings import LocalSettings, inherited_environment
 from infra.local.supervisor import GRACE, Supervisor
 from infra.local.view import Addresses, View
-from infra.local.watching import Watch, under_watch
 from infra.nats import topology
+from infra.watching import Watch, under_watch
 from shared.clock import monotonic
 from shared.errors import MillraceError, Permanent
 from shared.metrics.exporter import TARGETS_FILE

@@ -2,7 +2,8 @@
 
 write FOLDER        everything that a server in a container needs
 tenant NAME         a user for a tenant's own clients, also while the system runs
-topology [--keep]   make the streams, with the operator's key
+site NAME           a user for the link of another site, of which this one is the hub
+topology [--keep]   make the streams, with the operator's key, and join them to other sites'
 """
 
 from __future__ import annotations
@@ -11,13 +12,23 @@ import argparse
 import asyncio
 import re
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path, PurePath
 
 import orjson
 
 from infra.nats.certificates import ensure_certificates
 from infra.nats.config import Server, server_text
-from infra.nats.keys import TLS_FOLDER, ensure_tenant, reload, write_security
+from infra.nats.joining import neighbours
+from infra.nats.keys import (
+    TLS_FOLDER,
+    ensure_site,
+    ensure_tenant,
+    hub_of,
+    reload,
+    write_security,
+)
 from infra.nats.topology import deploy, run
 from infra.private_file import write_private
 from shared.errors import MillraceError, Permanent, Transient
@@ -54,14 +65,36 @@ def _parser() -> argparse.ArgumentParser:
         writing.add_argument(f"--{name}", default=getattr(Server(), name))
     writing.set_defaults(run=_write)
     tenant = commands.add_parser("tenant", help="a user for a tenant's own clients")
-    tenant.add_argument("name")
-    tenant.add_argument("--folder", type=Path, help="default: that of the local system")
-    tenant.add_argument("--json", action="store_true", help="say it as JSON")
-    tenant.set_defaults(run=_tenant)
-    topology = commands.add_parser("topology", help="make the streams")
-    topology.add_argument("--keep", action="store_true", help="and again after every reconnect")
-    topology.set_defaults(run=_topology)
+    site = commands.add_parser("site", help="a user for the link of another site")
+    for adding, run_it in ((tenant, _tenant), (site, _site)):
+        adding.add_argument("name")
+        adding.add_argument("--folder", type=Path, help="default: that of the local system")
+        adding.add_argument("--json", action="store_true", help="say it as JSON")
+        adding.set_defaults(run=run_it)
+    site.add_argument("--hub", default="", help="what sites call this hub, its JetStream domain")
+    _add_topology(commands.add_parser("topology", help="make the streams"))
     return parser
+
+
+def _add_topology(topology: argparse.ArgumentParser) -> None:
+    topology.add_argument("--keep", action="store_true", help="and again after every reconnect")
+    topology.add_argument(
+        "--copies-of",
+        action="append",
+        default=[],
+        metavar="SITE",
+        help="at a hub: one of its sites",
+    )
+    topology.add_argument("--site", default="", help="at a site: its name")
+    topology.add_argument("--hub", default="", help="at a site: the name of its hub")
+    topology.add_argument(
+        "--monitor",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="where a server tells of links",
+    )
+    topology.set_defaults(run=_topology)
 
 
 def _write(options: argparse.Namespace) -> None:
@@ -80,7 +113,55 @@ def _write(options: argparse.Namespace) -> None:
 
 
 def _tenant(options: argparse.Namespace) -> None:
-    """The running servers of a local system read their users again; connections stay.
+    path, told = _added(options, partial(ensure_tenant, tenant=options.name))
+    url = "" if options.folder else _url(BusSettings())
+    if options.json:
+        found = {"file": str(path), "known": told, "url": url}
+        sys.stdout.write(orjson.dumps(found).decode() + "\n")
+        return
+    sys.stdout.write(
+        f"{path}\n{_state(told)}. Clients: MILLRACE_NATS_URL={url or '...'} "
+        f"MILLRACE_NATS_CREDS={path}, and Millrace.connect(tenant={options.name!r})\n"
+    )
+
+
+def _site(options: argparse.Namespace) -> None:
+    path, told = _added(options, partial(_site_file, site=options.name, hub=options.hub))
+    hub = hub_of(path.parents[1])
+    if options.json:
+        found = {"file": str(path), "known": told, "hub": hub}
+        sys.stdout.write(orjson.dumps(found).decode() + "\n")
+        return
+    sys.stdout.write(
+        f"{path}\n{_state(told)}. The leaf node of {options.name} shows its seed. The streams: "
+        f"topology --keep --copies-of {options.name} --monitor URL here, and "
+        f"topology --keep --site {options.name} --hub {hub} --monitor URL there\n"
+    )
+
+
+def _site_file(folder: Path, *, site: str, hub: str) -> Path:
+    """The key of a site; a hub that has any keeps its name, which the others know.
+
+    Raises:
+        Permanent: `hub_needed`, `invalid_name`.
+    """
+    known = hub_of(folder)
+    if not known and not hub:
+        detail = "say with --hub what the sites call this hub: the `domain` of its JetStream"
+        raise Permanent("hub_needed", detail, field="hub")
+    if known and hub not in ("", known):
+        raise Permanent("invalid_name", f"its other sites call this hub {known!r}", field="hub")
+    return ensure_site(folder, site, known or hub)
+
+
+def _state(told: bool) -> str:
+    return "the servers know it" if told else "a server knows it after its next (re)load"
+
+
+def _added(options: argparse.Namespace, ensure: Callable[[Path], Path]) -> tuple[Path, bool]:
+    """The file of a new user, and whether the running servers of a local system know it already.
+
+    They read their users again; connections stay.
 
     Raises:
         Permanent: `folder_needed`, where the broker is somebody else's, who has its own users.
@@ -93,19 +174,9 @@ def _tenant(options: argparse.Namespace) -> None:
             "where its users are, as `python -m infra.nats write` made them",
             field="folder",
         )
-    path = ensure_tenant(options.folder or settings.data / "nats", options.name).absolute()
+    path = ensure(options.folder or settings.data / "nats").absolute()
     write_security(path.parents[1])
-    told = options.folder is None and _reload(settings.data / "pids.json")
-    url = "" if options.folder else _url(settings)
-    if options.json:
-        found = {"file": str(path), "known": told, "url": url}
-        sys.stdout.write(orjson.dumps(found).decode() + "\n")
-        return
-    state = "the servers know it" if told else "a server knows it after its next (re)load"
-    sys.stdout.write(
-        f"{path}\n{state}. Clients: MILLRACE_NATS_URL={url or '...'} MILLRACE_NATS_CREDS={path}, "
-        f"and Millrace.connect(tenant={options.name!r})\n"
-    )
+    return path, options.folder is None and _reload(settings.data / "pids.json")
 
 
 def _url(settings: BusSettings) -> str:
@@ -128,8 +199,12 @@ def _reload(pids: Path) -> bool:
 
 
 def _topology(options: argparse.Namespace) -> None:
+    others = neighbours(
+        options.copies_of, options.site, options.hub, options.monitor, followed=options.keep
+    )
     settings, log = BusSettings(), configure("topology", "info")
-    asyncio.run(run(settings, log) if options.keep else deploy(settings.address(), log))
+    keeping = run(settings, log, others) if options.keep else None
+    asyncio.run(keeping or deploy(settings.address(), log, others))
 
 
 if __name__ == "__main__":

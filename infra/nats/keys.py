@@ -70,15 +70,16 @@ def write_security(folder: Path) -> Security:
         ensure_user(folder, user)
     paths = sorted((folder / USERS_FOLDER).glob("*.nk"))
     keys = {path.stem: public_of(read_seed(path)) for path in paths}
-    hub = _domain_file(folder)
-    security = Security(
-        keys,
-        public_of(ensure_issuer(folder)) if own else "",
-        hub.read_text(encoding="utf-8").strip() if hub.exists() else "",
-    )
+    security = Security(keys, public_of(ensure_issuer(folder)) if own else "", hub_of(folder))
     text = f"# Written by `python -m infra.nats`; edits are lost.\n{security_text(security)}"
     write_private(folder / SECURITY_FILE, text.encode())
     return security
+
+
+def hub_of(folder: Path) -> str:
+    """The name under which sites know the hub of this folder; empty where none has a key."""
+    file = _domain_file(folder)
+    return file.read_text(encoding="utf-8").strip() if file.exists() else ""
 
 
 def _domain_file(folder: Path) -> Path:
@@ -114,8 +115,9 @@ def ensure_site(folder: Path, site: str, hub: str) -> Path:
     Raises:
         Permanent: `invalid_name`.
     """
+    domain = f"{check_site(hub)}\n".encode()
     path = _ensure_named(folder, site_user(site), SITE_PREFIX, "site")
-    write_private(_domain_file(folder), f"{check_site(hub)}\n".encode())
+    write_private(_domain_file(folder), domain)
     return path
 
 

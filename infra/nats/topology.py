@@ -2,6 +2,7 @@
 
 A single server forgets what it held in memory when it restarts, and services may not make streams:
 so somebody stays connected and makes them anew. `make run` does, with a broker of its own or not.
+Where there are other sites, it joins the streams to them and follows the links.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ import asyncio
 import signal
 from contextlib import suppress
 
+from infra.nats.joining import Neighbours
+from infra.nats.links import follow
+from infra.watching import under_watch
 from shared.bus import topology
 from shared.bus.connect import Bus, open_bus
 from shared.bus.service import ensure_patiently
@@ -22,8 +26,8 @@ from shared.telemetry import Log
 _AGAIN = 1.0
 
 
-async def deploy(address: Address, log: Log) -> None:
-    """Make what is missing, and bring the rest up to its row.
+async def deploy(address: Address, log: Log, others: Neighbours | None = None) -> None:
+    """Make what is missing, bring the rest up to its row, and join it to the others' streams.
 
     Raises:
         Transient: `bus_unavailable`.
@@ -31,6 +35,8 @@ async def deploy(address: Address, log: Log) -> None:
     """
     async with open_bus(address, ADMIN, log) as bus:
         await ensure_patiently(bus)
+        if others is not None:
+            await others.join(bus)
 
 
 async def keep(address: Address, log: Log, vital: Vital | None = None) -> None:
@@ -54,22 +60,33 @@ async def keep(address: Address, log: Log, vital: Vital | None = None) -> None:
             await _ensure(bus, lost)
 
 
-async def run(settings: BusSettings, log: Log) -> None:
+async def keep_joined(
+    address: Address, log: Log, others: Neighbours, vital: Vital | None = None
+) -> None:
+    """As `keep`; and join the streams to the others', also after a link was lost."""
+    following = follow(address, others.monitors, others.join, log)
+    await under_watch(keep(address, log, vital), [following])
+
+
+async def run(settings: BusSettings, log: Log, others: Neighbours | None = None) -> None:
     """As a program of its own: until a signal asks for the end, with a port that says how it is.
 
     Raises:
         Permanent: `invalid_credentials`, `invalid_tls`, `untrusted_server`.
     """
-    keeping = asyncio.create_task(_shown(settings, log))
+    keeping = asyncio.create_task(_shown(settings, log, others))
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, keeping.cancel)
     with suppress(asyncio.CancelledError):
         await keeping
 
 
-async def _shown(settings: BusSettings, log: Log) -> None:
+async def _shown(settings: BusSettings, log: Log, others: Neighbours | None) -> None:
     async with exporting("topology", settings.metrics_place(), log) as vital:
-        await keep(settings.address(), log, vital)
+        if others is None:
+            await keep(settings.address(), log, vital)
+        else:
+            await keep_joined(settings.address(), log, others, vital)
 
 
 async def _ensure(bus: Bus, lost: asyncio.Event) -> None:

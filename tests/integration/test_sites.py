@@ -21,8 +21,10 @@ from infra.local import leaf, servers
 from infra.local.broker import free_port
 from infra.local.settings import inherited_environment
 from infra.local.supervisor import Supervisor
+from infra.nats.joining import Neighbours
 from infra.nats.keys import ensure_site, read_seed
 from infra.nats.links import Follower, Links
+from infra.nats.topology import keep_joined
 from infra.trial import copies
 from infra.trial.link import Link
 from services.sessions.adapters.eraser import Eraser
@@ -61,6 +63,8 @@ class Joined:
     monitor: str
     as_site: Address
     """The hub, for whoever has the edge's key."""
+    operator: Address
+    """The hub, for whoever makes its streams."""
 
     async def linked(self) -> None:
         """Wait until the edge's server is connected to the hub's."""
@@ -95,9 +99,8 @@ async def sites(tmp_path: Path) -> AsyncIterator[Joined]:
         await servers.deploy(hub, LOG, partial(keep_copies, sites=[EDGE]))
         await servers.deploy(edge, LOG, partial(fetch_tasks, site=EDGE, hub=HUB))
         async with open_bus(hub.address, "a", LOG) as a, open_bus(edge.address, "b", LOG) as b:
-            yield Joined(
-                a, b, link, monitor, Address(hub.address.url, None, key, tls=hub.address.tls)
-            )
+            as_site = Address(hub.address.url, None, key, tls=hub.address.tls)
+            yield Joined(a, b, link, monitor, as_site, hub.address)
     finally:
         await link.cut()
         await asyncio.gather(*(one.stop() for one in supervisors))
@@ -111,6 +114,7 @@ async def test_sites_keep_their_own_work_and_catch_up(sites: Joined) -> None:
     await _the_key_of_a_site_is_for_its_link_alone(sites)
     await _every_service_may_ensure_the_topology(sites)
     await _what_happened_meanwhile_is_caught_up_with(sites)
+    await _the_program_that_makes_the_streams_follows_the_links(sites)
     await _what_the_edge_erased_is_erased_at_the_hub(sites)
 
 
@@ -236,15 +240,40 @@ async def _apart(sites: Joined) -> bool:
 
 async def _sources_that_were_left_out_come_back(sites: Joined, follower: Follower) -> None:
     """As a service would do that brings a stream up to its row while the sources are out."""
-    config = (await sites.hub.api(f"STREAM.INFO.{RUNS}"))["config"]
-    await sites.hub.api(f"STREAM.UPDATE.{RUNS}", {**config, "sources": []})
+    left_out = await _without_sources(sites.hub)
     for _ in range(20):
         await follower.look()
-    found = (await sites.hub.api(f"STREAM.INFO.{RUNS}"))["config"]
-    assert [one["external"] for one in found["sources"]] == [
-        one["external"] for one in config["sources"]
-    ]
+    assert await _origins(sites.hub) == left_out
     await append(sites.edge, 100, 1)
+    await until(lambda: same(sites), 60)
+
+
+async def _without_sources(bus: Bus) -> list[object]:
+    """Where they led."""
+    found, config = await _origins(bus), (await bus.api(f"STREAM.INFO.{RUNS}"))["config"]
+    await bus.api(f"STREAM.UPDATE.{RUNS}", {**config, "sources": []})
+    return found
+
+
+async def _origins(bus: Bus) -> list[object]:
+    config = (await bus.api(f"STREAM.INFO.{RUNS}"))["config"]
+    return [one["external"] for one in config.get("sources") or ()]
+
+
+async def _the_program_that_makes_the_streams_follows_the_links(sites: Joined) -> None:
+    """`topology --keep --copies-of edge` at the hub; whoever ends it waits until it has ended."""
+    left_out = await _without_sources(sites.hub)
+    others = Neighbours(copies=(EDGE,), monitors=(sites.monitor,))
+    keeping = asyncio.create_task(keep_joined(sites.operator, LOG, others))
+
+    async def joined() -> bool:
+        return keeping.done() or await _origins(sites.hub) == left_out
+
+    await until(joined, 60)
+    keeping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await keeping
+    await append(sites.edge, 101, 1)
     await until(lambda: same(sites), 60)
 
 
