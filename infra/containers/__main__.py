@@ -85,7 +85,7 @@ Millrace runs in containers.
   HTTP   http://127.0.0.1:{settings.http_port}, with an API key:
          docker compose exec topology python -m services.cli keys create --admin
   NATS   {NATS}, with TLS; as its operator:{operator}
-         .venv/bin/millrace status
+         .venv/bin/millrace workers
   stop   make down  (ARGS=--volumes: and forget all data)
 
 """

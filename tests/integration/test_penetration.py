@@ -20,6 +20,8 @@ pytestmark = [
 INNER = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 """The request that must never be answered: to us it is only a body."""
 
+OTHERS = 3
+
 
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -33,7 +35,7 @@ async def front(tmp_path_factory: pytest.TempPathFactory, log: Path) -> AsyncIte
 
 
 async def said(front: Ingress, sent: bytes) -> bytes:
-    """All that the server says to it until it has said nothing for a while."""
+    """All that the server says to it, until it serves others and has nothing to add here."""
     host, port = front.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     heard = b""
@@ -42,14 +44,29 @@ async def said(front: Ingress, sent: bytes) -> bytes:
         await writer.drain()
         async with asyncio.timeout(10):
             heard += await reader.read(1 << 16)
-        with_more = 1.0
-        while chunk := await asyncio.wait_for(reader.read(1 << 16), with_more):
+        while chunk := await added(front, reader):
             heard += chunk
     except TimeoutError:
         pass
     finally:
         writer.close()
     return heard
+
+
+async def added(front: Ingress, reader: asyncio.StreamReader) -> bytes:
+    """What comes before others are served, who began later; nothing where nothing does.
+
+    One process answers all of them, in turns: a request that hides is under way before theirs.
+    """
+    more = asyncio.create_task(reader.read(1 << 16))
+    for _ in range(OTHERS):
+        await front.http.get("/healthz")
+        await asyncio.wait({more}, timeout=0.05)
+        if more.done():
+            return more.result()
+    more.cancel()
+    await asyncio.gather(more, return_exceptions=True)
+    return b""
 
 
 def post(*headers: str, body: bytes = b"", path: str = "/v1/tasks") -> bytes:
@@ -148,6 +165,12 @@ async def test_no_line_of_the_log_is_written_by_a_client(front: Ingress, log: Pa
     assert len(text) < 50_000
     assert not [line for line in text.splitlines() if line.startswith("level=error")]
     assert "\x1b" not in text
+
+
+async def test_what_follows_at_once_is_heard(front: Ingress) -> None:
+    """Or none of the above would show that no request hides in another."""
+    twice = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 2
+    assert (await said(front, twice)).count(b"HTTP/1.1 200") == 2
 
 
 async def test_it_still_serves(front: Ingress) -> None:

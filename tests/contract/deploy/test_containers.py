@@ -6,6 +6,7 @@ The engine is a script that writes down how it was called: a real one is on no m
 from __future__ import annotations
 
 import os
+import re
 import stat
 import subprocess
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from infra.containers import secrets
 from infra.containers.__main__ import PROFILES, for_demo, main, read
 from infra.local.settings import LocalSettings
+from services.cli.handlers.application import build
 from tests.contract.deploy.compose_checks import ROOT
 from tests.contract.deploy.needs import OPENSSL
 
@@ -59,7 +61,10 @@ def test_up_builds_and_waits_until_all_is_well(engine: Path, capsys: Captured) -
     assert main(["up", "--no-demo"]) == 0
     (said,) = calls(engine)
     assert said.startswith(f"compose --project-directory {ROOT} up --build --detach --wait")
-    assert "keys create --admin" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "keys create --admin" in said
+    known = {command.name for command in build().registered_commands}
+    assert set(re.findall(r"bin/millrace (\w+)", said)) == {"workers"} <= known
     assert set(written(engine / "data" / "containers")) == secrets.names()
 
 
