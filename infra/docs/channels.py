@@ -170,7 +170,7 @@ def _tasks() -> Iterator[Channel]:
     place = "control.{tenant}.{session}"
     for verb, kind in _VERBS.items():
         reply = control.DeleteReply if verb == "delete" else control.ControlReply
-        about = _first_line(kind).partition(": ")[2] or _first_line(kind)
+        about = _after_address(kind)
         yield Channel(f"{place}.{verb}", about, (kind,), (reply,), large=Claimed)
 
 
@@ -189,6 +189,12 @@ _VERBS: dict[str, type[Message]] = {
 
 def _first_line(kind: type) -> str:
     return (kind.__doc__ or "").strip().partition("\n")[0]
+
+
+def _after_address(kind: type) -> str:
+    """What a request is for; its docstring begins with the end of its address."""
+    text = _first_line(kind).partition(": ")[2]
+    return text[:1].upper() + text[1:]
 
 
 def _facts() -> Iterator[Channel]:
@@ -296,9 +302,9 @@ _REQUESTS: dict[str, tuple[str, type[Message], type[Message]]] = {
 
 def _questions() -> Iterator[Channel]:
     for what, (question, reply) in _ASKED.items():
-        about = f"Asked by a tenant's own client. {_first_line(question).partition(': ')[2]}"
+        about = f"A tenant's own client asks. {_after_address(question)}"
         answers = (reply,) if reply is asks.Answered else (reply, asks.Answered)
-        yield Channel(f"ask.{{tenant}}.{what}", about.strip(), (question,), answers)
+        yield Channel(f"ask.{{tenant}}.{what}", about, (question,), answers)
     for address, (about, question, reply) in _REQUESTS.items():
         yield Channel(address, about, (question,), (reply,))
 
