@@ -15,7 +15,7 @@ PATHS := services shared infra loadtests tests
 # Tests mostly wait for processes, so two files run at a time; `make test SPREAD=` for one.
 SPREAD := -n 2 --dist loadfile
 
-.PHONY: help setup run demo cluster sites up down test chaos test-gpu bench load lint audit fmt lock clean
+.PHONY: help setup run demo cluster sites up down test chaos test-gpu bench load docs lint audit fmt lock clean
 
 ##@ Use it
 
@@ -59,6 +59,9 @@ bench: $(DEV_STAMP) ## what Millrace itself costs per step and completion, again
 load: $(DEV_STAMP) ## clients of every kind on the running system, judged by a floor of the same run
 	@exec $(PY) -m loadtests $(ARGS)
 
+docs: setup ## OpenAPI of HTTP and AsyncAPI of the bus, into build/docs (ARGS="--to FOLDER")
+	@exec $(PY) -m infra.docs $(ARGS)
+
 lint: $(DEV_STAMP) ## ruff, mypy, import-linter, bandit
 	@$(BIN)/ruff check $(RUFF) $(PATHS)
 	@$(BIN)/ruff format --check $(RUFF) $(PATHS)
@@ -79,8 +82,8 @@ lock: $(DEV_STAMP) ## make the lock files again from the *.in files
 	@$(COMPILE) --no-deps requirements-nodeps.in -o .venv/nodeps.lock && cat .venv/nodeps.lock >> requirements.lock
 	@$(COMPILE) requirements-dev.in -o requirements-dev.lock
 
-clean: ## remove the virtual environment and all caches (the data folder stays)
-	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+clean: ## remove the virtual environment, all caches and what `make docs` wrote (the data folder stays)
+	@rm -rf build .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find $(PATHS) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from services.cli.adapters.client import CommandClient, connect
 from services.cli.adapters.gpu import GpuProbes
+from services.cli.adapters.http import over_http
 from services.cli.adapters.launch import Supervisor
 from services.cli.adapters.probes import SystemProbes
 from services.cli.adapters.terminal import SystemTerminal
@@ -43,6 +44,7 @@ def compose(settings: CliSettings) -> App:
     return App(
         place=replace(place, embedded=settings.nats_url is None),
         connect=reach,
+        http=over_http,
         terminal=SystemTerminal(),
         probes=lambda place, tenant: SystemProbes(place, ROOT, partial(reach, place, tenant), gpu),
         launch=Supervisor(environment_for_children()),

@@ -257,6 +257,28 @@ class Client(Protocol):
         """Make every stream of a backup, where no service runs."""
 
 
+class Way(Protocol):
+    """A way into the system by which `bench` asks tasks."""
+
+    name: str
+
+    async def ask(self, agent: str, question: str, session: str, heard: Callable[[], None]) -> int:
+        """Ask and wait for the end; `heard` is called with every piece of text.
+
+        Answers how many tokens were made.
+
+        Raises:
+            MillraceError: what went wrong.
+        """
+
+    async def forget(self, session: str) -> None:
+        """Delete a session of this way, also while its task runs.
+
+        Raises:
+            MillraceError: `unknown_session`, and why it could not.
+        """
+
+
 class Terminal(Protocol):
     """The person at the keyboard, if there is one."""
 

@@ -1,6 +1,7 @@
 """The edges run as FastStream applications; consuming from a stream stays with `consume`.
 
-FastStream brings the application shell, the request/reply subscribers and the AsyncAPI document.
+FastStream brings the application shell and the request/reply subscribers (not the AsyncAPI
+document: decision record 0052).
 Its pull subscriber is not used: it fetches up to three times what it has workers for, so that what
 waits for a worker is redelivered; its ack policies lose or burn messages (facts: nats.md section
 3); and nobody would create a lost consumer again.

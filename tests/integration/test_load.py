@@ -1,4 +1,7 @@
-"""The load test against a whole system whose model answers at once, and against broken servers."""
+"""The load test and `millrace bench` against a whole system whose model answers at once, and
+
+against broken servers.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,13 @@ import pytest_asyncio
 from infra.local.settings import ROOT, inherited_environment
 from loadtests.operations import OPERATIONS
 from loadtests.result import Result
+from services.cli.adapters.http import over_http
+from services.cli.core.place import Place
+from shared.client import Millrace
+from shared.errors import Permanent, Transient
 from tests.integration.ingress_system import Ingress
 from tests.integration.instant_system import instant_system
+from tests.integration.waiting import until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 QUESTIONS = """
@@ -109,3 +117,74 @@ async def test_a_broken_server_is_counted_and_fails_the_run(tmp_path: Path) -> N
     assert reasons["chat_stream"].startswith("connection")
     assert {"failed", "floor"} <= {breach.rule for breach in result.breaches}
     assert "rules broken" in said
+
+
+async def bench(front: Ingress, *argv: str) -> tuple[int, str, str]:
+    """`millrace bench` of the running system; exit status and both outputs."""
+    assert front.system is not None
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "services.cli", "--data", str(front.system.data), "bench"),
+        *("--seconds", "0.2", "--at-once", "3", "--json", *argv),
+        cwd=ROOT,
+        env=inherited_environment() | {"MILLRACE_HTTP_PORT": front.url.rpartition(":")[2]},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_bench_measures_both_ways_in_and_leaves_nothing(front: Ingress) -> None:
+    code, out, err = await bench(front, "--question", "steps 2")
+    assert code == 0, err
+    found = orjson.loads(out)
+    assert found["sessions_left"] == {}
+    assert [(one["over"], one["at_once"]) for one in found["phases"]] == [
+        (way, lanes) for way in ("nats", "http") for lanes in (1, 1, 3)
+    ]
+    for one in found["phases"]:
+        assert one["errors"] == {}
+        assert one["tasks"] >= one["at_once"]
+        assert 0 < one["first_token_ms"]["p50"] <= one["task_ms"]["p95"]
+        assert one["overhead_ms"]["p50"] <= one["overhead_ms"]["p95"]
+        assert one["tokens_per_second"] > 0
+    assert front.system is not None
+    async with Millrace.connect(data=front.system.data) as client:
+
+        async def gone() -> bool:
+            return not any(name.startswith("bench") for name in await client.sessions())
+
+        await until(gone)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_bench_of_an_agent_that_is_not_there_says_so(front: Ingress) -> None:
+    code, out, err = await bench(front, "--agent", "nobody")
+    assert code == 1
+    phases = orjson.loads(out)["phases"]
+    assert [(one["over"], one["tasks"]) for one in phases] == [("nats", 1), ("http", 1)]
+    assert "unknown_agent" in phases[0]["errors"]
+    assert phases[1]["errors"]
+    assert err.count(" x ") == 2
+
+
+async def test_a_bench_takes_nothing_from_a_server_that_cuts_streams() -> None:
+    server = await serve()
+    port = server.sockets[0].getsockname()[1]
+    async with server, over_http(Place(Path(), "127.0.0.1", port, Path()), "acme", "") as way:
+        with pytest.raises(Transient, match="stream_cut"):
+            await way.ask("assistant", "hello", "s1", lambda: None)
+        with pytest.raises(Permanent, match="broken"):
+            await way.forget("s1")
+
+
+async def test_a_bench_without_an_ingress_names_the_way_to_one() -> None:
+    server = await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    server.close()
+    await server.wait_closed()
+    with pytest.raises(Transient, match=r"no_ingress.*make run"):
+        async with over_http(Place(Path(), "127.0.0.1", port, Path()), "acme", ""):
+            pass

@@ -10,6 +10,7 @@ import typer
 from services.cli.handlers import (
     ask,
     backup,
+    bench,
     control,
     dead,
     docs,
@@ -70,4 +71,5 @@ def build() -> typer.Typer:
     application.command("models")(system.models_command)
     application.command("workers")(system.workers_command)
     application.command("doctor")(system.doctor_command)
+    application.command("bench")(bench.bench_command)
     return application

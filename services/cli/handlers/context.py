@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 
 from services.cli.core.place import Place
-from services.cli.ports import Client, Launcher, Probes, Terminal
+from services.cli.ports import Client, Launcher, Probes, Terminal, Way
 from shared.errors import MillraceError
 
 FAILED, USAGE = 1, 2
@@ -30,6 +30,7 @@ _WRONG_USAGE = frozenset(
         "invalid_name",
         "invalid_limit",
         "invalid_grouping",
+        "invalid_key_file",
         "invalid_schedule",
         "invalid_step",
         "folder_needed",
@@ -39,6 +40,8 @@ _WRONG_USAGE = frozenset(
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 Connect = Callable[[Place, str | None], AbstractAsyncContextManager[Client]]
+OverHttp = Callable[[Place, str, str], AbstractAsyncContextManager[Way]]
+"""The HTTP side of a system, in a tenant's name or with an API key."""
 MakeProbes = Callable[[Place, str | None], Probes]
 
 
@@ -48,6 +51,7 @@ class App:
 
     place: Place
     connect: Connect
+    http: OverHttp
     terminal: Terminal
     probes: MakeProbes
     launch: Launcher

@@ -14,9 +14,10 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+from services.cli.adapters.http import over_http
 from services.cli.core.place import Place
 from services.cli.handlers.application import build
-from services.cli.handlers.context import App
+from services.cli.handlers.context import App, OverHttp
 from services.cli.ports import BusKey
 from shared.errors import MillraceError
 from tests.fakes.cli_system import NOW, FakeProbes, FakeSystem, FakeTerminal
@@ -69,6 +70,7 @@ class Cli:
     launch: Launch = field(default_factory=Launch)
     refusal: MillraceError | None = None
     seen: list[tuple[Place, str | None]] = field(default_factory=list)
+    http: OverHttp = over_http
 
     def __call__(self, *arguments: str) -> Outcome:
         out, err = io.StringIO(), io.StringIO()
@@ -83,6 +85,7 @@ class Cli:
         app = App(
             place=self.place,
             connect=connect,
+            http=self.http,
             terminal=self.terminal,
             probes=lambda _place, _tenant: self.probes,
             launch=self.launch,
