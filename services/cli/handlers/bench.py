@@ -86,7 +86,11 @@ async def _ways(app: App, client: Client, over: Over, key: str) -> AsyncIterator
         if over != "http":
             ways.append(OverBus(client))
         if over != "nats":
-            ways.append(await stack.enter_async_context(app.http(app.place, client.tenant, key)))
+            ways.append(
+                await stack.enter_async_context(
+                    app.http(app.place, app.tenant or client.tenant, key)
+                )
+            )
         yield ways
 
 
