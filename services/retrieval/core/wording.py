@@ -17,7 +17,7 @@ _SMALL = frozenset(
 )  # fmt: skip
 _NAMED = re.compile(r"\w+(?:[ \t]+\w+)*")
 _IT = "it"
-_THE_IT = re.compile(r"\b(?:an?|the|our|my|your|new) it\b", re.IGNORECASE)
+_THE_IT = re.compile(r"\b(?i:an?|the|our|my|your|new) it\b")
 
 
 def words(text: str) -> set[str]:
