@@ -20,6 +20,7 @@ from services.inference.adapters.provider.hearing import CallPart, Heard
 from services.inference.adapters.provider.key import Key
 from services.inference.adapters.provider.openai_request import unthinking
 from services.inference.adapters.provider.refusals import (
+    IDLE,
     UNAVAILABLE,
     Endpoint,
     Said,
@@ -100,7 +101,9 @@ class AnthropicWire:
             default_headers=row.headers,
             http_client=httpx2.AsyncClient(
                 timeout=timeouts,
-                limits=httpx2.Limits(max_keepalive_connections=row.concurrency),
+                limits=httpx2.Limits(
+                    max_keepalive_connections=row.concurrency, keepalive_expiry=IDLE
+                ),
                 trust_env=not self._endpoint.near,
             ),
         )

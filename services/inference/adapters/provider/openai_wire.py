@@ -24,6 +24,7 @@ from services.inference.adapters.provider.openai_embedding import (
 )
 from services.inference.adapters.provider.openai_request import TEMPLATE, chat_request, unthinking
 from services.inference.adapters.provider.refusals import (
+    IDLE,
     UNAVAILABLE,
     Endpoint,
     Said,
@@ -139,7 +140,9 @@ class OpenAiWire:
             default_headers=row.headers,
             http_client=httpx.AsyncClient(
                 timeout=timeouts,
-                limits=httpx.Limits(max_keepalive_connections=row.concurrency),
+                limits=httpx.Limits(
+                    max_keepalive_connections=row.concurrency, keepalive_expiry=IDLE
+                ),
                 trust_env=not self._endpoint.near,
             ),
         )
