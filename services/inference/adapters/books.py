@@ -78,7 +78,7 @@ class Books:
                 await self._enough.wait()
 
     async def _store(self, group: list[Entry]) -> None:
-        """What is not stored for now stays the first in line."""
+        """What a broker that is away does not take stays the first in line."""
         try:
             await append_all(self._bus, group, patience=self._patience)
         except Transient as error:
