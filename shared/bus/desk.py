@@ -19,9 +19,11 @@ from nats.aio.subscription import Subscription
 
 from shared.bus.connect import Bus
 from shared.bus.consume import attempt
+from shared.clock import monotonic
 from shared.contracts.asks import Answered
 from shared.contracts.base import Message, decode, encode
 from shared.errors import Failure, MillraceError, Transient
+from shared.metrics.catalogue import QUESTIONS
 from shared.subjects import ask_filter, asker_of
 from shared.telemetry import Handled, handling
 
@@ -93,6 +95,8 @@ class Desk:
         self._turns = turns or Turns()
         self._heard: list[Subscription] = []
         self._under_way: set[asyncio.Task[None]] = set()
+        for what in answers:
+            QUESTIONS.show(what, "ok")
 
     async def start(self) -> None:
         """Subscribe; every question from now on is heard when this returns.
@@ -131,9 +135,12 @@ class Desk:
 
     async def _answer(self, message: Msg) -> None:
         handling(Handled(message.subject, message.headers or {}))
-        reply = await attempt(lambda: self._answer_to(message), self._bus.log)
+        begun, outcome = monotonic(), "ok"
+        what = message.subject.rpartition(".")[2]
+        reply = await attempt(lambda: self._answer_to(what, message), self._bus.log)
         if isinstance(reply, Failure):
-            reply = Answered(error=reply)
+            reply, outcome = Answered(error=reply), "failed"
+        QUESTIONS.observe(monotonic() - begun, what, outcome)
         try:
             await self._send(message.reply, reply)
         except Transient:
@@ -147,9 +154,9 @@ class Desk:
         except MillraceError as error:  # an answer that is no message must be an answer as well
             await self._bus.send(reply, encode(Answered(error=error.as_failure())))
 
-    async def _answer_to(self, message: Msg) -> Message:
+    async def _answer_to(self, what: str, message: Msg) -> Message:
         tenant = asker_of(message.subject)
-        answer = self._answers[message.subject.rpartition(".")[2]]
+        answer = self._answers[what]
         async with self._turns.turn(tenant):
             return await answer.to(tenant, message.data)
 

@@ -69,6 +69,15 @@ DEAD_LETTERS = Counter(
     of=EVERYBODY,
 )
 
+# The processes that answer tenants' own clients of the bus.
+QUESTIONS = Histogram(
+    "question_seconds",
+    "From a question of a tenant's own client of the bus (`ask.<tenant>.<what>`) to its answer, the"
+    " wait for its turn included",
+    ("what", "outcome"),
+    of=(SESSIONS, RETRIEVAL),
+)
+
 # The loop.
 STEP_SECONDS = Histogram(
     "step_seconds",

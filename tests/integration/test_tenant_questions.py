@@ -18,6 +18,8 @@ from shared.contracts.asks import Answered, ReadStored, SearchDocuments
 from shared.contracts.base import Message, SessionRef
 from shared.contracts.facts import Done, Noted
 from shared.errors import Permanent, Transient
+from shared.metrics.catalogue import QUESTIONS
+from tests.fakes.counted import Moved
 from tests.integration.asked_system import Asked, asked_system
 from tests.unit.retrieval.test_handlers import Service
 
@@ -83,6 +85,13 @@ async def test_what_is_not_the_tenants_cannot_be_named(
     answer = await ask(asked, what, question, "other")
     assert answer["error"]["code"] == "invalid_subject"
     assert set(answer) == {"error"}
+
+
+async def test_questions_are_counted_by_how_they_end(asked: Asked) -> None:
+    ok, failed = (Moved(QUESTIONS, "read", outcome, part="_count") for outcome in ("ok", "failed"))
+    assert "error" not in await ask(asked, "read", {"subject": "run.3.acme.s1.noted"})
+    await ask(asked, "read", {"subject": "run.3.other.s1.noted"})
+    assert (ok.by, failed.by) == (1, 1)
 
 
 async def test_one_bad_subject_among_many_is_refused(asked: Asked) -> None:

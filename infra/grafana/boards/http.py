@@ -30,4 +30,13 @@ _TENANTS = Row(
         line("Cents per hour", f"topk(20, {_CENTS})", "{{tenant}}"),
     ),
 )
-HTTP = Board("millrace-http", "Millrace: HTTP and tenants", __doc__, (_REQUESTS, _TENANTS))
+_QUESTIONS = Row(
+    "Questions of tenants' own clients of the bus",
+    (
+        rates("Questions", "millrace_question_seconds_count", "what, outcome"),
+        tail("Time, p95", "millrace_question_seconds", "what"),
+    ),
+)
+HTTP = Board(
+    "millrace-http", "Millrace: HTTP and tenants", __doc__, (_REQUESTS, _TENANTS, _QUESTIONS)
+)
