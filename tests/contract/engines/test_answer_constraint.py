@@ -73,7 +73,11 @@ def tokenizer(
 
 
 def speak(
-    tokenizer: FolderTokenizer, constraint: Constraint, seed: int, prefer: str = ""
+    tokenizer: FolderTokenizer,
+    constraint: Constraint,
+    seed: int,
+    prefer: str = "",
+    longest: int = LONGEST,
 ) -> tuple[str, GenerationResult, bool]:
     """Random tokens, those of `prefer` first: text, what the parser makes of it, if it is whole."""
     random = np.random.default_rng(seed)
@@ -81,7 +85,7 @@ def speak(
     generation = Generation(tokenizer.decode)
     wanted = list(tokenizer.vendor.tokenize_str(prefer, parse_special=True))
     text = b""
-    for _ in range(LONGEST):
+    for _ in range(longest):
         row = random.random(tokenizer.vocabulary).astype(np.float32)
         if wanted:
             row[wanted.pop(0)] = 9.0
@@ -152,6 +156,17 @@ def test_a_bad_schema_of_a_tool_is_named(tokenizer: FolderTokenizer, schema: str
         AnswerConstraint(tokenizer.vendor, tokenizer.vocabulary, constraint)
     assert refused.value.field == "constraint.calls"
     assert schema == "{" or "'bad'" in refused.value.detail
+
+
+@pytest.mark.parametrize("text", ["xy" * 1500, "<|im_end|>é€😀" * 60], ids=["letters", "control"])
+def test_a_long_text_that_is_demanded_is_written_letter_by_letter(
+    tokenizer: FolderTokenizer, text: str
+) -> None:
+    """Where there is no choice for long, no mask is computed."""
+    constraint = Constraint(value=json.dumps({"const": text}), strict=True)
+    spoken, said, whole = speak(tokenizer, constraint, 3, longest=4000)
+    assert whole
+    assert json.loads(spoken) == json.loads(said.content) == text
 
 
 def _within(schema: dict[str, object]) -> dict[str, object]:

@@ -17,6 +17,9 @@ from services.inference.ports import EngineFailed, InvalidRequest
 
 _NO_END = "Too many items"
 """What llguidance 1.9 says of more text in a row without a choice than it looks ahead for."""
+_LONG = 256
+"""Bytes without a choice from which no mask is computed: it reads all of them for every token
+(60,000 letters of a `const`: 30 ms, in which everybody's answers wait)."""
 
 
 class AnswerConstraint:
@@ -38,12 +41,22 @@ class AnswerConstraint:
 
     def masked(self, row: NDArray[np.float32]) -> NDArray[np.float32]:
         """A copy of the row with everything that is not allowed at minus infinity."""
+        forced = self._matcher.compute_ff_bytes()
+        if len(forced) > _LONG:
+            return _alone(row, self._first_of(forced))
         self._matcher.unsafe_compute_mask_ptr(self._mask.ctypes.data, self._mask.nbytes)
         bits = np.unpackbits(self._mask.view(np.uint8), bitorder="little")
         allowed = bits[: self._vocabulary].astype(bool)
         if np.count_nonzero(allowed) == 1:
             self._unmark(allowed)
         return np.where(allowed, row, np.float32(-np.inf))
+
+    def _first_of(self, forced: bytes) -> int:
+        """The first token of a text, which is never a control token that reads like it."""
+        first: int = self._tokenizer.tokenize_bytes(forced[:_LONG])[0]
+        if self._tokenizer.is_special_token(first):
+            first = self._tokenizer.tokenize_bytes(forced[:1])[0]
+        return first
 
     def _unmark(self, allowed: NDArray[np.bool_]) -> None:
         """A control token is no way to write its own text, where a schema demands that text.
@@ -54,9 +67,8 @@ class AnswerConstraint:
         only = int(allowed.argmax())
         if not self._tokenizer.is_special_token(only) or self._matcher.validate_tokens([only]):
             return
-        forced = self._matcher.compute_ff_bytes()[:1]
         allowed[only] = False
-        allowed[self._tokenizer.tokenize_bytes(forced)] = True
+        allowed[self._first_of(self._matcher.compute_ff_bytes())] = True
 
     def accept(self, token_id: int) -> bool:
         """Take the chosen token; returns whether the answer is complete.
@@ -70,6 +82,12 @@ class AnswerConstraint:
         if self._matcher.is_error():
             raise _failure(self._asked, self._matcher.get_error())
         return bool(self._matcher.is_stopped())
+
+
+def _alone(row: NDArray[np.float32], token: int) -> NDArray[np.float32]:
+    only = np.full_like(row, -np.inf)
+    only[token] = row[token]
+    return only
 
 
 def grammar_of(tokenizer: LLTokenizer, constraint: Constraint) -> str:
