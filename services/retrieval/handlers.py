@@ -183,4 +183,5 @@ def _passage(marked: Marked) -> Passage:
         end=hit.end,
         sequence=hit.sequence,
         highlight=marked.highlight,
+        runner_up=marked.runner_up,
     )

@@ -9,8 +9,8 @@ from shared.errors import Failure
 class SearchRequest(Message, frozen=True):
     """`retrieval.search`. With `min_seq` the answer waits until that DOCS sequence is indexed.
 
-    With `highlight` every passage says which of its sentences answers best, and the passage with
-    the best sentence comes first.
+    With `highlight` every passage says which of its sentences answers best (two, where they are
+    about as good), and the passage with the best sentence comes first.
     """
 
     tenant: str
@@ -27,6 +27,7 @@ class Passage(Message, frozen=True):
     """A piece of a document: its text, offsets (characters) and cosine similarity.
 
     `highlight` is the sentence that answers best, on one line; empty where none was asked for.
+    `runner_up` is another one that answers about as well, where there is one.
     """
 
     document: str
@@ -36,6 +37,7 @@ class Passage(Message, frozen=True):
     end: int
     sequence: int
     highlight: str = ""
+    runner_up: str = ""
 
 
 class SearchReply(Message, frozen=True):

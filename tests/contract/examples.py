@@ -164,7 +164,7 @@ BEST = tokens.Logprob(text="39", logprob=-0.25, bytes=(51, 57))
 SCORED = tokens.Logprob(text="39", logprob=-0.25, bytes=(51, 57), top=(BEST,))
 PASSAGE = retrieval.Passage(
     document="a/b.txt", text="The key is blue.", score=0.75, start=10, end=26, sequence=9,
-    highlight="The key is blue.",
+    highlight="The key is blue.", runner_up="It is light blue.",
 )  # fmt: skip
 SUMMARY = ledger.TaskSummary(
     task="t1",

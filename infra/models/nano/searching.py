@@ -82,7 +82,8 @@ def serve() -> None:
         first, *rest = (await embedder.embed(texts)).vectors
         return render(
             [Passage(document=one.hit.document, text=one.hit.text, score=0.0, start=0,
-                     end=one.hit.end, sequence=1, highlight=one.highlight)
+                     end=one.hit.end, sequence=1, highlight=one.highlight,
+                     runner_up=one.runner_up)
              for one in Question(query, first).ranked(hits, readings, rest)]
         )  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Owns how found passages read in a tool's result: one line each, with its source. Pure.
 
-The sentence that answers best is set in bold, which every model knows; so that this is all that
-bold says, a document's own is taken out.
+The sentence that answers best is set in bold, which every model knows, and one that is about as
+good as well; so that this is all that bold says, a document's own is taken out.
 """
 
 from __future__ import annotations
@@ -28,10 +28,23 @@ def render(passages: Sequence[Passage]) -> str:
 
 
 def marked(passage: Passage) -> str:
-    """A passage on one line, with its highlight in bold."""
+    """A passage on one line, with its best sentences in bold."""
     line = _BOLD.sub(r"\1", one_line(passage.text))
-    best = _BOLD.sub(r"\1", _line(passage.highlight))
-    return line.replace(best, f"{MARK}{best}{MARK}", 1) if best else line
+    spans: list[tuple[int, int]] = []
+    for sentence in (passage.highlight, passage.runner_up):
+        best = _BOLD.sub(r"\1", _line(sentence))
+        spans += _place(line, best, spans) if best else []
+    for start, end in sorted(spans, reverse=True):
+        line = f"{line[:start]}{MARK}{line[start:end]}{MARK}{line[end:]}"
+    return line
+
+
+def _place(line: str, text: str, taken: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Where the text stands first, outside of what is taken; nothing where it does not."""
+    start = line.find(text)
+    while start >= 0 and any(start < to and begin < start + len(text) for begin, to in taken):
+        start = line.find(text, start + 1)
+    return [(start, start + len(text))] if start >= 0 else []
 
 
 def one_line(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.retrieval.core.highlights import (
+    CLOSE,
     MOST,
     Marked,
     Question,
@@ -78,6 +79,26 @@ def test_the_passage_with_the_best_sentence_comes_first() -> None:
     assert ranked == [Marked(second, "Nearest."), Marked(first, "Near.")]
 
 
+@pytest.mark.parametrize(
+    ("text", "likes", "best"),
+    [
+        ("One. Two. Six.", (0.5, 0.1, 0.5 + CLOSE), ("Six.",)),
+        ("One. Two. Six.", (0.51, 0.1, 0.5 + CLOSE), ("Six.", "One.")),
+        ("One. Two. Six.", (0.5, 0.5, 0.5), ("One.", "Two.")),
+        ("One. One. Six.", (0.5, 0.5, 0.1), ("One.",)),
+        ("One. One.", (0.5, 0.5), ("One.",)),
+    ],
+)
+def test_a_sentence_that_is_about_as_good_is_named_too(
+    text: str, likes: tuple[float, ...], best: tuple[str, ...]
+) -> None:
+    passage = hit(text)
+    ranked = Question("q", (1.0,)).ranked(
+        [passage], read("q", [passage]), [(like,) for like in likes]
+    )
+    assert ranked == [Marked(passage, *best)]
+
+
 def test_equal_passages_stay_in_their_order() -> None:
     hits = [hit("Same.", name) for name in "abc"]
     ranked = Question("q", (1.0,)).ranked(hits, read("q", hits), [(1.0,)] * 3)
@@ -88,7 +109,7 @@ def test_a_search_reads_so_many_sentences_and_no_more() -> None:
     hits = [hit("One. Two."), hit("Again. " * MOST), hit("Three.")]
     readings = read("q", hits)
     assert [len(reading.sentences) for reading in readings] == [2, 0, 0]
-    ranked = Question("q", (1.0,)).ranked(hits, readings, [(0.1,), (0.2,)])
+    ranked = Question("q", (1.0,)).ranked(hits, readings, [(0.1,), (0.3,)])
     assert ranked == [Marked(hits[0], "Two."), *unread(hits[1:])]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from msgspec.structs import replace
 
 from services.tools.core.passages import one_line, render
@@ -17,8 +18,8 @@ def test_one_line_per_passage() -> None:
     assert render(found) == "[1] travel.md: One night costs 140 euros.\n[2] a b.md: Breakfast."
 
 
-def highlighted(text: str, highlight: str) -> str:
-    return render([replace(passage(text), highlight=highlight)])
+def highlighted(text: str, highlight: str, runner_up: str = "") -> str:
+    return render([replace(passage(text), highlight=highlight, runner_up=runner_up)])
 
 
 def test_the_best_sentence_is_in_bold() -> None:
@@ -37,6 +38,22 @@ def test_bold_in_a_document_is_not_mistaken_for_it() -> None:
 
 def test_a_highlight_that_stands_twice_is_marked_once() -> None:
     assert highlighted("Free. Free.", "Free.") == "[1] travel.md: **Free.** Free."
+
+
+@pytest.mark.parametrize(
+    ("text", "best", "next_best", "line"),
+    [
+        ("A. B. C.", "C.", "A.", "**A.** B. **C.**"),
+        ("A. B. C.", "B.", "C.", "A. **B.** **C.**"),
+        ("So free. Free. 2 ** 3.", "2 ** 3.", "So free.", "**So free.** Free. **2 ** 3.**"),
+        ("It is free. free.", "It is free.", "free.", "**It is free.** **free.**"),
+        ("It is free. No.", "It is free.", "free.", "**It is free.** No."),
+    ],
+)
+def test_two_sentences_that_are_as_good_are_both_in_bold(
+    text: str, best: str, next_best: str, line: str
+) -> None:
+    assert highlighted(text, best, next_best) == f"[1] travel.md: {line}"
 
 
 def test_a_heading_that_is_the_best_is_in_bold() -> None:

@@ -30,8 +30,8 @@ WEIGHTS = {
     "remember": 6, "recall": 5, "recall_compute": 3, "two_lookups": 2, "talk": 6,
 }  # fmt: skip
 FOCUS = WEIGHTS | {
-    "search_knowledge": 30, "two_step": 18, "parallel": 28, "calculator": 24, "current_time": 7,
-    "remember": 7, "recall": 6, "recall_compute": 4, "two_lookups": 7, "talk": 4,
+    "search_knowledge": 30, "two_step": 18, "parallel": 28, "calculator": 24, "current_time": 8,
+    "remember": 10, "recall": 9, "recall_compute": 5, "two_lookups": 7, "talk": 4,
 }  # fmt: skip
 """For the later part of a training run: what comes last comes more often."""
 NEEDS = {

@@ -68,7 +68,8 @@ class Fact:
 class Found:
     """What a search finds: a fixed text or passages, and the sentence and file that answer.
 
-    Where `marked` is set, the answer is whatever the tool marks in the passage of the source.
+    What is quoted are the sentences that the tool marks, if the one that answers is among them or
+    `marked` is set, where they are the answer whatever they are.
     """
 
     text: str
@@ -76,14 +77,16 @@ class Found:
     source: str = ""
     passages: list[Passage] = field(default_factory=list)
     marked: bool = False
+    quote: str = ""
 
     def result(self, voice: Voice, query: str) -> str:
         """What the tool returns for this query."""
         if not self.passages:
             return self.text
         self.text = voice.rank(query, self.passages)
-        if self.marked:
-            self.sentence = ranking.highlight(self.text, self.source)
+        marked = ranking.highlights(self.text, self.source)
+        trusted = self.marked or self.sentence in marked
+        self.quote = " ".join(marked) if trusted else self.sentence
         return self.text
 
 
@@ -195,7 +198,9 @@ def noun(voice: Voice, numeric: bool = False) -> tuple[Fact, str]:
 
 def filename(voice: Voice) -> str:
     """A source file."""
-    if voice.chance(0.06):
+    if voice.odd and voice.chance(0.06):
+        stem = voice.strange() or voice.invented()
+    elif voice.chance(0.06):
         stem = voice.invented() if voice.chance(0.5) else voice.pool("word")
     else:
         stem = voice.pool("filename")

@@ -148,9 +148,9 @@ def indirect(voice: Voice, fact: facts.Fact, clause: str) -> dict[str, str]:
 
 
 def quoted(about: str, found: facts.Found) -> str:
-    """The sentence with its source, or that there is none."""
-    if found.sentence:
-        return f"{found.sentence} (source: {found.source})"
+    """What answers with its source, or that nothing does."""
+    if found.quote:
+        return f"{found.quote} (source: {found.source})"
     if found.text.startswith("error: "):
         return refusal(found.text)
     return f"I found nothing about {about} in the documents."

@@ -51,7 +51,8 @@ def made_up(voice: Voice) -> tuple[str, str]:
     """A key that is put together, so that keys are copied and not known by heart."""
     kind = voice.rng.choice(list(HEADS))
     head = voice.rng.choice(HEADS[kind])
-    first = voice.pool(voice.rng.choice(["everyday", "everyday", "word", "noun", "shade", "adj"]))
+    pool = voice.rng.choice(["everyday", "everyday", "word", "noun", "shade", "adj"])
+    first = voice.strange() or voice.pool(pool)
     roll = voice.rng.random()
     if roll < 0.15:
         first = voice.invented()
@@ -64,7 +65,7 @@ def made_up(voice: Voice) -> tuple[str, str]:
 
 def key(voice: Voice) -> tuple[str, str]:
     """A key and its kind, respecting the vocabulary split."""
-    if voice.chance(0.4):
+    if voice.chance(max(0.4, 2 * voice.odd)):
         return made_up(voice)
     name = voice.of([name for name, _ in keys()])
     return name, dict(keys())[name]
@@ -90,6 +91,9 @@ def value(voice: Voice, kind: str) -> str:
     if kind == "phone":
         digits = "".join(rng.choice("0123456789") for _ in range(rng.randint(5, 7)))
         return rng.choice([digits, f"0{digits[:3]} {digits[3:]}", f"{digits[:3]}-{digits[3:]}"])
+    odd = voice.strange() if kind not in ("date", "time") else ""
+    if odd:
+        return odd if voice.chance(0.7) else odd.capitalize()
     shapes = SHAPES.get(kind, ["{" + kind + "}"])
     return voice.expand(rng.choice(shapes), {"invented": voice.invented()})
 
@@ -106,6 +110,9 @@ def moment(voice: Voice, zone: str) -> str:
 def place(voice: Voice) -> tuple[str, str, bool]:
     """A place as the user names it, the zone to ask for, and whether the zone exists."""
     roll = voice.rng.random()
+    odd = voice.strange() if voice.chance(0.5) else ""
+    if odd:
+        return odd.capitalize(), odd.capitalize(), False
     if roll < 0.1:
         name = voice.pool("imaginary")
         if voice.chance(0.3):

@@ -12,6 +12,9 @@ from .vocabulary import Voice, capital
 def thing(voice: Voice) -> str:
     """The name of a machine, product or building nobody has heard of."""
     noun = voice.pool(voice.rng.choice(["noun", "everyday"]))
+    odd = voice.strange()
+    if odd:
+        return f"{capital(odd)} {noun}"
     shape = voice.rng.random()
     if shape < 0.3:
         return f"{voice.pool('brand')} {noun}"
@@ -37,6 +40,9 @@ def made_up(voice: Voice, family: str, heads: list[str]) -> str:
         mark = voice.rng.choice(["adj", "shade", "everyday", "material", "everyday"])
         return f"{voice.pool(mark)} {voice.pool('everyday')}"
     roll = voice.rng.random()
+    odd = voice.strange()
+    if odd:
+        return f"{odd} {head}"
     if roll < 0.55:
         return f"{voice.pool('everyday')} {head}"
     if roll < 0.7:

@@ -32,6 +32,8 @@ from .vocabulary import Voice
 
 Forward = Callable[[Tensor], Tensor]
 Row = tuple[list[int], list[bool]]
+ODD = 0.1
+"""The share of practice words in training; there are none in the evaluation."""
 COUNTERS = ("step", "tokens", "targets", "seconds", "loss", "drill_loss", "level")
 
 
@@ -231,7 +233,7 @@ def forward_of(run: Run) -> Forward:
 def loop(run: Run) -> None:
     """Train until the time is up."""
     plan = run.plan
-    voice = Voice(1000 + 7 * run.step + plan.rank)
+    voice = Voice(1000 + 7 * run.step + plan.rank, odd=ODD)
     source = rows(run.tokenizer, voice, plan.longest, FOCUS if plan.focus else WEIGHTS)
     batches = packed(source, plan.budget, voice.rng)
     forward = forward_of(run)

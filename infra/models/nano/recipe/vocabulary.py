@@ -62,6 +62,12 @@ def pools() -> dict[str, list[str]]:
 
 
 @cache
+def pieces() -> list[str]:
+    """The beginnings and endings of words that are one piece of the tokenizer each."""
+    return lines("pieces.txt")[0].split(" ")
+
+
+@cache
 def wordings() -> dict[str, list[str]]:
     """Every list of templates by name."""
     out: dict[str, list[str]] = {}
@@ -79,11 +85,15 @@ class Voice:
     """A source of random words; `held` says whether kept-back vocabulary may be used.
 
     `finder` is the search tool: it puts passages in order and marks a sentence in each.
+    `odd` is the share of names that are put together from pieces, an exercise in copying.
     """
 
-    def __init__(self, seed: int, held: bool = False, finder: ranking.Rank | None = None) -> None:
+    def __init__(
+        self, seed: int, held: bool = False, finder: ranking.Rank | None = None, odd: float = 0.0
+    ) -> None:
         self.rng = random.Random(seed)
         self.held = held
+        self.odd = odd
         self.finder = finder or ranking.imagined
 
     def rank(self, query: str, passages: list[ranking.Passage]) -> str:
@@ -147,6 +157,13 @@ class Voice:
         """A word that is in no dictionary."""
         count = self.rng.choice([2, 2, 2, 3])
         return "".join(self.rng.choice(SYLLABLES) for _ in range(count))
+
+    def strange(self) -> str:
+        """A word of pieces as the tokenizer knows them, in the share that asks for one, or none."""
+        if not self.chance(self.odd):
+            return ""
+        count = self.rng.choice([2, 2, 2, 3])
+        return "".join(self.rng.choice(pieces()) for _ in range(count))
 
     def code(self) -> str:
         """A code as found on badges, doors and orders."""

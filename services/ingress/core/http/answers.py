@@ -209,6 +209,7 @@ SCHEMAS: dict[str, Schema] = {
         end=INTEGER,
         sequence=INTEGER,
         highlight=STRING,
+        runner_up=STRING,
     ),
     "Letter": shape(
         id=INTEGER,

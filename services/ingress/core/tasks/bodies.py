@@ -147,5 +147,5 @@ class SearchBody(Body):
     )
     highlight: bool = Field(
         default=False,
-        description="with each passage the sentence that answers best; the best passage first",
+        description="the one or two best sentences of each passage; the best passage first",
     )
