@@ -30,6 +30,8 @@ _NAMES = {
     "input_layernorm": "attn_norm",
     "post_attention_layernorm": "ffn_norm",
 }
+_FRAMES = ('{"name": "', '", "arguments": {"', '", "arguments": ["', '": "', '", "', '"}}', '"]}')
+"""Pieces of the small model's tokenizer that llama.cpp would take apart: it knows no such rule."""
 _TOP = {"model.embed_tokens": "token_embd", "model.norm": "output_norm"}
 
 
@@ -62,6 +64,8 @@ def _add_tokenizer(writer: gguf.GGUFWriter, folder: Path, config: dict[str, int]
     found = json.loads((folder / "tokenizer.json").read_bytes())
     added = {entry["id"]: entry["content"] for entry in found["added_tokens"]}
     texts = {number: text for text, number in found["model"]["vocab"].items()} | added
+    whole = {found["model"]["vocab"][text.replace(" ", "Ġ")]: text for text in _FRAMES}
+    texts |= whole
     size = config["vocab_size"]
     kinds = gguf.TokenType
     # the tags of calls are text that the server's parser wants to see
@@ -74,7 +78,7 @@ def _add_tokenizer(writer: gguf.GGUFWriter, folder: Path, config: dict[str, int]
             kinds.CONTROL
             if number in control
             else kinds.USER_DEFINED
-            if number in added
+            if number in added or number in whole
             else kinds.NORMAL
             if number in texts
             else kinds.UNUSED
