@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,8 +55,8 @@ def ensure_certificates(folder: Path, hosts: Sequence[str], days: int = DAYS) ->
 
 
 def _ends(folder: Path, name: str) -> bool:
-    """Whether a certificate that was made here ends soon."""
-    if not (folder / "ca.key").exists():
+    """Whether a certificate that was made here, and can be made anew here, ends soon."""
+    if not (folder / "ca.key").exists() or shutil.which("openssl") is None:
         return False
     soon = str(RENEW_DAYS * 24 * 3600)
     found = _run(folder, "x509", "-in", f"{name}.pem", "-noout", "-checkend", soon)
