@@ -18,8 +18,9 @@ from pathlib import Path
 
 import torch
 from recipe.conversation import session
+from recipe.export import shape_of
 from recipe.judge import Complete, Verdict, judge_generated, judge_written
-from recipe.model import Decoder, Shape
+from recipe.model import Decoder
 from recipe.tokenizer import END, END_OF_TEXT
 from recipe.vocabulary import Voice
 from safetensors.torch import load_file
@@ -33,18 +34,7 @@ LISTS = {"hand-written": "phrasings.json", "strangers": "strangers.json"}
 def load(folder: Path) -> tuple[Decoder, Tokenizer]:
     """The exported model, in single precision."""
     config = json.loads((folder / "config.json").read_text())
-    model = Decoder(
-        Shape(
-            vocab=config["vocab_size"],
-            hidden=config["hidden_size"],
-            inner=config["intermediate_size"],
-            layers=config["num_hidden_layers"],
-            heads=config["num_attention_heads"],
-            theta=config["rope_theta"],
-            eps=config["rms_norm_eps"],
-            positions=config["max_position_embeddings"],
-        )
-    )
+    model = Decoder(shape_of(config))
     weights = {name: w.float() for name, w in load_file(folder / "model.safetensors").items()}
     model.load_state_dict(weights, strict=False)
     return model.eval(), Tokenizer.from_file(str(folder / "tokenizer.json"))

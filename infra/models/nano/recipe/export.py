@@ -52,6 +52,20 @@ def config(shape: Shape) -> dict[str, Any]:
     }
 
 
+def shape_of(config: dict[str, Any]) -> Shape:
+    """The sizes that a config.json names."""
+    return Shape(
+        vocab=config["vocab_size"],
+        hidden=config["hidden_size"],
+        inner=config["intermediate_size"],
+        layers=config["num_hidden_layers"],
+        heads=config["num_attention_heads"],
+        theta=config["rope_theta"],
+        eps=config["rms_norm_eps"],
+        positions=config["max_position_embeddings"],
+    )
+
+
 def tokenizer_config(shape: Shape) -> dict[str, Any]:
     """The tokenizer_config.json."""
     markers = {

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from .vocabulary import Voice, lines, listed
+from .vocabulary import Voice, capital, lines, listed
 
 WEEKDAYS = listed("Monday Tuesday Wednesday Thursday Friday Saturday Sunday")
 MONTH_DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
@@ -47,12 +47,21 @@ HEADS = {
 """What a key may end in that nobody has thought of."""
 
 
+def practice(voice: Voice) -> str:
+    """One or two practice words as names have them, in the share that asks for some, or none."""
+    first = voice.strange()
+    if not first or voice.chance(0.6):
+        return first
+    second = voice.strange() or voice.pool("everyday")
+    return first + voice.rng.choice(["'s ", " ", "-"]) + second
+
+
 def made_up(voice: Voice) -> tuple[str, str]:
     """A key that is put together, so that keys are copied and not known by heart."""
     kind = voice.rng.choice(list(HEADS))
     head = voice.rng.choice(HEADS[kind])
     pool = voice.rng.choice(["everyday", "everyday", "word", "noun", "shade", "adj"])
-    first = voice.strange() or voice.pool(pool)
+    first = practice(voice) or voice.pool(pool)
     roll = voice.rng.random()
     if roll < 0.15:
         first = voice.invented()
@@ -91,9 +100,9 @@ def value(voice: Voice, kind: str) -> str:
     if kind == "phone":
         digits = "".join(rng.choice("0123456789") for _ in range(rng.randint(5, 7)))
         return rng.choice([digits, f"0{digits[:3]} {digits[3:]}", f"{digits[:3]}-{digits[3:]}"])
-    odd = voice.strange() if kind not in ("date", "time") else ""
+    odd = practice(voice) if kind not in ("date", "time") else ""
     if odd:
-        return odd if voice.chance(0.7) else odd.capitalize()
+        return odd if voice.chance(0.6) else capital(odd) if voice.chance(0.5) else odd.title()
     shapes = SHAPES.get(kind, ["{" + kind + "}"])
     return voice.expand(rng.choice(shapes), {"invented": voice.invented()})
 
@@ -110,9 +119,10 @@ def moment(voice: Voice, zone: str) -> str:
 def place(voice: Voice) -> tuple[str, str, bool]:
     """A place as the user names it, the zone to ask for, and whether the zone exists."""
     roll = voice.rng.random()
-    odd = voice.strange() if voice.chance(0.5) else ""
-    if odd:
-        return odd.capitalize(), odd.capitalize(), False
+    if voice.chance(voice.odd / 3):  # coined, since a common word may be a place
+        shape = voice.rng.choice(["{}", "{}", "{} {}", "{}-{}"])
+        name = shape.format(voice.coined(), voice.coined())
+        return name.title(), name.title(), False
     if roll < 0.1:
         name = voice.pool("imaginary")
         if voice.chance(0.3):

@@ -11,7 +11,7 @@ from .vocabulary import Voice, capital
 
 def thing(voice: Voice) -> str:
     """The name of a machine, product or building nobody has heard of."""
-    noun = voice.pool(voice.rng.choice(["noun", "everyday"]))
+    noun = voice.strange() or voice.pool(voice.rng.choice(["noun", "everyday"]))
     odd = voice.strange()
     if odd:
         return f"{capital(odd)} {noun}"
@@ -38,7 +38,7 @@ def made_up(voice: Voice, family: str, heads: list[str]) -> str:
         return f"{voice.pool('room')} {voice.pool(voice.rng.choice(['city', 'brand', 'everyday']))}"
     if head == "-":
         mark = voice.rng.choice(["adj", "shade", "everyday", "material", "everyday"])
-        return f"{voice.pool(mark)} {voice.pool('everyday')}"
+        return f"{voice.pool(mark)} {voice.strange() or voice.pool('everyday')}"
     roll = voice.rng.random()
     odd = voice.strange()
     if odd:
@@ -59,7 +59,7 @@ def many(noun: str) -> str:
 
 def banned(voice: Voice) -> str:
     """Something a house rule may be about."""
-    noun = many(voice.pool("everyday"))
+    noun = many(voice.strange() or voice.pool("everyday"))
     if voice.chance(0.3):
         noun = f"{voice.pool(voice.rng.choice(['shade', 'adj', 'everyday']))} {noun}"
     return f"{noun} {voice.pool('spot')}" if voice.chance(0.25) else noun

@@ -68,6 +68,12 @@ def pieces() -> list[str]:
 
 
 @cache
+def common() -> list[str]:
+    """Words of English that no pool has."""
+    return " ".join(lines("common.txt")).split(" ")
+
+
+@cache
 def wordings() -> dict[str, list[str]]:
     """Every list of templates by name."""
     out: dict[str, list[str]] = {}
@@ -85,7 +91,7 @@ class Voice:
     """A source of random words; `held` says whether kept-back vocabulary may be used.
 
     `finder` is the search tool: it puts passages in order and marks a sentence in each.
-    `odd` is the share of names that are put together from pieces, an exercise in copying.
+    `odd` is the share of names that are drawn from far more words, an exercise in copying.
     """
 
     def __init__(
@@ -158,12 +164,16 @@ class Voice:
         count = self.rng.choice([2, 2, 2, 3])
         return "".join(self.rng.choice(SYLLABLES) for _ in range(count))
 
-    def strange(self) -> str:
-        """A word of pieces as the tokenizer knows them, in the share that asks for one, or none."""
-        if not self.chance(self.odd):
-            return ""
+    def coined(self) -> str:
+        """A word of pieces as the tokenizer knows them."""
         count = self.rng.choice([2, 2, 2, 3])
         return "".join(self.rng.choice(pieces()) for _ in range(count))
+
+    def strange(self) -> str:
+        """A practice word, common or coined, in the share that asks for one, or none."""
+        if not self.chance(self.odd):
+            return ""
+        return self.rng.choice(common()) if self.chance(0.6) else self.coined()
 
     def code(self) -> str:
         """A code as found on badges, doors and orders."""
