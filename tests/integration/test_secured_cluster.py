@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,8 @@ from infra.local import secured, servers
 from infra.local.servers import Servers
 from infra.local.settings import inherited_environment
 from infra.local.supervisor import Supervisor
+from services.cli.adapters.certificates import certificates_check
+from services.cli.core.checks import Check
 from shared.bus.connect import open_bus
 from shared.bus.login import tls_context
 from shared.errors import Broken
@@ -58,6 +61,9 @@ async def test_every_server_knows_every_user_and_speaks_tls(cluster: Servers) ->
         token = Address(url, everywhere.token, None, 3, everywhere.tls)
         async with open_bus(token, "client", LOG) as bus:
             assert (await bus.api(f"STREAM.INFO.{RUNS}"))["state"]["messages"] == n + 1
+        assert bus.login.tls is not None
+        found = await certificates_check(bus.nc.servers, bus.login.tls, time.time())
+        assert found == Check("tls", "ok", "the certificate ends in 824 days")
     await _the_servers_speak_tls_among_themselves(cluster)
 
 

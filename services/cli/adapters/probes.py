@@ -6,12 +6,14 @@ import asyncio
 import os
 import shutil
 import sys
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import httpx
 
+from services.cli.adapters.certificates import certificates_check
 from services.cli.adapters.client import CommandClient
 from services.cli.adapters.gpu import GpuProbes
 from services.cli.adapters.scrapes import metrics_check
@@ -99,6 +101,8 @@ class SystemProbes:
         server = client.bus.nc.connected_server_version
         version = f"{server.major}.{server.minor}.{server.patch}"
         checks = [server_check(version), await _streams(client)]
+        if (tls := client.bus.login.tls) is not None:
+            checks.append(await certificates_check(client.bus.nc.servers, tls, time.time()))
         services: tuple[tuple[str, Callable[[], Awaitable[Check]]], ...] = (
             ("sessions", lambda: _sessions(client)),
             ("router", lambda: _pulled(client, "router", ROUTER)),

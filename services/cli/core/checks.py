@@ -11,6 +11,9 @@ MIN_PYTHON = (3, 12)
 MIN_SERVER = (2, 15)
 LOW_DISK = 2_000_000_000
 NO_DISK = 200_000_000
+DAY = 24 * 3600.0
+SHORT = 30 * DAY
+"""Whoever makes certificates here makes them anew at a start within 60 days of their end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,15 @@ def disk_check(free: int, text: str) -> Check:
     """Free space where the data is."""
     outcome: Outcome = "ok" if free >= LOW_DISK else "warning" if free >= NO_DISK else "failed"
     return Check("disk", outcome, f"{text} free", "free some space, or set MILLRACE_DATA elsewhere")
+
+
+def certificate_check(left: float) -> Check:
+    """The certificate of a server of the bus, which holds for so many seconds more."""
+    found = f"ends in {int(left // DAY)} days" if left > 0 else "has ended"
+    if left >= SHORT:
+        return Check("tls", "ok", f"the certificate {found}")
+    fix = "restart the servers: those of Millrace's own authority are made anew at a start"
+    return Check("tls", "warning" if left > 0 else "failed", f"the certificate {found}", fix)
 
 
 def streams_check(found: set[str], wanted: Iterable[str]) -> Check:

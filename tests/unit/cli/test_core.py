@@ -6,7 +6,9 @@ import pytest
 
 from services.cli.core import words
 from services.cli.core.checks import (
+    DAY,
     Check,
+    certificate_check,
     disk_check,
     python_check,
     server_check,
@@ -93,6 +95,22 @@ def test_versions() -> None:
     assert server_check("2.15.0").outcome == "ok"
     assert server_check("2.9.25").outcome == "failed"
     assert python_check((3, 11, 9)).outcome == "failed"
+
+
+@pytest.mark.parametrize(
+    ("days", "outcome", "found"),
+    [
+        (824.9, "ok", "the certificate ends in 824 days"),
+        (30.0, "ok", "the certificate ends in 30 days"),
+        (29.9, "warning", "the certificate ends in 29 days"),
+        (0.5, "warning", "the certificate ends in 0 days"),
+        (-0.1, "failed", "the certificate has ended"),
+    ],
+)
+def test_a_certificate_that_ends_soon_is_said(days: float, outcome: str, found: str) -> None:
+    check = certificate_check(days * DAY)
+    assert (check.outcome, check.found) == (outcome, found)
+    assert bool(check.fix) is (outcome != "ok")
 
 
 def test_checks() -> None:
