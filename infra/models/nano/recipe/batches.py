@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -24,7 +25,10 @@ POOL = 320
 
 @dataclass(frozen=True)
 class Batch:
-    """Ids padded on the right, and where in the flattened ids stands what comes before a target."""
+    """Ids padded on the right, and where in the flattened ids stands what comes before a target.
+
+    A negative place is none: it pads.
+    """
 
     ids: Tensor
     at: Tensor
@@ -34,6 +38,10 @@ class Batch:
         if device == "cpu":
             return self
         return Batch(*(one.pin_memory().to(device, non_blocking=True) for one in self))
+
+    def counted(self) -> tuple[int, int]:
+        """How many tokens and how many targets there are."""
+        return int((self.ids != 0).sum()), int((self.at >= 0).sum())
 
     def __iter__(self) -> Iterator[Tensor]:
         """Both tensors."""
@@ -80,27 +88,40 @@ def rows(
             yield row
 
 
-def packed(source: Iterator[Row], budget: int, rng: random.Random) -> Iterator[list[Row]]:
-    """Batches of similar lengths within a token budget."""
+def rounded(length: int, grain: int) -> int:
+    """The next multiple of the grain."""
+    return -(-length // grain) * grain
+
+
+def packed(
+    source: Iterator[Row], budget: int, rng: random.Random, grain: int = 1
+) -> Iterator[list[Row]]:
+    """Batches of similar lengths, each padded to the grain, within a token budget."""
     count = max(POOL, budget // 24)
     while True:
         pool = sorted((next(source) for _ in range(count)), key=lambda row: len(row[0]))
         batches: list[list[Row]] = [[]]
         for row in pool:
-            if batches[-1] and (len(batches[-1]) + 1) * len(row[0]) > budget:
+            if batches[-1] and (len(batches[-1]) + 1) * rounded(len(row[0]), grain) > budget:
                 batches.append([])
             batches[-1].append(row)
         rng.shuffle(batches)
         yield from batches
 
 
-def tensors(batch: list[Row]) -> Batch:
-    """The rows of a batch side by side."""
-    width = -(-max(len(ids) for ids, _ in batch) // 16) * 16
-    ids = torch.zeros(len(batch), width, dtype=torch.long)
-    wanted = torch.zeros(len(batch), width, dtype=torch.bool)
+def tensors(batch: list[Row], grain: int = 16, budget: int = 0) -> Batch:
+    """The rows of a batch side by side; with empty ones behind up to the budget, if there is one.
+
+    An accelerator is fast with shapes that it has met before, so there should be few.
+    """
+    width = rounded(max(len(ids) for ids, _ in batch), grain)
+    height = max(len(batch), budget // width)
+    ids = torch.zeros(height, width, dtype=torch.long)
+    wanted = torch.zeros(height, width, dtype=torch.bool)
     for index, (row, mask) in enumerate(batch):
         ids[index, : len(row)] = torch.tensor(row)
         wanted[index, : len(row)] = torch.tensor(mask)
     wanted[:, 0] = False
-    return Batch(ids, wanted.flatten().nonzero().flatten() - 1)
+    at = wanted.flatten().nonzero().flatten() - 1
+    padding = rounded(len(at), 4096) - len(at) if budget else 0
+    return Batch(ids, F.pad(at, (0, padding), value=-1))

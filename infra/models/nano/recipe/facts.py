@@ -219,11 +219,12 @@ def filenames(voice: Voice, count: int) -> list[str]:
     return out
 
 
-def neighbours(voice: Voice, fact: Fact, count: int) -> list[str]:
+def neighbours(voice: Voice, fact: Fact, count: int, numeric: bool = False) -> list[str]:
     """Other sentences about the same topic, none of which answers the same question."""
     if fact.attribute.alone:
         return []
     others = [a for a in fact.kind.attributes if a is not fact.attribute]
+    others = [a for a in others if a.numeric or not numeric]
     voice.rng.shuffle(others)
     out = [state(voice, fact.kind, fact.topic, a).sentence for a in others[:count]]
     start = capital(fact.kind.article + fact.topic) + " "
@@ -250,6 +251,9 @@ def passage(voice: Voice, fact: Fact) -> list[Sentence]:
     """The passage that holds the answer."""
     extra = voice.rng.choice([0, 1, 1, 2, 2, 3])
     body: list[Sentence] = []
+    if fact.number and voice.hard and voice.chance(voice.hard):
+        count = voice.rng.choice([1, 2, 2])
+        body += [Sentence(text, "near") for text in neighbours(voice, fact, count, numeric=True)]
     for _ in range(extra):
         roll = voice.rng.random()
         if roll < 0.65:
@@ -258,6 +262,8 @@ def passage(voice: Voice, fact: Fact) -> list[Sentence]:
             body.append(Sentence(voice.pool("filler"), "filler"))
         else:
             body.append(rival(voice, fact))
+    if body and body[0].role == "near":
+        voice.rng.shuffle(body)
     body = clear(fact, list(dict.fromkeys(body)))
     at = voice.rng.randint(0, len(body))
     sentence = fact.sentence
@@ -312,7 +318,7 @@ def search(voice: Voice, fact: Fact, missing: bool = False) -> Found:
 def headed(voice: Voice, fact: Fact, file: str, sentences: list[Sentence]) -> Passage:
     """A passage, sometimes with a heading: what it is about, or something like a file's name."""
     heading = ""
-    if voice.chance(0.12) and sentences[0].role in ("answer", "same topic"):
+    if voice.chance(0.12) and sentences[0].role in ("answer", "same topic", "near"):
         heading = many(fact.topic.split(" ")[-1]) if voice.chance(0.6) else fact.topic
     elif voice.chance(0.15):
         heading = re.sub(r"[-_]", " ", voice.pool("filename"))

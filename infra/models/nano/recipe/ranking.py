@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 MARK = "**"
-LIKE = {"answer": 1.0, "same topic": 0.75, "rival": 0.42, "other": 0.16, "filler": 0.16}
+LIKE = {
+    "answer": 1.0, "near": 0.98, "same topic": 0.75, "rival": 0.42, "other": 0.16, "filler": 0.16,
+}  # fmt: skip
 SPREAD, CLOSE = 0.115, 0.13
 """Mean and spread of the tool's scores by role, and how near a second sentence is marked too."""
 

@@ -59,7 +59,7 @@ def encode(tokenizer: Tokenizer, talk: dict[str, Any]) -> tuple[list[int], list[
     segments = render(talk["messages"], talk["tools"])
     ids: list[int] = []
     wanted: list[bool] = []
-    pieces = tokenizer.encode_batch([text for text, _ in segments])
+    pieces = tokenizer.encode_batch_fast([text for text, _ in segments])
     for (_, target), piece in zip(segments, pieces, strict=True):
         ids += piece.ids
         wanted += [target] * len(piece.ids)

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from . import circuit, optimizer
 from .batches import Batch, drill, tensors
-from .conversation import FOCUS, WEIGHTS
+from .conversation import FOCUS, STEPS, WEIGHTS
 from .feed import Order, batches
 from .model import Decoder, Shape
 from .pair import Pair
@@ -34,6 +34,9 @@ from .pair import Pair
 Forward = Callable[[Tensor], Tensor]
 ODD = 0.3
 """The share of practice words in training; there are none in the evaluation."""
+FOCI = {"": (WEIGHTS, 0.0), "late": (FOCUS, 0.0), "steps": (STEPS, 0.8)}
+"""The share of each kind of task, and of numbers that stand beside others."""
+IGNORED = -100
 COUNTERS = ("step", "tokens", "targets", "seconds", "loss", "drill_loss", "level")
 
 
@@ -55,7 +58,7 @@ class Plan:
     embed_rate: float = 1.5e-3
     save_every: float = 150.0
     compiled: bool = True
-    focus: bool = False
+    focus: str = ""
     fall: float = 0.45
 
 
@@ -123,8 +126,9 @@ class Run:
 
     def learn(self, batch: Batch, pair: Pair, factor: float, stop: bool) -> bool:
         """One step; false when it is time to stop."""
-        states = self.forward(batch.ids).flatten(0, 1)[batch.at]
-        loss = F.cross_entropy(self.model.logits(states), batch.ids.flatten()[batch.at + 1])
+        states = self.forward(batch.ids).flatten(0, 1)[batch.at.clamp(min=0)]
+        targets = batch.ids.flatten()[batch.at + 1].where(batch.at >= 0, IGNORED)
+        loss = F.cross_entropy(self.model.logits(states), targets, ignore_index=IGNORED)
         loss.backward()
         factor, stop = pair.average(self.model, factor, stop)
         self.set_rates(factor)
@@ -136,13 +140,13 @@ class Run:
         weights = [weight.detach() for weight in self.model.parameters()]
         torch._foreach_lerp_(list(self.average.values()), weights, 1 - keep)
         self.step += 1
-        self.targets += len(batch.at) * self.plan.world
         self.recent.append(loss.detach())
         return not stop
 
-    def count(self, seen: int, seconds: float, drilled: bool) -> None:
+    def count(self, seen: tuple[int, int], seconds: float, drilled: bool) -> None:
         """Take a step into the counters; exercises become harder when their loss is low."""
-        self.tokens += seen
+        self.tokens += seen[0] * self.plan.world
+        self.targets += seen[1] * self.plan.world
         self.seconds += seconds
         if drilled:
             self.drill_loss = 0.9 * self.drill_loss + 0.1 * self.recent.pop().item()
@@ -184,9 +188,10 @@ def lessons(plan: Plan, lead: Run) -> Iterator[tuple[Batch, bool]]:
     """What comes next for all runs, and whether it is a copying exercise."""
     seed = 1000 + 7 * lead.step + plan.rank
     rng = random.Random(seed)
+    weights, hard = FOCI[plan.focus]
     order = Order(
-        str(lead.path.with_name("tokenizer.json")), seed, ODD, plan.budget, plan.longest,
-        FOCUS if plan.focus else WEIGHTS,
+        str(lead.path.with_name("tokenizer.json")), seed, ODD, hard, plan.budget, plan.longest,
+        weights, fixed=plan.device != "cpu",
     )  # fmt: skip
     source = batches(order, plan.workers)
     while True:
@@ -194,7 +199,8 @@ def lessons(plan: Plan, lead: Run) -> Iterator[tuple[Batch, bool]]:
         if dice < (0.04 if lead.level >= 1.0 else 0.2):
             count = max(32, plan.budget // 448)
             vocab = lead.model.shape.vocab
-            yield tensors([drill(rng, vocab, lead.level) for _ in range(count)]), True
+            grain = 256 if order.fixed else 16
+            yield tensors([drill(rng, vocab, lead.level) for _ in range(count)], grain), True
         else:
             yield next(source), False
 
@@ -208,7 +214,7 @@ def loop(plan: Plan, runs: list[Run]) -> None:
     for batch, drills in lessons(plan, runs[0]):
         remaining = plan.until - last
         stop = bool(asked) or remaining <= 0
-        seen, there = int((batch.ids != 0).sum()) * plan.world, batch.to(plan.device)
+        seen, there = batch.counted(), batch.to(plan.device)
         going = [run.learn(there, pair, run.factor(remaining), stop) for run in runs]
         now = time.monotonic()
         for run in runs:
@@ -235,7 +241,7 @@ def plan_from(arguments: list[str] | None = None) -> Plan:
     parser.add_argument("--workers", type=int, default=0, help="processes that invent sessions")
     parser.add_argument("--budget", type=int, default=Plan.budget, help="tokens of a batch")
     parser.add_argument("--eager", action="store_true")
-    parser.add_argument("--focus", action="store_true", help="more of what is learnt last")
+    parser.add_argument("--focus", choices=list(FOCI), default="", help="what comes more often")
     parser.add_argument("--rate", type=float, default=Plan.rate, help="of the matrices")
     parser.add_argument("--fall", type=float, default=Plan.fall, help="share of the time it falls")
     given = parser.parse_args(arguments)

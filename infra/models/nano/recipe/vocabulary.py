@@ -91,15 +91,22 @@ class Voice:
     """A source of random words; `held` says whether kept-back vocabulary may be used.
 
     `finder` is the search tool: it puts passages in order and marks a sentence in each.
-    `odd` is the share of names that are drawn from far more words, an exercise in copying.
+    `odd` is the share of names that are drawn from far more words, an exercise in copying; `hard`
+    that of numbers that stand beside others of the same topic, an exercise in telling them apart.
     """
 
     def __init__(
-        self, seed: int, held: bool = False, finder: ranking.Rank | None = None, odd: float = 0.0
+        self,
+        seed: int,
+        held: bool = False,
+        finder: ranking.Rank | None = None,
+        odd: float = 0.0,
+        hard: float = 0.0,
     ) -> None:
         self.rng = random.Random(seed)
         self.held = held
         self.odd = odd
+        self.hard = hard
         self.finder = finder or ranking.imagined
 
     def rank(self, query: str, passages: list[ranking.Passage]) -> str:
