@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import shutil
 import ssl
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 from infra.nats.certificates import ensure_certificates
 from services.cli.adapters.certificates import certificates_check
 from shared.bus.login import tls_context
+from shared.clock import now
 from shared.settings import Tls
 
 pytestmark = [
@@ -45,8 +45,8 @@ async def test_the_certificate_that_ends_first_decides(tmp_path: Path) -> None:
     ):
         trusting = tls_context(Tls(tmp_path / "new" / "ca.pem"))
         trusting.load_verify_locations(tmp_path / "old" / "ca.pem")
-        alone = await certificates_check([new], trusting, time.time())
-        both = await certificates_check([new, old], trusting, time.time())
+        alone = await certificates_check([new], trusting, now())
+        both = await certificates_check([new, old], trusting, now())
     assert (alone.outcome, alone.found) == ("ok", "the certificate ends in 799 days")
     assert (both.outcome, both.found) == ("warning", "the certificate ends in 9 days")
 
@@ -57,10 +57,10 @@ async def test_one_that_cannot_be_believed_or_reached_is_named_without_its_secre
     async with speaking_tls(tmp_path / "other", 800) as server:
         ensure_certificates(tmp_path / "own", ["127.0.0.1"])
         strange = tls_context(Tls(tmp_path / "own" / "ca.pem"))
-        found = await certificates_check([server], strange, time.time())
+        found = await certificates_check([server], strange, now())
     assert found.outcome == "failed"
     assert "SSLCertVerificationError" in found.found
-    gone = await certificates_check([server], strange, time.time())
+    gone = await certificates_check([server], strange, now())
     assert gone.outcome == "failed"
     assert f"127.0.0.1:{server.port}: ConnectionRefusedError" in gone.found
     assert "secret" not in found.found + gone.found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +18,7 @@ from services.cli.adapters.certificates import certificates_check
 from services.cli.core.checks import Check
 from shared.bus.connect import open_bus
 from shared.bus.login import tls_context
+from shared.clock import now
 from shared.errors import Broken
 from shared.settings import Address, BusSettings, Tls
 from shared.subjects import RUNS
@@ -62,7 +62,7 @@ async def test_every_server_knows_every_user_and_speaks_tls(cluster: Servers) ->
         async with open_bus(token, "client", LOG) as bus:
             assert (await bus.api(f"STREAM.INFO.{RUNS}"))["state"]["messages"] == n + 1
         assert bus.login.tls is not None
-        found = await certificates_check(bus.nc.servers, bus.login.tls, time.time())
+        found = await certificates_check(bus.nc.servers, bus.login.tls, now())
         assert found == Check("tls", "ok", "the certificate ends in 824 days")
     await _the_servers_speak_tls_among_themselves(cluster)
 

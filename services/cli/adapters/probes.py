@@ -6,7 +6,6 @@ import asyncio
 import os
 import shutil
 import sys
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -21,6 +20,7 @@ from services.cli.core.checks import Check, disk_check, python_check, server_che
 from services.cli.core.place import Place
 from services.cli.core.words import plural, size
 from shared.bus.connect import ApiError
+from shared.clock import now
 from shared.contracts.ledger import TasksQuery
 from shared.errors import MillraceError, Transient
 from shared.models import OpenVinoModel, hub_name, read_models
@@ -102,7 +102,7 @@ class SystemProbes:
         version = f"{server.major}.{server.minor}.{server.patch}"
         checks = [server_check(version), await _streams(client)]
         if (tls := client.bus.login.tls) is not None:
-            checks.append(await certificates_check(client.bus.nc.servers, tls, time.time()))
+            checks.append(await certificates_check(client.bus.nc.servers, tls, now()))
         services: tuple[tuple[str, Callable[[], Awaitable[Check]]], ...] = (
             ("sessions", lambda: _sessions(client)),
             ("router", lambda: _pulled(client, "router", ROUTER)),
