@@ -30,7 +30,7 @@ from services.retrieval.core.wording import topic, without, words
 MOST = 48
 """Sentences that are read for one search; passages beyond them keep their place, unmarked."""
 
-SHARED, EXPECTED = 0.3, 0.1
+SHARED, EXPECTED, MOST_KINDS = 0.3, 0.1, 2
 """What all words of a question and the kind of answer are worth, in units of similarity."""
 WHOLE, ABOUT = 0.5, 0.3
 """What the score with the topic, and naming it, are worth beside the similarity without it."""
@@ -164,7 +164,7 @@ def score(question: str, sentence: str, embedded: str, similarity: float) -> flo
     """How well a sentence answers the question; `embedded` is the text that is as similar."""
     asked = words(question)
     shared = len(asked & words(embedded)) / len(asked) if asked else 0.0
-    return similarity + SHARED * shared + EXPECTED * fits(question, sentence)
+    return similarity + SHARED * shared + EXPECTED * min(MOST_KINDS, fits(question, sentence))
 
 
 def _dot(one: Vector, other: Vector) -> float:

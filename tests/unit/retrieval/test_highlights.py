@@ -48,6 +48,14 @@ def test_a_heading_is_read_with_the_sentences_that_do_not_name_it() -> None:
         ("who leads the team", "Ada Lopez leads it.", "May leads to it."),
         ("what is the rent of the hall", "It is 20 euros a day.", "It has 20 seats."),
         ("which month is it paid", "In March.", "By the office."),
+        ("how long does the tour last", "It takes 60 minutes.", "It takes 20 people."),
+        ("how big is the crew", "It has 45 people.", "It has 45 lockers."),
+        ("when can I take leave", "It is open after 4 months.", "It is asked for 5 weeks early."),
+        ("how far ahead is it asked for", "Ask 5 weeks in advance.", "You get 38 weeks."),
+        ("what is the cap on gifts", "They are limited to 20.", "They have 20 rules."),
+        ("which extension has the desk", "Its phone number is 137.", "It has 137 chairs."),
+        ("when was the hall opened", "It was built in 1703.", "It holds 842 guests."),
+        ("what is the mug worth", "We paid 27 zloty.", "It holds 27 litres."),
     ],
 )
 def test_of_two_sentences_as_near_one_answers_better(
