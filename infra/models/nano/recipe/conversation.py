@@ -34,7 +34,7 @@ FOCUS = WEIGHTS | {
     "remember": 10, "recall": 9, "recall_compute": 5, "two_lookups": 7, "talk": 4,
 }  # fmt: skip
 """For the later part of a training run: what comes last comes more often."""
-STEPS = FOCUS | {"two_step": 90, "two_lookups": 30}
+STEPS = FOCUS | {"two_step": 180, "two_lookups": 45}
 """For its end: one number is picked among several."""
 NEEDS = {
     "two_step": {"search_knowledge", "calculator"},

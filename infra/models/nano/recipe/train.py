@@ -34,7 +34,7 @@ from .pair import Pair
 Forward = Callable[[Tensor], Tensor]
 ODD = 0.3
 """The share of practice words in training; there are none in the evaluation."""
-FOCI = {"": (WEIGHTS, 0.0), "late": (FOCUS, 0.0), "steps": (STEPS, 0.8)}
+FOCI = {"": (WEIGHTS, 0.0), "late": (FOCUS, 0.0), "steps": (STEPS, 0.9)}
 """The share of each kind of task, and of numbers that stand beside others."""
 IGNORED = -100
 COUNTERS = ("step", "tokens", "targets", "seconds", "loss", "drill_loss", "level")
