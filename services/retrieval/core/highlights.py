@@ -11,8 +11,9 @@ sentence comes first over all passages in 95.6 and 92.4 % (by similarity alone i
 * what all sentences of a passage are about tells none from another, and it is what similarity sees
   most of. So question and sentences are compared a second time without it: "when is it paid".
 
-Where two sentences are about as good, both are named: in 14.0 and 17.3 % of these questions. So
-the right one is among them in 98.5 and 97.2 %.
+Where two sentences are about as good, both are named. Of 2,400 other generated questions the right
+one is among them in 99.2 % where a number is asked for (5 % of them have two) and in 98.2 % of all
+kinds (13 %). With the first five kinds of `kinds.py` alone: 99.0 (8 %) and 98.0 (13 %).
 """
 
 from __future__ import annotations
