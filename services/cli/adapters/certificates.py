@@ -22,7 +22,8 @@ async def certificates_check(
         try:
             left.append(await _ends(server, context) - now)
         except (OSError, TimeoutError) as error:
-            found = f"{server.hostname}:{server.port}: {type(error).__name__}"
+            why = getattr(error, "verify_message", "") or type(error).__name__  # "has expired"
+            found = f"{server.hostname}:{server.port}: {why}"
             return Check("tls", "failed", found, "see that server's log, or restart it")
     return certificate_check(min(left))
 
