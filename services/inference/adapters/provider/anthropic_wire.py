@@ -16,11 +16,11 @@ import httpx2
 import msgspec
 
 from services.inference.adapters.provider.anthropic_request import messages_request, prompt
+from services.inference.adapters.provider.connections import over_a_live_one
 from services.inference.adapters.provider.hearing import CallPart, Heard
 from services.inference.adapters.provider.key import Key
 from services.inference.adapters.provider.openai_request import unthinking
 from services.inference.adapters.provider.refusals import (
-    IDLE,
     UNAVAILABLE,
     Endpoint,
     Said,
@@ -85,6 +85,16 @@ class _Event(msgspec.Struct):
     usage: _Usage | None = None
 
 
+class _Http(httpx2.AsyncClient):
+    """Knows that a kept connection may have ended."""
+
+    async def send(self, request: httpx2.Request, **how: Any) -> httpx2.Response:  # noqa: ANN401 - as inherited
+        broken = (httpx2.RemoteProtocolError, httpx2.ReadError)
+        return await over_a_live_one(
+            lambda: super(_Http, self).send(request, **how), request, broken
+        )
+
+
 class AnthropicWire:
     """`Wire` of messages."""
 
@@ -99,11 +109,9 @@ class AnthropicWire:
             max_retries=0,
             timeout=timeouts,
             default_headers=row.headers,
-            http_client=httpx2.AsyncClient(
+            http_client=_Http(
                 timeout=timeouts,
-                limits=httpx2.Limits(
-                    max_keepalive_connections=row.concurrency, keepalive_expiry=IDLE
-                ),
+                limits=httpx2.Limits(max_keepalive_connections=row.concurrency),
                 trust_env=not self._endpoint.near,
             ),
         )

@@ -160,20 +160,10 @@ class ProviderChat:
         self._check_open()
         self._rotation.check()
         try:
-            return await self._counted(question)
+            return await _Run().within(lambda: self._wire.count(question), *self._first())
         except MillraceError as error:
             self._rotation.failed(error)
             raise
-
-    async def _counted(self, question: Question) -> int:
-        """Counting costs nothing, so a kept connection that was closed meanwhile is no reason to
-        fail: once more, over a new one."""
-        try:
-            return await _Run().within(lambda: self._wire.count(question), *self._first())
-        except EngineFailed as error:
-            if error.code != UNAVAILABLE or error.retry_after is not None:
-                raise
-            return await _Run().within(lambda: self._wire.count(question), *self._first())
 
     async def embed(self, request: str, wanted: EmbeddingInput) -> Embedded | None:
         """See `Embeds`."""

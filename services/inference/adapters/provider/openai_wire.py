@@ -22,9 +22,9 @@ from services.inference.adapters.provider.openai_embedding import (
     read_vectors,
     too_long,
 )
+from services.inference.adapters.provider.openai_http import Http
 from services.inference.adapters.provider.openai_request import TEMPLATE, chat_request, unthinking
 from services.inference.adapters.provider.refusals import (
-    IDLE,
     UNAVAILABLE,
     Endpoint,
     Said,
@@ -138,11 +138,9 @@ class OpenAiWire:
             max_retries=0,
             timeout=timeouts,
             default_headers=row.headers,
-            http_client=httpx.AsyncClient(
+            http_client=Http(
                 timeout=timeouts,
-                limits=httpx.Limits(
-                    max_keepalive_connections=row.concurrency, keepalive_expiry=IDLE
-                ),
+                limits=httpx.Limits(max_keepalive_connections=row.concurrency),
                 trust_env=not self._endpoint.near,
             ),
         )

@@ -24,9 +24,6 @@ from shared.errors import MillraceError
 UNAVAILABLE, RATE_LIMITED = "provider_unavailable", "provider_rate_limited"
 _READ, _LONGEST = 4000, 300
 """Characters of what an endpoint says that are read, and that are repeated."""
-IDLE = 2.0
-"""Seconds that a connection is kept for the next request. Many servers close one after 5, and who
-asks just then is told of a broken connection though nothing is wrong."""
 _TOO_LONG = re.compile(
     r"context.{0,20}(length|size|window)|(prompt|input|request).{0,20} too (long|large)"
     r"|input.{0,60}exceeds|exceeds? the (available )?context",
