@@ -72,7 +72,10 @@ async def client(system: Embeddings) -> AsyncIterator[openai.AsyncOpenAI]:
 async def test_vectors_of_a_chain_of_two_are_those_of_the_model_at_its_end(client) -> None:
     outer = await client.embeddings.create(model="mini", input=TEXTS)
     inner = await client.embeddings.create(model=BUILT_IN, input=TEXTS)
-    assert [one.embedding for one in outer.data] == [one.embedding for one in inner.data]
+    # not to the last bit: the outer one's batches are smaller, and some processors add in an order
+    # that depends on the shape
+    for one, other in zip(outer.data, inner.data, strict=True):
+        assert one.embedding == pytest.approx(other.embedding, abs=1e-6)
     assert [one.index for one in outer.data] == list(range(len(TEXTS)))
     assert (outer.model, outer.usage) == ("mini", inner.usage)
     assert outer.usage.prompt_tokens == outer.usage.total_tokens > 0

@@ -24,7 +24,7 @@ from tests.e2e.clients.fronts import Fronts
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.timeout(120),
-    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.asyncio(loop_scope="package"),
 ]
 QUIET = RunConfig(tracing_disabled=True)
 CALLS: list[int] = []
@@ -38,7 +38,7 @@ def mine(n: int) -> str:
     return f"mine{n}"
 
 
-@pytest_asyncio.fixture(loop_scope="session")
+@pytest_asyncio.fixture(loop_scope="package")
 async def client(fronts: Fronts) -> AsyncIterator[AsyncOpenAI]:
     CALLS.clear()
     async with fronts.client() as client:

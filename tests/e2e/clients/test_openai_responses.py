@@ -19,7 +19,7 @@ from tests.integration.waiting import until
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.timeout(120),
-    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.asyncio(loop_scope="package"),
 ]
 TOOL = {
     "type": "function",
@@ -29,13 +29,13 @@ TOOL = {
 }
 
 
-@pytest_asyncio.fixture(loop_scope="session")
+@pytest_asyncio.fixture(loop_scope="package")
 async def client(fronts: Fronts) -> AsyncIterator[openai.AsyncOpenAI]:
     async with fronts.client() as client:
         yield client
 
 
-@pytest_asyncio.fixture(loop_scope="session")
+@pytest_asyncio.fixture(loop_scope="package")
 async def other(fronts: Fronts) -> AsyncIterator[openai.AsyncOpenAI]:
     """The other replica."""
     async with fronts.client(1) as client:

@@ -13,7 +13,7 @@ from tests.e2e.clients.test_openai_responses import TOOL, call_of, output
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.timeout(120),
-    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.asyncio(loop_scope="package"),
 ]
 
 

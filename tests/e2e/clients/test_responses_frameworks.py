@@ -20,11 +20,11 @@ from tests.e2e.clients.fronts import Fronts
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.timeout(120),
-    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.asyncio(loop_scope="package"),
 ]
 
 
-@pytest_asyncio.fixture(loop_scope="session")
+@pytest_asyncio.fixture(loop_scope="package")
 async def client(fronts: Fronts) -> AsyncIterator[AsyncOpenAI]:
     async with fronts.client() as client:
         yield client
