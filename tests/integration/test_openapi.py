@@ -38,7 +38,7 @@ CHECKS = [
     checks.missing_required_header,
     checks.unsupported_method,
 ]
-EXAMPLES = 8
+EXAMPLES = 12
 ENDLESS = "GET /v1/sessions/{session}/events"
 """A good request for it is answered for ever: `test_eventsource` reads it."""
 CHAT = {"model": "default", "messages": [{"role": "user", "content": "steps 0"}]}
@@ -100,9 +100,16 @@ def tried(cases: SearchStrategy[schemathesis.Case]) -> None:
     )
     @given(case=cases)
     def answers(case: schemathesis.Case) -> None:
-        case.validate_response(case.call(timeout=30), checks=CHECKS)
+        answer = case.call(timeout=30)
+        case.validate_response(answer, checks=[one for one in CHECKS if fits(one, case)])
 
     answers()
+
+
+def fits(check: object, case: schemathesis.Case) -> bool:
+    """A number in the place of a text is no wrong type: what is sent is a text, too."""
+    text = (case.media_type or "").startswith("text/") and not isinstance(case.body, str)
+    return not (text and check is checks.negative_data_rejection)
 
 
 @pytest.mark.parametrize(("method", "path", "filled", "body"), GOOD)

@@ -14,6 +14,8 @@ from shared.contracts.tasks import InputMessage, TaskSubmitted
 from tests.fakes.session_world import AGENTS, Loop, SimulatedWorld, fold
 
 RESULTS = f.Inferred | f.InferFailed | f.ToolDone | f.ToolFailed
+STRAY = 1000
+"""The step that is answered though nobody asked: no task gets so far."""
 BODIES = (
     b'{"input":"hi"}',
     b'{"input":"hi","limits":{"max_steps":4}}',
@@ -97,7 +99,7 @@ class Life:
         """A result of a step that nobody asked for."""
         if self.tasks:
             task = self.random.choice(self.tasks)
-            stray = f.ToolDone(task=task, step=50, call="c", name="add", result="?")
+            stray = f.ToolDone(task=task, step=STRAY, call="c", name="add", result="?")
             self.world.log.append(stray, again=True)
 
     def cancel(self) -> None:

@@ -22,11 +22,9 @@ from shared.contracts.tasks import TaskSubmitted
 from shared.contracts.work import RouteStep, RunTool
 from shared.errors import Failure, Permanent
 from tests.fakes.session_world import REF
-from tests.unit.sessions.simulation import Life
+from tests.unit.sessions.simulation import STRAY, Life
 
 randoms = st.randoms(use_true_random=True, note_method_calls=False)
-STRAY = 50
-"""The step that the simulation answers though nobody asked."""
 
 
 def life(random: Random, length: int = 60) -> list[StoredFact]:
