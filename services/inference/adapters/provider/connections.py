@@ -1,10 +1,11 @@
 """Owns when a request goes out once more: when the kept connection that it took had ended already.
 
 A server may close a kept connection at any time (RFC 9112, section 9.5), and llama.cpp's does so
-after every streamed answer though it promises to keep it. A request that meets such a moment was
-never heard, so it is no failure of the endpoint and costs nothing to send again. What may have been
-heard is not sent again in here (see the decision record on retries): only a kept connection can
-have ended before, only soon, and only without the head of an answer.
+after every streamed answer though it promises to keep it. A request that crosses such an end was
+not heard, so it is no failure of the endpoint and costs nothing to send again. From here the end
+looks like that of a server that took the request and broke at once; so only a kept connection
+counts, only an end within a second, and only one without the head of an answer. What ended later
+may have been worked on, and is not sent again in here (see the decision record on retries).
 
 Must not know SDKs: the two HTTP libraries under them are one to it.
 """
@@ -43,7 +44,7 @@ class _Course:
 
     @property
     def unheard(self) -> bool:
-        """Whether it crossed the end of a kept connection."""
+        """Whether it crossed the end of a kept connection, as far as can be told."""
         soon = monotonic() - self._since < _CROSSING
         return soon and not self._connected and not self._answered
 
