@@ -23,6 +23,7 @@ from shared.bus.connect import Bus, open_bus
 from shared.bus.direct import complete
 from shared.bus.feed import Feed
 from shared.bus.kv import KeyValue
+from shared.bus.repeat import until_acknowledged
 from shared.bus.tasks import Origin, submit_task
 from shared.clock import mint_id
 from shared.contracts.agents import AgentSpec, LimitsPatch, OnBusy, Sampling
@@ -160,7 +161,9 @@ class Millrace:
         )
         parent = _parent(options.get("traceparent"))
         origin = Origin(options.get("trace_id", ""), options.get("key", ""), parent)
-        ack = await submit_task(self.bus, ref, agent, name, submitted, origin)
+        ack = await until_acknowledged(
+            lambda: submit_task(self.bus, ref, agent, name, submitted, origin)
+        )
         if ack.duplicate and not await self.log.holds(ack.seq):
             raise Permanent("task_id_used", f"{name!r} was deleted with its session", field="task")
         if ack.duplicate and submitted.fingerprint:

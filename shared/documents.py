@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import orjson
 
 from shared.bus import claims
-from shared.bus.connect import Bus
+from shared.bus.connect import Bus, PubAck
 from shared.bus.kv import Entry, KeyValue
+from shared.bus.repeat import until_acknowledged
 from shared.clock import mint_id
 from shared.contracts.asks import SearchDocuments
 from shared.contracts.base import Message, SessionRef, decode, encode
 from shared.contracts.claims import Claim, Claimed
 from shared.contracts.documents import DocumentChanged
+from shared.contracts.log import MSG_ID
 from shared.contracts.retrieval import IndexState, SearchReply, SearchRequest
 from shared.errors import Permanent, error_of
 from shared.subjects import (
@@ -22,6 +26,8 @@ from shared.subjects import (
     document_owner,
     document_subject,
 )
+
+_GUARD = "Nats-Expected-Last-Subject-Sequence"
 
 
 class Documents:
@@ -62,22 +68,29 @@ class Documents:
         """
         owner = document_owner(self._tenant, self._collection, change.document)
         body, headers = await self._checked_in(owner, change)
+        replaced: tuple[int, Claim] | None = None
         while True:
             before = await self._stream.get(subject)
+            if before is not None and before.headers.get(MSG_ID) == headers[MSG_ID]:
+                seq = before.revision  # refused just now because it was stored already
+                break
             old = _claim_of(before)
-            if old is None and not headers:
-                return (await self._bus.publish(subject, body)).seq
-            last = str(before.revision if before else 0)
-            guarded = {**headers, "Nats-Expected-Last-Subject-Sequence": last}
+            sent = dict(headers)
+            if old is not None or claims.CLAIM in headers:
+                sent[_GUARD] = str(before.revision if before else 0)
+            replaced = (before.revision, old) if before is not None and old is not None else None
             try:
-                ack = await self._bus.publish(subject, body, guarded)
+                seq = (await self._published(subject, body, sent)).seq
+                break
             except Permanent as error:
                 if error.code != "wrong_last_sequence":
                     raise
-                continue
-            if old is not None:
-                await claims.discard(self._bus, owner, old.key)
-            return ack.seq
+        if replaced is not None and replaced[0] < seq:
+            await claims.discard(self._bus, owner, replaced[1].key)
+        return seq
+
+    async def _published(self, subject: str, body: bytes, headers: Mapping[str, str]) -> PubAck:
+        return await until_acknowledged(lambda: self._bus.publish(subject, body, headers))
 
     async def _checked_in(
         self, owner: SessionRef, change: DocumentChanged
@@ -86,11 +99,15 @@ class Documents:
 
         of the version before are removed."""
         body = encode(change)
-        if len(body) <= claims.limit_of(self._bus):
-            return body, {}
         key = mint_id("v")
-        claim = await claims.deposit(self._bus, owner, body, keep=claims.FOR_EVER, key=key)
-        return encode(Claimed(claim=claim, document=change.document)), {claims.CLAIM: "1"}
+        headers = {MSG_ID: key}
+        if len(body) <= claims.limit_of(self._bus):
+            return body, headers
+        claim = await until_acknowledged(
+            lambda: claims.deposit(self._bus, owner, body, keep=claims.FOR_EVER, key=key)
+        )
+        headers[claims.CLAIM] = "1"
+        return encode(Claimed(claim=claim, document=change.document)), headers
 
     async def get(self, document: str) -> DocumentChanged | None:
         """The newest version of a document, None where there is none."""

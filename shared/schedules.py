@@ -10,7 +10,10 @@ from shared import clock
 from shared.bus.connect import Bus
 from shared.bus.kv import Entry, KeyValue
 from shared.bus.log import direct_get, parse_time
+from shared.bus.repeat import until_acknowledged
+from shared.clock import mint_id
 from shared.contracts.base import check_token, decode, encode
+from shared.contracts.log import MSG_ID
 from shared.contracts.schedules import Schedule, Scheduled, pattern_of
 from shared.errors import Permanent
 from shared.subjects import FIRED_FOR, TIMERS, due_subject, schedule_subject
@@ -38,16 +41,20 @@ class Schedules:
             "Nats-Schedule": pattern.text,
             "Nats-Schedule-Target": due_subject(self._tenant, check_token(name, "name")),
             "Nats-Schedule-TTL": FIRED_FOR,
+            MSG_ID: mint_id("put"),
         }
         if pattern.zone:
             headers["Nats-Schedule-Time-Zone"] = pattern.zone
         subject = schedule_subject(self._tenant, name)
         try:
-            return (await self._bus.publish(subject, encode(schedule), headers)).seq
+            ack = await until_acknowledged(
+                lambda: self._bus.publish(subject, encode(schedule), headers)
+            )
         except Permanent as error:
             if error.code != "publish_refused":
                 raise
             raise _refused(schedule, error) from error
+        return ack.seq
 
     async def get(self, name: str) -> Scheduled:
         """A schedule; one for a single time is gone once it has fired.

@@ -7,7 +7,6 @@ already puts its files into the folder instead.
 from __future__ import annotations
 
 import ipaddress
-import os
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -92,17 +91,17 @@ def _openssl(folder: Path, *arguments: str) -> None:
 
 
 def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-    """Keys are written under a mask that leaves them to their owner."""
+    """Keys are written under a mask that leaves them to their owner.
+
+    Not by a `preexec_fn`: with one, Python forks in place of vfork, and gRPC (of Milvus, in the
+    same process) runs its own code in the child and may abort it.
+    """
     try:
         return subprocess.run(  # noqa: S603  # arguments are checked above, and no shell reads them
             ("openssl", *arguments),  # noqa: S607  # wherever the system has it
-            cwd=folder, check=False, capture_output=True, preexec_fn=_private,
+            cwd=folder, check=False, capture_output=True, umask=0o077,
         )  # fmt: skip
     except FileNotFoundError as error:
         raise Permanent(
             "no_openssl", "certificates are made with the openssl command: install it"
         ) from error
-
-
-def _private() -> None:
-    os.umask(0o077)

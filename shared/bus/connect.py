@@ -34,6 +34,9 @@ _PAUSE = 0.2
 _NOBODY = "503"
 """The status in the header of the server's own answer where nobody listens."""
 _TRANSIENT_CODES = frozenset({_UNAVAILABLE, 408, 429, 500})
+_UNACKNOWLEDGED = 256
+"""Messages under way to streams at once. The server stores one after the other, each with an fsync:
+what waits behind thousands would seem to be lost."""
 Reconnected = Callable[[], Awaitable[None]]
 
 
@@ -106,6 +109,7 @@ class Bus:
         """Set for a tenant's own client (`shared.bus.asking`): it asks for what is stored."""
         self._waiting: dict[str, _Pending] = {}
         self._pages: dict[str, list[Msg]] = {}
+        self._window = asyncio.Semaphore(_UNACKNOWLEDGED)
         self._next = 0
         self._inbox = ""
         self._reconnected: list[Reconnected] = []
@@ -147,7 +151,9 @@ class Bus:
         headers: Mapping[str, str] | None = None,
         patience: float = 3.0,
     ) -> PubAck:
-        """Publish to a stream and wait for its acknowledgement.
+        """Publish to a stream and wait for its acknowledgement, `patience` seconds from when it is
+
+        sent: of many at once, some wait here first.
 
         Raises:
             Transient: `bus_unavailable` (no answer, or no stream yet): the message may or may
@@ -155,7 +161,8 @@ class Bus:
             Permanent: `wrong_last_sequence` (CAS refused) or `payload_too_large`.
             Broken: `permission_denied`: this user may not publish there.
         """
-        reply = await self._ask(subject, body, headers, patience)
+        async with self._window:
+            reply = await self._ask(subject, body, headers, patience)
         if not reply.data:
             raise Transient("bus_unavailable", "no stream takes this subject now")
         answer = orjson.loads(reply.data)

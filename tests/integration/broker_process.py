@@ -86,6 +86,11 @@ class NatsServer:
     def _encrypted(self, plain: socket.socket) -> socket.socket:
         return self._tls.wrap_socket(plain, server_hostname="127.0.0.1") if self._tls else plain
 
+    def tell(self, number: int) -> None:
+        """Harmless where it has ended already."""
+        if self._process is not None:
+            self._process.send_signal(number)
+
     def kill(self, number: int = signal.SIGKILL) -> None:
         """End the process and wait for its end; harmless where it has ended already."""
         if self._process is not None:
