@@ -17,6 +17,7 @@ import orjson
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from shared.bus.acks import Acks
 from shared.bus.denials import Denials, Denied
 from shared.bus.login import Login, login_of
 from shared.bus.replies import Replies
@@ -105,6 +106,7 @@ class Bus:
         self.denials = Denials(log)
         self.denials.listen(self._on_denied)
         self.replies = Replies(nc)
+        self.acks = Acks(nc)
         self.reader: Reader | None = None
         """Set for a tenant's own client (`shared.bus.asking`): it asks for what is stored."""
         self._waiting: dict[str, _Pending] = {}
@@ -189,6 +191,7 @@ class Bus:
             await self.nc.publish(
                 subject, body, reply=self._inbox + key, headers=dict(headers) if headers else None
             )
+            await self.acks.flush()
             return await future
         except TimeoutError as error:
             raise Transient("bus_unavailable", "the broker did not acknowledge in time") from error
@@ -244,6 +247,7 @@ class Bus:
             await self.nc.publish(
                 subject, body, reply=reply, headers=dict(headers) if headers else None
             )
+            await self.acks.flush()
         except nats.errors.MaxPayloadError as error:
             raise self._too_large(body) from error
         except nats.errors.Error as error:
@@ -340,6 +344,7 @@ class Bus:
 
     async def close(self) -> None:
         """Flush and close; bounded, harmless when the connection is gone already."""
+        await self.acks.flush()
         try:
             await asyncio.wait_for(self.nc.drain(), 5)
         except (TimeoutError, nats.errors.Error):

@@ -121,7 +121,7 @@ async def _settle[M](bus: Bus, message: Msg, delivery: Delivery, job: Job[M]) ->
         _check_tries(job.consumer, delivery)
         await job.emit(subject, await job.handle(subject))
         job.tries.take(delivery)
-        await _answer(message.ack())
+        bus.acks.give(message)
     except asyncio.CancelledError:
         await _answer(message.nak())  # shutting down: somebody else takes it at once
         raise
@@ -317,3 +317,4 @@ class Consuming[M]:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+        await self._bus.acks.flush()

@@ -179,6 +179,8 @@ def _any_of(words: Iterable[str]) -> re.Pattern[str]:
 def _protect(value: Any, control: re.Pattern[str], literals: list[str]) -> Any:  # noqa: ANN401 - JSON
     """Copy a JSON value with every control string in it replaced by a mark."""
     if isinstance(value, str):
+        if control.search(value) is None:
+            return value
 
         def mark(found: re.Match[str]) -> str:
             literals.append(found.group())

@@ -235,12 +235,12 @@ class Partition:
     async def _hand_on(self, message: Msg, seq: int) -> None:
         async def settle(done: bool) -> None:
             self._unsettled.pop(seq, None)
+            if done:
+                self._open.discard(seq)
+                self._bus.acks.give(message)
+                return
             with contextlib.suppress(nats.errors.Error):  # redelivered after the reconnect
-                if done:
-                    self._open.discard(seq)
-                    await message.ack()
-                else:
-                    await message.nak(delay=1.0)
+                await message.nak(delay=1.0)
 
         arrived = delivery_of(message)
         try:
