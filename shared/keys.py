@@ -49,7 +49,7 @@ class Keys:
             allowance=order.allowance,
             revision=1,
         )
-        await self._kv.put(key.id, encode(key), expected=0)
+        await self._kv.put_surely(key.id, encode(key), expected=0)
         return Issued(key, written(key.id, secret))
 
     async def list(self) -> Sequence[ApiKey]:
@@ -97,7 +97,7 @@ class Keys:
 
     async def allow(self, allowance: Allowance) -> None:
         """Set how much the tenant may ask for, with all its keys together."""
-        await self._tenants.put(self._tenant, encode(allowance))
+        await self._tenants.put_surely(self._tenant, encode(allowance))
 
     async def _read(self, key: str) -> tuple[ApiKey, int]:
         entry = await self._kv.get(check_token(key, "key"))
@@ -112,7 +112,7 @@ class Keys:
             fields = change(known) | {"revision": known.revision + 1}
             changed = msgspec.structs.replace(known, **fields)
             try:
-                await self._kv.put(key, encode(changed), expected=revision)
+                await self._kv.put_surely(key, encode(changed), expected=revision)
             except Permanent as error:
                 if error.code != "wrong_last_sequence":
                     raise

@@ -26,9 +26,9 @@ from infra.nats.keys import (
     ensure_site,
     ensure_tenant,
     hub_of,
-    reload,
     write_security,
 )
+from infra.nats.reloading import reload
 from infra.nats.topology import deploy, run
 from infra.private_file import write_private
 from shared.errors import MillraceError, Permanent, Transient
@@ -176,7 +176,7 @@ def _added(options: argparse.Namespace, ensure: Callable[[Path], Path]) -> tuple
         )
     path = ensure(options.folder or settings.data / "nats").absolute()
     write_security(path.parents[1])
-    return path, options.folder is None and _reload(settings.data / "pids.json")
+    return path, options.folder is None and _reload(settings, path.parents[1])
 
 
 def _url(settings: BusSettings) -> str:
@@ -188,14 +188,17 @@ def _url(settings: BusSettings) -> str:
     return "" if "@" in url else url
 
 
-def _reload(pids: Path) -> bool:
+def _reload(settings: BusSettings, folder: Path) -> bool:
+    """Whether all servers of the local system, of which there is one at least, have done so."""
     try:
-        running = orjson.loads(pids.read_bytes())
-        servers = [int(pid) for name, pid in running.items() if _SERVER.fullmatch(name)]
-        reload(*servers)
-    except (OSError, AttributeError, TypeError, ValueError):
+        running = orjson.loads((settings.data / "pids.json").read_bytes())
+        count = sum(_SERVER.fullmatch(name) is not None for name in running)
+        address, log = settings.address(), configure("reload", "critical")
+        if count:
+            asyncio.run(reload(address, folder, count, log))
+    except (OSError, TypeError, ValueError, Transient):
         return False
-    return bool(servers)
+    return bool(count)
 
 
 def _topology(options: argparse.Namespace) -> None:

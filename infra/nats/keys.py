@@ -12,8 +12,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import time
 from pathlib import Path
 
 import nkeys
@@ -26,7 +24,6 @@ from shared.settings import Address
 from shared.subjects.permissions import TENANT_PREFIX, tenant_user
 from shared.subjects.sites import SITE_PREFIX, check_site, site_user
 
-_BETWEEN_RELOADS = 1.0
 USERS_FOLDER, TLS_FOLDER, SECURITY_FILE = "users", "tls", "security.conf"
 
 
@@ -127,19 +124,3 @@ def _ensure_named(folder: Path, user: str, prefix: str, what: str) -> Path:
         name = user.removeprefix(prefix)
         raise Permanent("invalid_name", f"{name!r} differs from another by case", field=what)
     return ensure_user(folder, user)
-
-
-def reload(*servers: int) -> None:
-    """Let running servers (by their process ids) read their users again; connections stay.
-
-    Twice, because nats-server 2.15 finds what a new account imports at the next reload only
-    (measured; decision record 0040).
-
-    Raises:
-        OSError: there is no such process of ours.
-    """
-    for server in servers:
-        os.kill(server, signal.SIGHUP)
-    time.sleep(_BETWEEN_RELOADS)
-    for server in servers:
-        os.kill(server, signal.SIGHUP)

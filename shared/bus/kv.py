@@ -14,6 +14,10 @@ from nats.aio.msg import Msg
 
 from shared.bus.connect import Bus
 from shared.bus.log import Page, parse_time
+from shared.bus.repeat import until_acknowledged
+from shared.clock import mint_id
+from shared.contracts.log import MSG_ID
+from shared.errors import Permanent
 from shared.subjects import Bucket
 
 
@@ -51,9 +55,29 @@ class KeyValue:
             Transient: `bus_unavailable`.
             Permanent: `wrong_last_sequence`: somebody else wrote it meanwhile.
         """
-        headers = None
+        return await self._put(key, value, expected, {})
+
+    async def put_surely(self, key: str, value: bytes, expected: int | None = None) -> int:
+        """`put` for somebody who would only ask again: until it is acknowledged, and once.
+
+        Raises:
+            Transient: `bus_unavailable`, for more than ten seconds.
+            Permanent: as `put`.
+        """
+        mark = {MSG_ID: mint_id("put")}
+        try:
+            return await until_acknowledged(lambda: self._put(key, value, expected, mark))
+        except Permanent as error:
+            found = await self.get(key) if error.code == "wrong_last_sequence" else None
+            if found is None or found.headers.get(MSG_ID) != mark[MSG_ID]:
+                raise
+            return found.revision  # it was stored the first time, and nobody heard of it
+
+    async def _put(
+        self, key: str, value: bytes, expected: int | None, headers: dict[str, str]
+    ) -> int:
         if expected is not None:
-            headers = {"Nats-Expected-Last-Subject-Sequence": str(expected)}
+            headers = headers | {"Nats-Expected-Last-Subject-Sequence": str(expected)}
         return (await self._bus.publish(self._prefix + key, value, headers)).seq
 
     async def delete(self, key: str) -> None:

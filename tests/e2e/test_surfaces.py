@@ -15,8 +15,8 @@ import pytest
 
 from infra.local.settings import ROOT, inherited_environment
 from shared.bus.connect import open_bus
-from shared.client import Millrace, Task
-from shared.errors import Permanent, Transient
+from shared.client import Millrace
+from shared.errors import Permanent
 from shared.settings import Address
 from shared.telemetry import configure
 from tests.e2e.running import System
@@ -235,17 +235,7 @@ async def test_a_tenants_own_client_has_a_key_that_the_command_line_makes(system
     assert (key["known"], key["url"]) == (True, system.nats_url)
     address = Address(key["url"], None, Path(key["file"]))
     async with open_bus(address, "client", configure("test", "critical")) as bus:
-        task = await _submitted(Millrace(bus, "acme"), "What is 6 * 8?")
+        task = await Millrace(bus, "acme").submit("assistant", "What is 6 * 8?")
         assert "48" in (await task.result(timeout=60)).output
         with pytest.raises(Permanent, match="wrong_tenant"):
             Millrace(bus, "default")
-
-
-async def _submitted(client: Millrace, question: str) -> Task:
-    """As soon as the server has read its users for the second time (decision record 0040)."""
-    async with asyncio.timeout(60):
-        while True:
-            try:
-                return await client.submit("assistant", question)
-            except Transient:
-                await asyncio.sleep(0.1)

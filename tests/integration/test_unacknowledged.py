@@ -11,12 +11,13 @@ import pytest
 
 from shared.bus import claims, connect, repeat, topology
 from shared.bus.connect import Bus, PubAck, open_bus
+from shared.bus.kv import KeyValue
 from shared.client import Millrace
 from shared.clock import monotonic, now
 from shared.contracts.schedules import Schedule
 from shared.contracts.tasks import TaskSubmitted
 from shared.errors import Permanent, Transient
-from shared.subjects import BLOBS, DOCS, RUNS, TIMERS
+from shared.subjects import BLOBS, DOCS, KEYS, RUNS, TIMERS
 from shared.telemetry import configure
 from tests.integration.broker_process import NatsServer
 
@@ -160,3 +161,21 @@ async def test_a_burst_waits_here_and_not_at_the_server(bus: Bus) -> None:
     await asyncio.gather(*(bus.publish(f"dead.test.{n}", b"{}") for n in range(count)))
     watching.cancel()
     assert most == connect._UNACKNOWLEDGED
+
+
+@pytest.mark.parametrize("expected", [None, 0])
+async def test_a_key_of_a_bucket(bus: Bus, unheard: list[str], expected: int | None) -> None:
+    keys = KeyValue(bus, KEYS)
+    revision = await keys.put_surely("a", b"{}", expected)
+    assert len(unheard) == 1
+    entry = await keys.get("a")
+    assert entry is not None
+    assert (entry.revision, entry.value) == (revision, b"{}")
+
+
+async def test_a_key_that_somebody_else_wrote(bus: Bus, unheard: list[str]) -> None:
+    keys = KeyValue(bus, KEYS)
+    await keys.put_surely("a", b"theirs")
+    with pytest.raises(Permanent) as refused:
+        await keys.put_surely("a", b"ours", 0)
+    assert refused.value.code == "wrong_last_sequence"

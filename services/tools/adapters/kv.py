@@ -54,4 +54,4 @@ class BucketSpecs:
         for spec in specs:
             body = encode(spec)
             if present.get(spec.name) != body:
-                await self._specs.put(spec.name, body)
+                await self._specs.put_surely(spec.name, body)
