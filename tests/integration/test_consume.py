@@ -166,10 +166,10 @@ async def test_a_bug_is_retried_and_bounded(bus: Bus, start: Start) -> None:
 
 async def test_a_long_handler_is_not_started_twice(bus: Bus, start: Start) -> None:
     async def long(work: RunTool, _try: int) -> Sequence[Message]:
-        await asyncio.sleep(2.5)
+        await asyncio.sleep(3.5)
         return [done(work)]
 
-    probe = Probe(bus, long, row(ack_wait=1.0))
+    probe = Probe(bus, long, row(ack_wait=2.5))  # a second's stall costs no beat
     async with start(probe, 8):
         await order(bus)
         await until(lambda: settled(bus))
@@ -219,7 +219,7 @@ async def test_what_waits_for_a_free_place_is_not_delivered_yet(bus: Bus, start:
         await asyncio.sleep(0.4)
         return [done(work)]
 
-    probe = Probe(bus, slow, row(ack_wait=1.0))  # a message in a queue of ours would come again
+    probe = Probe(bus, slow, row(ack_wait=1.5))  # a message in a queue of ours would come again
     async with start(probe, 2):
         await order(bus, *range(10))
         await until(lambda: settled(bus))

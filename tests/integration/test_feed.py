@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 
+import nats.errors
 import pytest
+from nats.aio.subscription import Subscription
 
-from shared.bus.connect import Bus, open_bus
+from shared.bus.connect import Bus, PubAck, open_bus
 from shared.bus.feed import Feed
 from shared.bus.log import RunLog
-from shared.contracts.base import SessionRef, encode
+from shared.contracts.base import Message, SessionRef, encode
 from shared.contracts.facts import Done, Inferred, ToolCall, ToolDone
 from shared.contracts.log import Event
 from shared.contracts.tasks import TaskSubmitted
 from shared.contracts.tokens import TokenDelta
 from shared.errors import Permanent, Transient
-from shared.subjects import partition, task_subject, tokens_subject
+from shared.subjects import (
+    DELTA,
+    feed_filter,
+    partition,
+    session_filter,
+    task_subject,
+    tokens_subject,
+)
 from tests.integration.broker_process import NatsServer
 from tests.integration.running_loop import LOG
 from tests.integration.test_log import accepted
@@ -36,30 +45,46 @@ class Story:
         self._bus, self._ref, self.log = bus, ref, RunLog(bus)
 
     async def play(self, turns: int = 3, task: str = "t1") -> None:
-        await self._bus.publish(
+        feed = await self._bus.nc.subscribe(feed_filter(session_filter(self._ref)))
+        ack = await self._bus.publish(
             task_subject(self._ref, "plain"),
             encode(TaskSubmitted(input="x")),
             {"Nats-Msg-Id": task},
         )
-        await self.log.append(self._ref, accepted(task))
+        await republished(feed, ack)
+
+        async def tell(fact: Message) -> None:
+            await republished(feed, await self.log.append(self._ref, fact))
+
+        await tell(accepted(task))
         for turn in range(turns):
             step = 2 * turn
             await self.speak(task, step)
             call = (CALL,) if turn < turns - 1 else ()
-            cuts = (5, 9, 13)
-            await self.log.append(
-                self._ref,
-                Inferred(task=task, step=step, content="".join(TEXT), cuts=cuts, tool_calls=call),
-            )
+            text, cuts = "".join(TEXT), (5, 9, 13)
+            await tell(Inferred(task=task, step=step, content=text, cuts=cuts, tool_calls=call))
             if call:
-                tool = ToolDone(task=task, step=step + 1, call="c", name="x", result="r")
-                await self.log.append(self._ref, tool)
-        await self.log.append(self._ref, Done(task=task, status="completed"))
+                await tell(ToolDone(task=task, step=step + 1, call="c", name="x", result="r"))
+        await tell(Done(task=task, status="completed"))
+        await feed.unsubscribe()
 
     async def speak(self, task: str, step: int) -> None:
         for index, text in enumerate(TEXT):
             delta = TokenDelta(task=task, step=step, index=index, text=text)
             await self._bus.send(tokens_subject(self._ref, task), encode(delta))
+
+
+async def republished(feed: Subscription, ack: PubAck) -> None:
+    """The server acknowledges a fact before it republishes it: a delta could come in between.
+
+    Where it was killed meanwhile, nothing comes.
+    """
+    with suppress(nats.errors.TimeoutError):
+        while True:
+            heard = await feed.next_msg(5)
+            is_fact = heard.subject.split(".")[4] != DELTA
+            if is_fact and (heard.headers or {})["Nats-Sequence"] == str(ack.seq):
+                return
 
 
 def kinds_of(turns: int) -> list[str]:
