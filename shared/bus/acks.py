@@ -12,7 +12,6 @@ import asyncio
 from contextlib import suppress
 
 import nats.errors
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 LATEST = 0.02
@@ -22,8 +21,7 @@ LATEST = 0.02
 class Acks:
     """Those of one connection."""
 
-    def __init__(self, nc: Client) -> None:
-        self._nc = nc
+    def __init__(self) -> None:
         self._due: list[Msg] = []
         self._timer: asyncio.TimerHandle | None = None
         self._alone: asyncio.Task[None] | None = None
@@ -45,6 +43,6 @@ class Acks:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        with suppress(nats.errors.Error):
-            for message in due:
+        for message in due:
+            with suppress(nats.errors.Error):
                 await message.ack()

@@ -106,7 +106,7 @@ class Bus:
         self.denials = Denials(log)
         self.denials.listen(self._on_denied)
         self.replies = Replies(nc)
-        self.acks = Acks(nc)
+        self.acks = Acks()
         self.reader: Reader | None = None
         """Set for a tenant's own client (`shared.bus.asking`): it asks for what is stored."""
         self._waiting: dict[str, _Pending] = {}
@@ -153,9 +153,9 @@ class Bus:
         headers: Mapping[str, str] | None = None,
         patience: float = 3.0,
     ) -> PubAck:
-        """Publish to a stream and wait for its acknowledgement, `patience` seconds from when it is
+        """Publish to a stream and wait for its acknowledgement.
 
-        sent: of many at once, some wait here first.
+        Of many at once, some wait before they are sent; `patience` (seconds) begins then.
 
         Raises:
             Transient: `bus_unavailable` (no answer, or no stream yet): the message may or may
