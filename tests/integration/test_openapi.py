@@ -38,7 +38,7 @@ CHECKS = [
     checks.missing_required_header,
     checks.unsupported_method,
 ]
-EXAMPLES = 12
+EXAMPLES = 8
 ENDLESS = "GET /v1/sessions/{session}/events"
 """A good request for it is answered for ever: `test_eventsource` reads it."""
 CHAT = {"model": "default", "messages": [{"role": "user", "content": "steps 0"}]}
