@@ -81,7 +81,7 @@ async def republished(feed: Subscription, ack: PubAck) -> None:
     """
     with suppress(nats.errors.TimeoutError):
         while True:
-            heard = await feed.next_msg(5)
+            heard = await feed.next_msg(2)
             is_fact = heard.subject.split(".")[4] != DELTA
             if is_fact and (heard.headers or {})["Nats-Sequence"] == str(ack.seq):
                 return
