@@ -70,7 +70,7 @@ class Documents:
         body, headers = await self._checked_in(owner, change)
         replaced: tuple[int, Claim] | None = None
         while True:
-            before = await self._stream.get(subject)
+            before = await until_acknowledged(lambda: self._stream.get(subject))
             if before is not None and before.headers.get(MSG_ID) == headers[MSG_ID]:
                 seq = before.revision  # refused just now because it was stored already
                 break

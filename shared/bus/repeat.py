@@ -19,10 +19,10 @@ _PAUSE = 0.2
 
 
 async def until_acknowledged[T](publish: Callable[[], Awaitable[T]]) -> T:
-    """Call `publish` until it answers; every attempt must send the same message id.
+    """Call `publish` until it answers; a repetition must be harmless, by its message id say.
 
     Raises:
-        Transient: what the last attempt raised, some 13 seconds after the first at the latest.
+        Transient: what the last attempt raised. None begins later than `WITHIN` after the first.
         Permanent, Broken: at once.
     """
     end = monotonic() + WITHIN
